@@ -1,0 +1,126 @@
+"""More classes and more variety from the images at hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from .encoders import image_shape
+
+
+def add_rotations(X: Any, y: Any, *others: Any) -> tuple[np.ndarray, ...]:
+    """Add every image turned by 90, 180 and 270 degrees, as rows of new classes.
+
+    The usual augmentation of character sets (Santoro et al. 2016; Vinyals et
+    al. 2016): a turned character is another character.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_rows, H, W) or (n_rows, H, W, C)
+        Images; H = W.
+    y : array-like of shape (n_rows,)
+        Class labels.
+    *others : array-like of shape (n_rows,)
+        Columns to repeat unchanged, such as groups.
+
+    Returns
+    -------
+    X : ndarray of shape (4 * n_rows, H, W[, C])
+        Images.
+    y : ndarray of shape (4 * n_rows,)
+        Strings ``label@angle`` where turned, ``label@0`` where not.
+    *others : ndarray of shape (4 * n_rows,)
+        Repeated columns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fewshot_sklearn.augmentation import add_rotations
+    >>> X, y = add_rotations(np.array([[[1, 2], [3, 4]]]), ["a"])
+    >>> X.shape, list(y)
+    ((4, 2, 2), ['a@0', 'a@90', 'a@180', 'a@270'])
+    """
+    X, y = np.asarray(X), np.asarray(y).astype(str)
+    if X.ndim not in (3, 4) or X.shape[1] != X.shape[2]:
+        raise ValueError(f"X must hold square images (n, H, W) or (n, H, W, C), got {X.shape}.")
+    turned = np.concatenate([np.rot90(X, k, axes=(1, 2)) for k in range(4)])
+    labels = np.concatenate([np.char.add(y, f"@{90 * k}") for k in range(4)])
+    return (turned, labels, *(np.tile(np.asarray(column), 4) for column in others))
+
+
+class RandomAffine:
+    """Turn, scale, shear and shift every image of an episode at random.
+
+    Pass it as ``MetaTrainer(..., augment=RandomAffine())``.
+
+    Parameters
+    ----------
+    degrees : float, default=15.0
+        Largest rotation, in degrees.
+    scale : float, default=0.2
+        Largest relative change of height and of width.
+    shear : float, default=0.2
+        Largest shear factor.
+    translate : float, default=0.15
+        Largest shift, as a share of half the image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fewshot_sklearn.augmentation import RandomAffine
+    >>> X = np.random.default_rng(0).random((3, 28, 28))
+    >>> RandomAffine()(X, np.random.default_rng(1)).shape
+    (3, 28, 28)
+    """
+
+    def __init__(
+        self,
+        degrees: float = 15.0,
+        scale: float = 0.2,
+        shear: float = 0.2,
+        translate: float = 0.15,
+    ):
+        self.degrees, self.scale, self.shear, self.translate = degrees, scale, shear, translate
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value}" for name, value in vars(self).items())
+        return f"RandomAffine({given})"
+
+    def __call__(self, X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Transform images.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, H, W), (n, H, W, C) or (n, H * W)
+            Images, any type.
+        rng : numpy.random.Generator
+            Source of randomness.
+
+        Returns
+        -------
+        ndarray of the same shape, float32
+            Images, with zeros where nothing was.
+        """
+        n = len(X)
+        height, width, channels = image_shape(X.shape[1:])
+
+        def spread(limit: float, *shape: int) -> np.ndarray:
+            return rng.uniform(-limit, limit, (n, *shape))
+
+        angle = np.deg2rad(spread(self.degrees))
+        stretch, shear = 1 + spread(self.scale, 2), spread(self.shear)
+        shift = spread(self.translate, 2)
+        matrix = np.empty((n, 2, 3), np.float32)
+        matrix[:, 0, 0] = np.cos(angle) * stretch[:, 0]
+        matrix[:, 0, 1] = (shear - np.sin(angle)) * stretch[:, 1]
+        matrix[:, 1, 0] = np.sin(angle) * stretch[:, 0]
+        matrix[:, 1, 1] = np.cos(angle) * stretch[:, 1]
+        matrix[:, :, 2] = shift
+        images = torch.as_tensor(np.ascontiguousarray(X)).to(torch.float32)
+        images = images.reshape(n, height, width, channels).permute(0, 3, 1, 2)
+        grid = F.affine_grid(torch.from_numpy(matrix), list(images.shape), align_corners=False)
+        moved = F.grid_sample(images, grid, align_corners=False).permute(0, 2, 3, 1)
+        return moved.reshape(X.shape).numpy()

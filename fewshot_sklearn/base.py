@@ -1,0 +1,431 @@
+"""What all few-shot estimators share: validation, labels, weights, device, probabilities."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from .encoders import channels_last, make_encoder
+from .learner import Learner, Outputs, State
+from .meta_init import MetaInit
+from .tasks import Support, memberships
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+#: Types of X that are kept as they are; all others become float64.
+ROW_DTYPES = [np.float64, np.float32, np.uint8]
+
+
+def resolve_device(device: Any) -> torch.device:
+    """Return the torch device meant by ``"auto"`` or by a device name.
+
+    Raises
+    ------
+    ValueError
+        When the device does not exist here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device must be 'auto' or a torch device, got {device!r}.") from error
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"device={device!r} was asked for, but this machine has no usable GPU. Use "
+            "device='auto' or device='cpu'."
+        )
+    return resolved
+
+
+class FewShotEstimator(BaseEstimator):
+    """Base class of the estimators: `fit` is `Learner.adapt`, `predict` is `Learner.predict`."""
+
+    _learner_class: type[Learner]
+    _defaults: dict[str, Any] = {}
+
+    # ------------------------------------------------------------------ parameters
+    def _set_encoder_params(self, params: dict[str, Any]) -> None:
+        strangers = [name for name in params if not name.startswith("encoder__")]
+        if strangers:
+            raise TypeError(
+                f"{type(self).__name__} got unexpected argument(s) {strangers}. Arguments of the "
+                "encoder are written encoder__name=value."
+            )
+        vars(self).update(params)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Get the parameters, ``encoder__*`` included.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to include the parameters of nested estimators.
+
+        Returns
+        -------
+        dict
+            Parameter names and values.
+        """
+        own = {k: v for k, v in vars(self).items() if k.startswith("encoder__")}
+        return super().get_params(deep) | own
+
+    def set_params(self, **params: Any) -> FewShotEstimator:
+        """Set parameters, ``encoder__*`` included.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameter names and values.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+        """
+        vars(self).update({k: v for k, v in params.items() if k.startswith("encoder__")})
+        super().set_params(**{k: v for k, v in params.items() if not k.startswith("encoder__")})
+        return self
+
+    def _encoder_params(self) -> dict[str, Any]:
+        prefix = "encoder__"
+        own = {k.removeprefix(prefix): v for k, v in vars(self).items() if k.startswith(prefix)}
+        if isinstance(self.encoder, str):  # as a meta-init keeps them
+            try:
+                return json.loads(json.dumps(own))
+            except TypeError as error:
+                raise ValueError(f"encoder__* must be plain values, got {own}.") from error
+        return own
+
+    def _hyperparameters(self, trained: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Own parameters; where None, what the meta-init was trained with, or the default."""
+        fallback = self._defaults | (trained or {})
+        own = {name: getattr(self, name) for name in self._defaults}
+        return {name: fallback[name] if v is None else v for name, v in own.items()}
+
+    def _learner_params(self, trained: dict[str, Any] | None) -> dict[str, Any]:
+        """Arguments of the learner, given the hyperparameters of meta-training (None: no past)."""
+        return self._hyperparameters(trained)
+
+    def _compute_dtype(self) -> torch.dtype:
+        if self.dtype is None:
+            return torch.float64 if self.meta_init is None else torch.float32
+        if self.dtype not in _DTYPES:
+            raise ValueError(f"dtype must be one of {list(_DTYPES)} or None, got {self.dtype!r}.")
+        return _DTYPES[self.dtype]
+
+    # ------------------------------------------------------------------ learners
+    def _new_learner(
+        self, input_shape: tuple[int, ...], n_outputs: int | None, seed: int, past: bool = True
+    ) -> Learner:
+        """Build a learner that has not been meta-trained, from a seed, leaving torch's own alone."""
+        encoder = "identity" if self.encoder is None else self.encoder
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            built = make_encoder(encoder, input_shape, self._encoder_params())
+            trained = self._hyperparameters() if past else None
+            return self._learner_class(
+                built, input_shape, n_outputs, **self._learner_params(trained)
+            )
+
+    def _spec(self, learner: Learner) -> dict[str, Any]:
+        encoder = self.encoder
+        if encoder is None:
+            encoder = "identity"
+        elif isinstance(encoder, nn.Module):
+            encoder = type(encoder)
+        if isinstance(encoder, type):
+            name, params = f"{encoder.__module__}.{encoder.__qualname__}", {}
+        else:
+            name, params = encoder, self._encoder_params()
+        return {
+            "algorithm": self._learner_class.__name__,
+            "hyperparameters": self._hyperparameters(),
+            "encoder": {"name": name, "params": params},
+            "input_shape": list(learner.input_shape),
+            "n_outputs": learner.n_outputs,
+        }
+
+    def _resolve_meta_init(self) -> MetaInit | None:
+        init = self.meta_init
+        if isinstance(init, str | os.PathLike):
+            init = MetaInit.load(init)
+        if init is None:
+            return None
+        if not isinstance(init, MetaInit):
+            raise ValueError(f"meta_init must be a MetaInit, a path or None, got {init!r}.")
+        found, own = init.spec["algorithm"], self._learner_class.__name__
+        if found != own:
+            raise ValueError(
+                f"{init!r} was meta-trained as {found}; {type(self).__name__} needs one of {own}."
+            )
+        return init
+
+    def _rebuild(self, init: MetaInit) -> Learner:
+        """The learner of a meta-init, ready to compute; built once a process and kept with it."""
+        spec, encoder, params = init.spec, self.encoder, self._encoder_params()
+        trained = spec["hyperparameters"] if spec.get("past", True) else None
+        learner_params = self._learner_params(trained)
+        dtype, device = self._compute_dtype(), resolve_device(self.device)
+        named = spec["encoder"]["name"] in ("identity", "mlp", "conv4", "resnet12")
+        if named and encoder is None and not params:
+            encoder, params = spec["encoder"]["name"], spec["encoder"]["params"]
+        key = (repr(sorted(learner_params.items())), repr(sorted(params.items())), dtype, device)
+        key = (*key, encoder if isinstance(encoder, str) else id(encoder))
+        if key in init.built:
+            return init.built[key][0]
+        self._check_encoder(init, spec, encoder, params)
+        shape = tuple(spec["input_shape"])
+        with torch.device("meta") if named else torch.device("cpu"):
+            built = make_encoder(encoder, shape, params)
+            learner = self._learner_class(built, shape, spec["n_outputs"], **learner_params)
+        try:
+            learner.load_state_dict(init.state_dict(), assign=True)
+        except RuntimeError as error:
+            raise ValueError(f"{init!r} does not fit the encoder {encoder!r}: {error}") from error
+        learner = learner.to(device, dtype).eval().requires_grad_(False)
+        channels_last(learner.encoder)
+        init.built[key] = learner, encoder  # the encoder is kept so that its id stays its own
+        return learner
+
+    def _check_encoder(self, init: MetaInit, spec: Any, encoder: Any, params: Any) -> None:
+        asked = spec["encoder"]["name"]
+        if encoder is None:
+            raise ValueError(
+                f"{init!r} was meta-trained with an encoder of your own, {asked}. Pass it: "
+                f"{type(self).__name__}(meta_init, encoder=...)."
+            )
+        if isinstance(encoder, str) and (encoder, params) != (asked, spec["encoder"]["params"]):
+            raise ValueError(
+                f"{init!r} was meta-trained with encoder={asked!r} and parameters "
+                f"{spec['encoder']['params']}, not {encoder!r} and {params}. Leave encoder and "
+                "encoder__* out to take the meta-init's."
+            )
+
+    def _adapt(self, X: np.ndarray, y: np.ndarray, w: np.ndarray, n_outputs: int | None) -> None:
+        """`Learner.adapt` on validated arrays; y are memberships or targets, two-dimensional."""
+        dtype, device = self._compute_dtype(), resolve_device(self.device)
+        support = Support(*(_tensor(a, dtype, device) for a in (X, y, w)))
+        init = self._resolve_meta_init()
+        if init is None:
+            seed = check_random_state(self.random_state).randint(2**31)
+            learner = self._new_learner(X.shape[1:], n_outputs, seed, past=False)
+            learner = learner.to(device, dtype)
+            scaled = support.X if learner.scales_inputs_without_past else None
+            learner.fit_scale(scaled, support.y, support.w)
+            init = MetaInit.from_state(
+                learner.state_dict(), self._spec(learner) | {"past": False}
+            )
+        self._check_fits(init, X.shape[1:], n_outputs)
+        self.meta_init_ = init
+        with torch.no_grad():
+            state = self._rebuild(init).adapt(support)
+        self.state_ = {name: _array(t) for name, t in state.items()}
+
+    def _check_fits(self, init: MetaInit, shape: tuple[int, ...], n_outputs: int | None) -> None:
+        spec = init.spec
+        trained = tuple(spec["input_shape"])
+        if shape != trained:
+            raise ValueError(
+                f"X has rows of shape {shape}, but {init!r} was meta-trained on rows of shape "
+                f"{trained}."
+            )
+        names = spec.get("feature_names")
+        own = getattr(self, "feature_names_in_", None)
+        if names is not None and own is not None and list(own) != names:
+            raise ValueError(
+                f"X has columns {list(own)}, but {init!r} was meta-trained on columns {names}, in "
+                "that order."
+            )
+        if n_outputs is not None and n_outputs != spec["n_outputs"]:
+            raise ValueError(
+                f"y has {n_outputs} output(s), but {init!r} was meta-trained on "
+                f"{spec['n_outputs']}."
+            )
+
+    # ------------------------------------------------------------------ after fit
+    def _state(self, name: str) -> np.ndarray:
+        check_is_fitted(self)
+        return self.state_[name]
+
+    def _fitted_learner_and_rows(self, X: Any) -> tuple[Any, Tensor]:
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=ROW_DTYPES, reset=False, allow_nd=True)
+        shape = tuple(self.meta_init_.spec["input_shape"])
+        if X.shape[1:] != shape:
+            raise ValueError(f"X has rows of shape {X.shape[1:]}, but fit saw rows of shape {shape}.")
+        learner = self._rebuild(self.meta_init_)
+        return learner, _tensor(X, self._compute_dtype(), resolve_device(self.device))
+
+    def _outputs(self, X: Any) -> Outputs:
+        learner, rows = self._fitted_learner_and_rows(X)
+        state: State = {k: torch.tensor(v, device=rows.device) for k, v in self.state_.items()}
+        with torch.no_grad():
+            return learner.predict(state, rows)
+
+
+def _tensor(array: np.ndarray, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(np.ascontiguousarray(array), dtype=dtype, device=device)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy().copy()
+
+
+def _check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
+    if sample_weight is None:
+        return np.ones(n_rows)
+    weights = np.asarray(sample_weight, dtype=np.float64)
+    if weights.ndim == 0:
+        weights = np.full(n_rows, float(weights))
+    if weights.ndim != 1:
+        raise ValueError("Sample weights must be 1D array or scalar")
+    if weights.shape != (n_rows,):
+        raise ValueError(
+            f"sample_weight.shape == {weights.shape}, expected {(n_rows,)}: one weight a row."
+        )
+    if not np.isfinite(weights).all() or (weights < 0).any():
+        raise ValueError("sample_weight must be finite and at least zero, got negative or NaN.")
+    if not weights.any():
+        raise ValueError("sample_weight must hold at least one positive weight; all are zero.")
+    return weights
+
+
+class FewShotClassifier(ClassifierMixin, FewShotEstimator):
+    """Base class of the classifiers."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> FewShotClassifier:
+        """Adapt to a task from its labelled rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Support rows.
+        y : array-like of shape (n_rows,)
+            Class labels of any kind: any number of classes, any rows a class.
+        sample_weight : array-like of shape (n_rows,) or None, default=None
+            Weights, at least zero.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator. The meta-init is read, never changed.
+        """
+        X, y = validate_data(self, X, y, dtype=ROW_DTYPES, allow_nd=True)
+        check_classification_targets(y)
+        weights = _check_weights(sample_weight, len(X))
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        one_hot = memberships(torch.as_tensor(codes), len(self.classes_), torch.float64)
+        self._adapt(X, one_hot.numpy(), weights, None)
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Predict class probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes)
+            Probabilities, columns in the order of `classes_`.
+        """
+        return self._outputs(X).softmax(-1).cpu().numpy()
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict class labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+            Labels.
+        """
+        codes = self._outputs(X).argmax(-1).cpu().numpy()
+        return self.classes_[codes]
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Logits of the classes; for two classes, of the second against the first.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes), or (n_rows,) for two classes
+            Finite logits; a class whose support weighs nothing has the least.
+        """
+        logits = self._outputs(X).cpu().numpy()
+        logits = np.nan_to_num(logits, neginf=float(np.finfo(np.float32).min))
+        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+
+class FewShotRegressor(RegressorMixin, FewShotEstimator):
+    """Base class of the regressors."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> FewShotRegressor:
+        """Adapt to a task from its labelled rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Support rows.
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_rows,) or None, default=None
+            Weights, at least zero.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator. The meta-init is read, never changed.
+        """
+        X, y = validate_data(
+            self, X, y, dtype=ROW_DTYPES, allow_nd=True, multi_output=True, y_numeric=True
+        )
+        weights = _check_weights(sample_weight, len(X))
+        targets = y.reshape(len(y), -1)
+        self._y_ndim = y.ndim
+        self._adapt(X, targets, weights, targets.shape[1])
+        return self
+
+    def _as_targets(self, values: Tensor) -> np.ndarray:
+        array = values.cpu().numpy()
+        return array if self._y_ndim == 2 else array[:, 0]
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict targets.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) or (n_rows, n_outputs)
+            Predictions.
+        """
+        outputs = self._outputs(X)
+        return self._as_targets(outputs if isinstance(outputs, Tensor) else outputs.mean)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

@@ -1,0 +1,109 @@
+"""The sinusoid tasks of MAML (Finn et al. 2017, section 5.1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils import Bunch, check_random_state
+
+
+class SinusoidTasks:
+    """Endless generator of sinusoid regression tasks, for ``MetaTrainer.fit``.
+
+    y = amplitude * sin(x + phase) + noise, with amplitude uniform in [0.1, 5],
+    phase in [0, pi] and x in [-5, 5] (Finn et al. 2017).
+
+    Parameters
+    ----------
+    n_shot : int or (low, high), default=10
+        Support rows a task.
+    n_query : int, default=10
+        Query rows a task.
+    noise : float, default=0.0
+        Standard deviation of Gaussian noise on y.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fewshot_sklearn.datasets import make_sinusoid_tasks
+    >>> generator = make_sinusoid_tasks(n_shot=5, n_query=3)
+    >>> X, y, X_query, y_query = generator(np.random.default_rng(0))
+    >>> X.shape, y.shape, X_query.shape
+    ((5, 1), (5,), (3, 1))
+    """
+
+    def __init__(self, n_shot: int | tuple[int, int] = 10, n_query: int = 10, noise: float = 0.0):
+        self.n_shot, self.n_query, self.noise = n_shot, n_query, noise
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value}" for name, value in vars(self).items())
+        return f"SinusoidTasks({given})"
+
+    def __call__(
+        self, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Draw one task: X (n, 1), y (n,), X_query (n_query, 1), y_query (n_query,)."""
+        n = self.n_shot
+        n = n if isinstance(n, int) else int(rng.integers(n[0], n[1] + 1))
+        amplitude, phase = rng.uniform(0.1, 5.0), rng.uniform(0.0, np.pi)
+        x = rng.uniform(-5.0, 5.0, (n + self.n_query, 1))
+        y = amplitude * np.sin(x[:, 0] + phase)
+        if self.noise:
+            y = y + self.noise * rng.standard_normal(len(y))
+        return x[:n], y[:n], x[n:], y[n:]
+
+
+def make_sinusoid_tasks(
+    n_tasks: int | None = None,
+    *,
+    n_shot: int | tuple[int, int] = 10,
+    n_query: int = 10,
+    noise: float = 0.0,
+    random_state: Any = None,
+) -> Any:
+    """Make the sinusoid regression tasks of MAML.
+
+    Parameters
+    ----------
+    n_tasks : int or None, default=None
+        Number of tasks to draw as arrays; None returns the endless generator.
+    n_shot : int or (low, high), default=10
+        Support rows a task.
+    n_query : int, default=10
+        Query rows a task.
+    noise : float, default=0.0
+        Standard deviation of Gaussian noise on y, in units of y.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the tasks drawn as arrays.
+
+    Returns
+    -------
+    SinusoidTasks or Bunch
+        A generator ``rng -> (X, y, X_query, y_query)``; or, with `n_tasks`, a
+        Bunch of ``data`` (n_rows, 1), ``target`` (n_rows,) and ``groups``
+        (n_rows,), `n_shot` + `n_query` rows a task.
+
+    References
+    ----------
+    .. [1] C. Finn, P. Abbeel and S. Levine, "Model-agnostic meta-learning for fast
+       adaptation of deep networks", ICML 2017, section 5.1.
+
+    Examples
+    --------
+    >>> from fewshot_sklearn.datasets import make_sinusoid_tasks
+    >>> past = make_sinusoid_tasks(100, random_state=0)
+    >>> past.data.shape, past.groups[-1]
+    ((2000, 1), np.int64(99))
+    """
+    generator = SinusoidTasks(n_shot, n_query, noise)
+    if n_tasks is None:
+        return generator
+    seed = check_random_state(random_state).randint(2**31)
+    drawn = [generator(np.random.default_rng([seed, i])) for i in range(n_tasks)]
+    sizes = [len(X) + len(X_query) for X, _, X_query, _ in drawn]
+    return Bunch(
+        data=np.concatenate([part for X, _, X_query, _ in drawn for part in (X, X_query)]),
+        target=np.concatenate([part for _, y, _, y_query in drawn for part in (y, y_query)]),
+        groups=np.repeat(np.arange(n_tasks), sizes),
+    )

@@ -1,0 +1,280 @@
+"""What an algorithm is: two pure functions of one task, and how to run many tasks at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+from torch.nn import functional as F
+
+from .encoders import Shape, channels_last, n_features_out
+from .tasks import IGNORED_CODE, Support
+
+#: What `Learner.adapt` returns: named tensors and nothing else.
+State = dict[str, Tensor]
+
+#: Tasks a vmapped call takes at once on a CPU: what stays in its cache.
+TASKS_PER_CHUNK = 25
+#: Rows an encoder takes at once on a CPU when no gradient is asked for.
+ROWS_PER_CHUNK = 80
+
+
+class Gaussian(NamedTuple):
+    """A predictive distribution: means and variances of shape (n, n_outputs)."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+Outputs = Tensor | Gaussian
+
+
+def _stack(items: list[Any]) -> Any:
+    if isinstance(items[0], Gaussian):
+        return Gaussian(*(torch.stack(parts) for parts in zip(*items, strict=True)))
+    if isinstance(items[0], dict):
+        return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+    return torch.stack(items)
+
+
+class Learner(nn.Module):
+    """Base class of the algorithms: ``adapt(support) -> state``, ``predict(state, X) -> outputs``.
+
+    The learned parameters are this module's own. Both functions are pure, so
+    the same code meta-trains (many tasks, vmapped or in a loop) and serves one
+    user's `fit`.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Maps (n, \\*input_shape) to (n, n_features).
+    input_shape : tuple of int
+        Shape of one row.
+    n_outputs : int or None, default=None
+        Number of regression targets; None for classification, where the number
+        of classes comes with each task.
+
+    Attributes
+    ----------
+    x_mean, x_scale : Tensor
+        Feature scale, learned from past tasks (`fit_scale`). One number a
+        feature for flat rows; one number in all for images.
+    y_mean, y_scale : Tensor of shape (n_outputs,)
+        Target scale; regression only.
+    """
+
+    #: Whether `adapt` needs a feature scale even without past tasks to learn it from.
+    scales_inputs_without_past = False
+
+    def __init__(self, encoder: nn.Module, input_shape: Shape, n_outputs: int | None = None):
+        super().__init__()
+        channels_last(encoder)
+        self.encoder = encoder
+        self.input_shape = tuple(input_shape)
+        self.n_outputs = n_outputs
+        self.n_features = n_features_out(encoder, self.input_shape)
+        self.convolves = any(isinstance(m, nn.modules.conv._ConvNd) for m in encoder.modules())
+        shape = () if self.convolves or len(self.input_shape) > 1 else self.input_shape
+        self.register_buffer("x_mean", torch.zeros(shape))
+        self.register_buffer("x_scale", torch.ones(shape))
+        if n_outputs is not None:
+            self.register_buffer("y_mean", torch.zeros(n_outputs))
+            self.register_buffer("y_scale", torch.ones(n_outputs))
+
+    # ------------------------------------------------------------------ an algorithm's two functions
+    def adapt(self, support: Support) -> State:
+        """Adapt to one task.
+
+        Parameters
+        ----------
+        support : Support
+            The labelled rows.
+
+        Returns
+        -------
+        dict of str to Tensor
+            All that `predict` needs to know of the task.
+        """
+        raise NotImplementedError
+
+    def predict(self, state: State, X: Tensor) -> Outputs:
+        """Predict rows of the task that was adapted to.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor
+            What `adapt` returned.
+        X : Tensor of shape (n, \\*input_shape)
+            Rows.
+
+        Returns
+        -------
+        Tensor or Gaussian
+            Logits (n, n_way), minus infinity for a class without support; or
+            means (n, n_outputs), with variances where the method has them.
+        """
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------ many tasks
+    def forward(self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor) -> Outputs:
+        """Run a batch of episodes: adapt to each support set, predict its queries.
+
+        Parameters
+        ----------
+        X, y, w : Tensor of shape (T, n, ...)
+            Support sets, as `fewshot_sklearn.tasks.pad_tasks` makes them.
+        X_query : Tensor of shape (T, n_query, \\*input_shape)
+            Query rows.
+
+        Returns
+        -------
+        Tensor or Gaussian
+            Outputs with a leading axis of tasks.
+        """
+        return self.over_tasks(
+            lambda X, y, w, X_query: self.predict(self.adapt(Support(X, y, w)), X_query),
+            X, y, w, X_query,
+        )  # fmt: skip
+
+    def over_tasks(self, one_task: Callable[..., Any], *batch: Tensor) -> Any:
+        """Map a function of one task over a batch of tasks.
+
+        Convolutions with weights of their own for each task are slower batched
+        than one after the other on a CPU; all else is vmapped, in chunks that
+        fit the CPU's cache.
+        """
+        on_cpu = batch[0].device.type == "cpu"
+        if self.convolves and on_cpu:
+            return _stack([one_task(*task) for task in zip(*batch, strict=True)])
+        chunk = TASKS_PER_CHUNK if on_cpu else None
+        # vmap cannot return a Gaussian made inside it unless as a tuple, which a NamedTuple is
+        return vmap(one_task, randomness="different", chunk_size=chunk)(*batch)
+
+    # ------------------------------------------------------------------ scale
+    @torch.no_grad()
+    def fit_scale(self, X: Tensor | None, y: Tensor | None, w: Tensor | None = None) -> None:
+        """Learn the scale of features and targets from rows of past tasks.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n, \\*input_shape) or None
+            Rows; None leaves the feature scale alone.
+        y : Tensor of shape (n, n_outputs) or None
+            Targets; None leaves the target scale alone.
+        w : Tensor of shape (n,) or None, default=None
+            Weights.
+        """
+        if X is not None:
+            self.x_mean, self.x_scale = _mean_and_scale(X, w, self.x_mean)
+        if y is not None and self.n_outputs is not None:
+            self.y_mean, self.y_scale = _mean_and_scale(y, w, self.y_mean)
+
+    def scaled(self, X: Tensor) -> Tensor:
+        """Bring rows to the scale the encoder was trained on."""
+        return (X - self.x_mean) / self.x_scale
+
+
+def _mean_and_scale(values: Tensor, w: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
+    w = torch.ones(len(values), dtype=like.dtype) if w is None else w.to(like.dtype)
+    w = w.to(values.device)
+    if like.ndim == 0:  # one scale for all pixels
+        rows = values.to(like.dtype).flatten(1)
+        mean = (rows.mean(1) * w).sum() / w.sum()
+        variance = ((rows - mean).square().mean(1) * w).sum() / w.sum()
+    else:
+        values = values.to(like.dtype)
+        mean = (w[:, None] * values).sum(0) / w.sum()
+        variance = (w[:, None] * (values - mean).square()).sum(0) / w.sum()
+    scale = variance.sqrt()
+    negligible = scale <= 10 * torch.finfo(like.dtype).eps * mean.abs()
+    return mean.to(like.device), torch.where(negligible, 1.0, scale).to(like)
+
+
+class FeatureLearner(Learner):
+    """An algorithm that only ever looks at a row through its features.
+
+    Its two functions are written on features (`adapt_features`,
+    `predict_features`), so a batch of tasks goes through the encoder as one
+    pile of rows, and rows that occur in many episodes need encoding only once.
+    """
+
+    def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
+        """`adapt`, given the features Z (n, n_features) of the support rows."""
+        raise NotImplementedError
+
+    def predict_features(self, state: State, Z: Tensor) -> Outputs:
+        """`predict`, given the features Z (n, n_features) of the rows asked for."""
+        raise NotImplementedError
+
+    def embed(self, X: Tensor) -> Tensor:
+        """Features (n, n_features) of rows (n, \\*input_shape)."""
+        X = self.scaled(X)
+        if torch.is_grad_enabled() or X.device.type != "cpu" or not self.convolves:
+            return self.encoder(X)
+        return torch.cat([self.encoder(part) for part in X.split(ROWS_PER_CHUNK)])
+
+    def adapt(self, support: Support) -> State:
+        return self.adapt_features(self.embed(support.X), support.y, support.w)
+
+    def predict(self, state: State, X: Tensor) -> Outputs:
+        return self.predict_features(state, self.embed(X))
+
+    def forward(self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor) -> Outputs:
+        n_tasks, n = X.shape[:2]
+        rows = torch.cat([X, X_query], 1)
+        Z = self.embed(rows.flatten(0, 1)).unflatten(0, (n_tasks, rows.shape[1]))
+        return self.forward_features(Z[:, :n], y, w, Z[:, n:])
+
+    def forward_features(self, Z: Tensor, y: Tensor, w: Tensor, Z_query: Tensor) -> Outputs:
+        """`forward`, given the features of the support and query rows."""
+        return vmap(
+            lambda Z, y, w, Z_query: self.predict_features(
+                self.adapt_features(Z, y, w), Z_query
+            ),
+            randomness="different",
+        )(Z, y, w, Z_query)
+
+
+def present_classes(y: Tensor, w: Tensor) -> Tensor:
+    """Which classes have support: a boolean (n_way,) tensor."""
+    return (w[:, None] * y).sum(0) > 0
+
+
+def episode_loss(outputs: Outputs, y_query: Tensor) -> Tensor:
+    """Mean query loss of each task, averaged over the tasks.
+
+    Cross-entropy for class codes, negative log likelihood for a Gaussian,
+    squared error otherwise.
+
+    Parameters
+    ----------
+    outputs : Tensor of shape (T, n_query, n_way or n_outputs) or Gaussian
+        What `Learner.forward` returned.
+    y_query : Tensor
+        Codes (T, n_query), -100 where padded; or targets (T, n_query,
+        n_outputs), NaN where padded.
+
+    Returns
+    -------
+    Tensor of shape ()
+        The loss.
+    """
+    if not y_query.is_floating_point():
+        assert isinstance(outputs, Tensor)
+        real = y_query != IGNORED_CODE
+        losses = F.cross_entropy(
+            outputs.transpose(1, 2), y_query, ignore_index=IGNORED_CODE, reduction="none"
+        )
+        return (losses.sum(1) / real.sum(1).clamp_min(1)).mean()
+    real = ~y_query.isnan()
+    y_query = y_query.nan_to_num()
+    if isinstance(outputs, Gaussian):
+        error = (outputs.mean - y_query).square()
+        losses = 0.5 * (error / outputs.variance + outputs.variance.log())
+    else:
+        losses = (outputs - y_query).square()
+    losses = torch.where(real, losses, 0.0)
+    return (losses.sum((1, 2)) / real.sum((1, 2)).clamp_min(1)).mean()

@@ -1,0 +1,359 @@
+"""Model-agnostic meta-learning: a network whose weights are a few gradient steps from any task.
+
+C. Finn, P. Abbeel and S. Levine. Model-agnostic meta-learning for fast
+adaptation of deep networks. ICML 2017.
+
+H.-J. Ye and W.-L. Chao. How to train your MAML to excel in few-shot
+classification. ICLR 2022 (the head shared by all classes).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value
+from torch.nn import functional as F
+
+from .base import FewShotClassifier, FewShotRegressor
+from .encoders import Shape
+from .learner import Learner, State, present_classes
+from .tasks import Support
+
+HEAD = ("head.weight", "head.bias")
+
+
+class MAMLLearner(Learner):
+    """adapt: gradient descent on the support loss (eq. 1). predict: the adapted network.
+
+    The first `trained_steps` steps are plain gradient descent, as
+    meta-training ran them. Learned initialisations and step sizes do not
+    extrapolate, so every further step is kept only if it lowers the support
+    loss; otherwise it is taken back and the step size halved. Adaptation thus
+    never diverges past the trained count.
+    """
+
+    scales_inputs_without_past = True
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        input_shape: Shape,
+        n_outputs: int | None = None,
+        *,
+        n_steps: int = 5,
+        inner_lr: float = 0.1,
+        first_order: bool = False,
+        trained_steps: int = 0,
+    ):
+        super().__init__(encoder, input_shape, n_outputs)
+        if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in encoder.modules()):
+            raise ValueError(
+                "MAML cannot use batch normalisation: the statistics of a support set would leak "
+                "into its queries, and its second-order gradient is wrong when batched. Use "
+                "GroupNorm or LayerNorm."
+            )
+        if not (isinstance(n_steps, int | np.integer) and n_steps >= 0):
+            raise ValueError(f"n_steps must be an int, at least 0, got {n_steps!r}.")
+        if not inner_lr > 0:
+            raise ValueError(f"inner_lr must be positive, got {inner_lr!r}.")
+        self.n_steps, self.inner_lr, self.first_order = n_steps, inner_lr, first_order
+        self.trained_steps = trained_steps
+        # zero, so that at first no class and no target is preferred (Kao et al. 2022)
+        self.head = nn.Linear(self.n_features, n_outputs or 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def initial(self, n_way: int) -> State:
+        """Weights before adaptation; each class starts from the same learned row of the head."""
+        params: State = {f"encoder.{k}": p for k, p in self.encoder.named_parameters()}
+        params["head.weight"], params["head.bias"] = self.head.weight, self.head.bias
+        if self.n_outputs is None:
+            params |= {
+                name: params[name].expand(n_way, *params[name].shape[1:]) for name in HEAD
+            }
+        return params
+
+    def network(self, params: State, X: Tensor) -> Tensor:
+        """Encoder and head with the given weights, on scaled rows."""
+        inner = {k.removeprefix("encoder."): p for k, p in params.items() if k not in HEAD}
+        Z = functional_call(self.encoder, inner, (X,))
+        return F.linear(Z, params["head.weight"], params["head.bias"])
+
+    def support_loss(self, outputs: Tensor, y: Tensor, w: Tensor) -> Tensor:
+        """Weighted mean loss over the support rows: sum(w * loss) / sum(w)."""
+        raise NotImplementedError
+
+    def adapt(self, support: Support) -> State:
+        X, y = self.scaled(support.X), self._targets(support.y)
+
+        def loss_of(params: State) -> Tensor:
+            return self.support_loss(self.network(params, X), y, support.w)
+
+        def gradient(params: State) -> tuple[State, Tensor]:
+            grads, loss = grad_and_value(loss_of)(params)
+            if self.first_order:
+                grads = {name: g.detach() for name, g in grads.items()}
+            return grads, loss.detach()
+
+        params, curve = self.initial(y.shape[-1]), []
+        plain = min(self.n_steps, self.trained_steps)
+        for _ in range(plain):
+            grads, loss = gradient(params)
+            curve.append(loss)
+            params = {k: p - self.inner_lr * grads[k] for k, p in params.items()}
+        if self.n_steps > plain:
+            params, losses = self._guarded(params, gradient, self.n_steps - plain)
+            curve += losses
+        extra = {"loss_curve": torch.stack(curve) if curve else support.w.new_zeros(0)}
+        if self.n_outputs is None:
+            extra["present"] = present_classes(support.y, support.w)
+        return params | extra
+
+    def _guarded(self, params: State, gradient: Any, n_steps: int) -> tuple[State, list[Tensor]]:
+        grads, loss = gradient(params)
+        rate, curve = torch.full_like(loss, self.inner_lr), []
+        for _ in range(n_steps):
+            curve.append(loss)
+            trial = {k: p - rate * grads[k] for k, p in params.items()}
+            trial_grads, trial_loss = gradient(trial)
+            better = trial_loss <= loss  # False for NaN
+            params = {k: torch.where(better, trial[k], p) for k, p in params.items()}
+            grads = {k: torch.where(better, trial_grads[k], g) for k, g in grads.items()}
+            loss = torch.where(better, trial_loss, loss)
+            rate = torch.where(better, rate, rate / 2)
+        return params, curve
+
+    def _targets(self, y: Tensor) -> Tensor:
+        return y
+
+
+class MAMLClassification(MAMLLearner):
+    """Cross-entropy over the classes that have support."""
+
+    def support_loss(self, outputs: Tensor, y: Tensor, w: Tensor) -> Tensor:
+        present = present_classes(y, w)
+        logp = outputs.masked_fill(~present, -torch.inf).log_softmax(-1)
+        losses = -(y * torch.where(present, logp, 0.0)).sum(-1)
+        return (w * losses).sum() / w.sum()
+
+    def predict(self, state: State, X: Tensor) -> Tensor:
+        params = {k: v for k, v in state.items() if k not in ("loss_curve", "present")}
+        return self.network(params, self.scaled(X)).masked_fill(~state["present"], -torch.inf)
+
+
+class MAMLRegression(MAMLLearner):
+    """Squared error of the scaled targets, averaged over outputs."""
+
+    def _targets(self, y: Tensor) -> Tensor:
+        return (y - self.y_mean) / self.y_scale
+
+    def support_loss(self, outputs: Tensor, y: Tensor, w: Tensor) -> Tensor:
+        return (w * (outputs - y).square().mean(-1)).sum() / w.sum()
+
+    def predict(self, state: State, X: Tensor) -> Tensor:
+        params = {k: v for k, v in state.items() if k != "loss_curve"}
+        return self.network(params, self.scaled(X)) * self.y_scale + self.y_mean
+
+
+class _MAMLEstimator:
+    """What the classifier and the regressor share."""
+
+    _defaults = {"n_steps": 5, "inner_lr": 0.1, "first_order": False}
+
+    def _learner_params(self, trained: dict[str, Any] | None) -> dict[str, Any]:
+        params = super()._learner_params(trained)  # type: ignore[misc]
+        as_trained = trained is not None and params["inner_lr"] <= trained["inner_lr"]
+        return params | {"trained_steps": trained["n_steps"] if as_trained else 0}  # type: ignore[index]
+
+    @property
+    def loss_curve_(self) -> np.ndarray:
+        return self._state("loss_curve")  # type: ignore[attr-defined]
+
+
+class MAMLClassifier(_MAMLEstimator, FewShotClassifier):
+    """MAML: a network adapted to the task by a few gradient steps from a meta-learned start.
+
+    `fit` runs theta' = theta - inner_lr * grad L(theta) for `n_steps` steps on
+    the support rows (eq. 1 of [1]_); meta-training chose theta so that this
+    generalises, differentiating through the steps (or not: `first_order`).
+    Every class starts from one and the same meta-learned row of the head [2]_,
+    so any number of classes can be fitted, in any order. Steps beyond the
+    number meta-trained with (all of them, without a meta-init) are kept only
+    where they lower the support loss.
+
+    Parameters
+    ----------
+    meta_init : MetaInit, path or None, default=None
+        What meta-training learned from past tasks. None starts from the
+        encoder as it is and a head of zeros.
+    encoder : str, nn.Module class, nn.Module or None, default=None
+        ``"identity"``, ``"mlp"``, ``"conv4"``, ``"resnet12"`` or a module of
+        your own (without batch norm). None takes the meta-init's, or
+        ``"identity"`` without one.
+    n_steps : int or None, default=None
+        Gradient steps at `fit`. None takes the meta-init's, or 5.
+    inner_lr : float or None, default=None
+        Step size. None takes the meta-init's, or 0.1.
+    first_order : bool or None, default=None
+        Whether meta-training ignores second derivatives (FOMAML); changes
+        nothing at `fit`. None takes the meta-init's, or False.
+    device : str, default="auto"
+        Where to compute; ``"auto"`` is the GPU where there is one.
+    dtype : {"float32", "float64"} or None, default=None
+        Precision. None is float32 with a meta-init and float64 without.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the encoder's weights where there is no meta-init.
+    **encoder__params
+        Arguments of the encoder's constructor, each written
+        ``encoder__name=value``.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    loss_curve_ : ndarray of shape (n_steps,)
+        Support loss (cross-entropy, in nats) before each step.
+    meta_init_ : MetaInit
+        The initialization that `fit` adapted from.
+    n_features_in_ : int
+        Size of the second axis of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, when X had string column names.
+
+    See Also
+    --------
+    ProtoNetClassifier : Needs no gradient at fit.
+
+    References
+    ----------
+    .. [1] C. Finn, P. Abbeel and S. Levine, "Model-agnostic meta-learning for fast
+       adaptation of deep networks", ICML 2017.
+    .. [2] H.-J. Ye and W.-L. Chao, "How to train your MAML to excel in few-shot
+       classification", ICLR 2022.
+
+    Examples
+    --------
+    >>> from fewshot_sklearn import MAMLClassifier
+    >>> clf = MAMLClassifier().fit([[0., 0.], [0., 1.], [4., 4.]], ["a", "a", "b"])
+    >>> clf.predict([[0., 2.], [3., 3.]])
+    array(['a', 'b'], dtype='<U1')
+    >>> clf.set_params(n_steps=20).fit([[0.], [1.]], [0, 1]).loss_curve_.shape
+    (20,)
+    """
+
+    _learner_class = MAMLClassification
+
+    def __init__(
+        self,
+        meta_init: Any = None,
+        *,
+        encoder: Any = None,
+        n_steps: int | None = None,
+        inner_lr: float | None = None,
+        first_order: bool | None = None,
+        device: str = "auto",
+        dtype: str | None = None,
+        random_state: Any = None,
+        **encoder__params: Any,
+    ):
+        self.meta_init = meta_init
+        self.encoder = encoder
+        self.n_steps = n_steps
+        self.inner_lr = inner_lr
+        self.first_order = first_order
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+        self._set_encoder_params(encoder__params)
+
+
+class MAMLRegressor(_MAMLEstimator, FewShotRegressor):
+    """MAML for regression: a network adapted by a few gradient steps from a meta-learned start.
+
+    `fit` runs theta' = theta - inner_lr * grad L(theta) for `n_steps` steps on
+    the squared error of the support rows (eq. 1-2 of [1]_), with features and
+    targets at the scale learned from the past. Steps beyond the number
+    meta-trained with (all of them, without a meta-init) are kept only where
+    they lower the support loss, so that no task diverges.
+
+    Parameters
+    ----------
+    meta_init : MetaInit, path or None, default=None
+        What meta-training learned from past tasks. None starts from the
+        encoder as it is and a head of zeros.
+    encoder : str, nn.Module class, nn.Module or None, default=None
+        ``"identity"``, ``"mlp"``, ``"conv4"``, ``"resnet12"`` or a module of
+        your own (without batch norm). None takes the meta-init's, or
+        ``"identity"`` without one.
+    n_steps : int or None, default=None
+        Gradient steps at `fit`. None takes the meta-init's, or 5.
+    inner_lr : float or None, default=None
+        Step size. None takes the meta-init's, or 0.1.
+    first_order : bool or None, default=None
+        Whether meta-training ignores second derivatives (FOMAML); changes
+        nothing at `fit`. None takes the meta-init's, or False.
+    device : str, default="auto"
+        Where to compute; ``"auto"`` is the GPU where there is one.
+    dtype : {"float32", "float64"} or None, default=None
+        Precision. None is float32 with a meta-init and float64 without.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the encoder's weights where there is no meta-init.
+    **encoder__params
+        Arguments of the encoder's constructor, each written
+        ``encoder__name=value``.
+
+    Attributes
+    ----------
+    loss_curve_ : ndarray of shape (n_steps,)
+        Support loss (mean squared error of the scaled targets) before each step.
+    meta_init_ : MetaInit
+        The initialization that `fit` adapted from.
+    n_features_in_ : int
+        Size of the second axis of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, when X had string column names.
+
+    See Also
+    --------
+    RidgeHeadRegressor : Solves for the head in closed form, with uncertainty.
+
+    References
+    ----------
+    .. [1] C. Finn, P. Abbeel and S. Levine, "Model-agnostic meta-learning for fast
+       adaptation of deep networks", ICML 2017.
+
+    Examples
+    --------
+    >>> from fewshot_sklearn import MAMLRegressor
+    >>> reg = MAMLRegressor(n_steps=100).fit([[0.], [1.], [2.]], [1., 3., 5.])
+    >>> reg.predict([[1.5]]).round(2)
+    array([4.])
+    """
+
+    _learner_class = MAMLRegression
+
+    def __init__(
+        self,
+        meta_init: Any = None,
+        *,
+        encoder: Any = None,
+        n_steps: int | None = None,
+        inner_lr: float | None = None,
+        first_order: bool | None = None,
+        device: str = "auto",
+        dtype: str | None = None,
+        random_state: Any = None,
+        **encoder__params: Any,
+    ):
+        self.meta_init = meta_init
+        self.encoder = encoder
+        self.n_steps = n_steps
+        self.inner_lr = inner_lr
+        self.first_order = first_order
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+        self._set_encoder_params(encoder__params)

@@ -1,0 +1,487 @@
+"""Meta-training: skorch's training loop over episodes. The only module that imports skorch."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import sklearn
+import torch
+from sklearn.base import clone, is_classifier
+from sklearn.utils import check_array, check_random_state, check_X_y
+from skorch import NeuralNet
+from skorch.history import History
+
+from . import __version__
+from .base import ROW_DTYPES, FewShotEstimator, resolve_device
+from .episodes import (
+    ArrayTasks,
+    ClassEpisodes,
+    Episodes,
+    GeneratedTasks,
+    GroupEpisodes,
+    IntOrRange,
+    TaskStream,
+    split_tasks,
+)
+from .learner import episode_loss
+from .meta_init import MetaInit, task_digests
+from .model_selection import few_shot_score
+from .resume import load_epoch, save_epoch
+from .tasks import pad_tasks
+
+#: Tasks of a generator that the feature scale is learned from.
+SCALE_TASKS = 200
+#: Of skorch's parameters, those that have no meaning here.
+_NOT_OURS = {"module", "train_split", "dataset", "predict_nonlinearity", "use_caching"}
+
+
+class MetaTrainer(NeuralNet):
+    """Learn an initialization from past tasks, with skorch's training loop.
+
+    One item of a batch is one episode: a few support rows to adapt to, a few
+    query rows to be judged on. Everything skorch's ``NeuralNet`` offers works:
+    callbacks (EarlyStopping on ``valid_loss``, Checkpoint, LRScheduler,
+    ProgressBar), ``optimizer__*``, ``iterator_train__num_workers``, the history
+    and the progress table.
+
+    Parameters
+    ----------
+    estimator : estimator
+        What to meta-train, such as ``ProtoNetClassifier(encoder="conv4")``. It
+        is not changed. If it has a meta-init, training goes on from there.
+    n_way : int or (low, high), default=5
+        Classes an episode; classification only.
+    n_shot : int or (low, high), default=5
+        Support rows a class (a task, for regression).
+    n_query : int, (low, high) or None, default=15
+        Query rows a class (a task); None takes all that the support leaves.
+    n_episodes : int, default=320
+        Training tasks an epoch, each drawn afresh.
+    validation_fraction : float, default=0.1
+        Share of the groups (of the classes, without groups) kept for
+        ``valid_loss``; 0 for none. Never single rows.
+    n_valid_episodes : int, default=160
+        Validation tasks, the same ones every epoch.
+    augment : callable or None, default=None
+        ``augment(X, rng) -> X``, applied to the rows of each training episode.
+    checkpoint : path-like or None, default=None
+        File that holds the state after each epoch. If it exists, `fit` goes on
+        from it and ends, at `max_epochs` in all, with exactly the weights that
+        an uninterrupted run gives.
+    random_state : int, RandomState instance or None, default=None
+        Seeds initial weights, the held-out tasks and the stream of episodes.
+    criterion : callable, default=episode_loss
+        ``criterion(outputs, y_query) -> loss``.
+    optimizer : torch.optim.Optimizer class, default=torch.optim.Adam
+        Outer-loop optimizer; ``optimizer__*`` sets its arguments.
+    lr : float, default=1e-3
+        Outer-loop learning rate.
+    max_epochs : int, default=10
+        Number of epochs.
+    batch_size : int, default=16
+        Tasks a step.
+    device : str or None, default="auto"
+        Where to train; ``"auto"`` is the GPU where there is one.
+    **kwargs
+        Further parameters of skorch's ``NeuralNet``.
+
+    Attributes
+    ----------
+    estimator_ : estimator
+        A clone of `estimator` that carries the learned meta-init.
+    meta_init_ : MetaInit
+        What was learned.
+    history : skorch.history.History
+        Losses by epoch and batch.
+    module_ : Learner
+        The trained learner.
+
+    See Also
+    --------
+    few_shot_score : Score on tasks kept out of meta-training.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from fewshot_sklearn import MetaTrainer, ProtoNetClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> past = y < 7
+    >>> trainer = MetaTrainer(
+    ...     ProtoNetClassifier(encoder="mlp"), n_way=3, max_epochs=3, random_state=0, verbose=0
+    ... )
+    >>> clf = trainer.fit(X[past], y[past]).estimator_
+    >>> clf.meta_init.spec["algorithm"]
+    'ProtoNet'
+    >>> new = y >= 7
+    >>> clf.fit(X[new][:15], y[new][:15]).score(X[new][15:], y[new][15:]) > 0.8
+    True
+    """
+
+    __metadata_request__fit = {"groups": True}
+    __metadata_request__partial_fit = {"groups": True}
+    __metadata_request__score = {"groups": True}
+
+    def __init__(
+        self,
+        estimator: FewShotEstimator,
+        *,
+        n_way: IntOrRange = 5,
+        n_shot: IntOrRange = 5,
+        n_query: IntOrRange | None = 15,
+        n_episodes: int = 320,
+        validation_fraction: float = 0.1,
+        n_valid_episodes: int = 160,
+        augment: Callable[..., Any] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        random_state: Any = None,
+        criterion: Any = episode_loss,
+        optimizer: Any = torch.optim.Adam,
+        lr: float = 1e-3,
+        max_epochs: int = 10,
+        batch_size: int = 16,
+        device: Any = "auto",
+        **kwargs: Any,
+    ):
+        self.estimator = estimator
+        self.n_way = n_way
+        self.n_shot = n_shot
+        self.n_query = n_query
+        self.n_episodes = n_episodes
+        self.validation_fraction = validation_fraction
+        self.n_valid_episodes = n_valid_episodes
+        self.augment = augment
+        self.checkpoint = checkpoint
+        self.random_state = random_state
+        super().__init__(
+            module=None,
+            criterion=criterion,
+            optimizer=optimizer,
+            lr=lr,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            train_split=None,
+            device=str(resolve_device(device)) if device == "auto" else device,
+            **kwargs,
+        )
+
+    # ------------------------------------------------------------------ parameters
+    def _get_param_names(self) -> list[str]:
+        return [name for name in super()._get_param_names() if name not in _NOT_OURS]
+
+    def set_params(self, **params: Any) -> MetaTrainer:
+        """Set parameters, ``estimator__*`` and ``callbacks__*`` included.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameter names and values.
+
+        Returns
+        -------
+        self : object
+            The trainer.
+        """
+        if "estimator" in params:
+            self.estimator = params.pop("estimator")
+        prefix = "estimator__"
+        inner = {k.removeprefix(prefix): v for k, v in params.items() if k.startswith(prefix)}
+        if inner:
+            self.estimator.set_params(**inner)
+        if params.get("device") == "auto":
+            params["device"] = str(resolve_device("auto"))
+        super().set_params(**{k: v for k, v in params.items() if not k.startswith(prefix)})
+        return self
+
+    def initialize_criterion(self) -> MetaTrainer:
+        """Take a plain function as it is; build a module class as skorch does."""
+        if isinstance(self.criterion, type):
+            return super().initialize_criterion()
+        self.criterion_ = self.criterion
+        return self
+
+    def initialize_module(self) -> MetaTrainer:
+        """Build the learner, from the seed or from the estimator's meta-init."""
+        plan = self._plan()
+        learner = self.estimator._new_learner(plan.input_shape, plan.n_outputs, self.seed_)
+        start = self.estimator._resolve_meta_init()
+        if start is None:
+            learner.fit_scale(*plan.scale_rows())
+        else:
+            self.estimator._check_fits(start, plan.input_shape, plan.n_outputs)
+            learner.load_state_dict(start.state_dict())
+        self.module_ = learner
+        return self
+
+    # ------------------------------------------------------------------ fit
+    def fit(self, X: Any, y: Any = None, groups: Any = None) -> MetaTrainer:
+        """Meta-train on past tasks.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape), or callable
+            Rows of all past tasks; or a generator of tasks, ``generator(rng) ->
+            (X, y, X_query, y_query)``.
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs), default=None
+            Labels or targets; not with a generator.
+        groups : array-like of shape (n_rows,) or None, default=None
+            Regression: the task of each row. Classification: optional; the
+            classes of an episode then come from one group.
+
+        Returns
+        -------
+        self : object
+            The trainer.
+
+        Raises
+        ------
+        ValueError
+            When the data does not fit the estimator, or `checkpoint` belongs to
+            other settings or data.
+        """
+        return self._train(X, y, groups, afresh=not self.warm_start or not self.initialized_)
+
+    def partial_fit(self, X: Any, y: Any = None, groups: Any = None) -> MetaTrainer:
+        """Train for `max_epochs` more, from where training stands.
+
+        Parameters
+        ----------
+        X, y, groups : see `fit`
+            Past tasks.
+
+        Returns
+        -------
+        self : object
+            The trainer.
+        """
+        return self._train(X, y, groups, afresh=not self.initialized_)
+
+    def _train(self, X: Any, y: Any, groups: Any, afresh: bool) -> MetaTrainer:
+        if not isinstance(self.estimator, FewShotEstimator):
+            raise ValueError(
+                f"estimator must be a few-shot estimator of this package, got {self.estimator!r}."
+            )
+        with self._own_random_state():
+            self.plan_ = _Plan(self, X, y, groups)
+            try:
+                if afresh:
+                    self.initialize()
+                super().partial_fit(self.plan_.train, None)
+                self.meta_init_ = self._make_meta_init()
+            finally:
+                del self.plan_
+        self.estimator_ = clone(self.estimator).set_params(meta_init=self.meta_init_)
+        return self
+
+    @contextmanager
+    def _own_random_state(self) -> Iterator[None]:
+        devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+        self.seed_ = int(check_random_state(self.random_state).randint(2**31))
+        with torch.random.fork_rng(devices=devices):
+            yield
+
+    def _plan(self) -> _Plan:
+        if not hasattr(self, "plan_"):
+            raise ValueError(
+                "The shape of the data is not known yet: call fit, not initialize or predict."
+            )
+        return self.plan_
+
+    def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> tuple[Any, Any]:
+        """Episodes for training and for validation."""
+        return self._plan().train, self._plan().valid
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        """Loader of batches of tasks; in training, of new tasks every epoch."""
+        kind = "iterator_train" if training else "iterator_valid"
+        options = {"batch_size": self.batch_size, "collate_fn": pad_tasks}
+        if training:
+            options["sampler"] = TaskStream(dataset, len(self.history))
+        loader = self.iterator_train if training else self.iterator_valid
+        return loader(dataset, **(options | self.get_params_for(kind)))
+
+    def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **fit_params: Any) -> Any:
+        """Skorch's loop, for the epochs that the checkpoint does not hold yet."""
+        if self.checkpoint is not None:
+            past = load_epoch(self, self.checkpoint, self._plan().fingerprint)
+            if past is not None:
+                self.history_ = History.from_file(io.StringIO(past))
+            epochs = max(0, self.max_epochs - len(self.history))
+        return super().fit_loop(X, y, epochs=epochs, **fit_params)
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        # dropout and the like depend on the epoch alone, so that a resumed run repeats them
+        torch.manual_seed((self.seed_ + len(self.history)) % 2**63)
+        super().on_epoch_begin(net, **kwargs)
+
+    def notify(self, method_name: str, **kwargs: Any) -> None:
+        """Tell the callbacks; after an epoch's, write the checkpoint."""
+        super().notify(method_name, **kwargs)
+        if method_name == "on_epoch_end" and self.checkpoint is not None:
+            save_epoch(self, self.checkpoint, self._plan().fingerprint)
+
+    def _make_meta_init(self) -> MetaInit:
+        plan, spec = self._plan(), self.estimator._spec(self.module_)
+        if plan.feature_names is not None:
+            spec["feature_names"] = plan.feature_names
+        last = self.history[-1] if len(self.history) else {}
+        provenance = {
+            "tasks": plan.tasks,
+            "settings": {
+                name: getattr(self, name) for name in ("n_way", "n_shot", "n_query", "lr")
+            },
+            "tasks_per_step": self.batch_size,
+            "tasks_seen": self.n_episodes * len(self.history),
+            "seed": self.seed_,
+            "scores": {
+                name: float(last[name]) for name in ("train_loss", "valid_loss") if name in last
+            },
+            "versions": {
+                "fewshot_sklearn": __version__,
+                "torch": torch.__version__,
+                "scikit-learn": sklearn.__version__,
+                "numpy": np.__version__,
+            },
+        }
+        return MetaInit.from_state(self.module_.state_dict(), spec, provenance)
+
+    # ------------------------------------------------------------------ score
+    def score(self, X: Any, y: Any, groups: Any = None) -> float:
+        """Mean score over 600 episodes of tasks that were not trained on.
+
+        Parameters
+        ----------
+        X, y, groups : see `fit`
+            Rows of other tasks.
+
+        Returns
+        -------
+        float
+            Mean accuracy or R^2 after adapting to `n_shot` rows.
+        """
+        estimator = self.estimator_
+        return few_shot_score(
+            estimator,
+            X,
+            y,
+            groups,
+            n_way=self.n_way if is_classifier(estimator) else None,
+            n_shot=self.n_shot,
+            n_query=self.n_query,
+            random_state=self.seed_,
+        ).mean
+
+    def predict(self, X: Any) -> Any:
+        """Not available: adapt `estimator_` to a task first."""
+        raise AttributeError(
+            "A MetaTrainer does not predict. Adapt what it learned to a task first: "
+            "trainer.estimator_.fit(X_support, y_support).predict(X)."
+        )
+
+    predict_proba = predict
+
+
+class _Plan:
+    """What one call of fit trains on: streams of episodes and the facts about the data."""
+
+    def __init__(self, trainer: MetaTrainer, X: Any, y: Any, groups: Any):
+        self.trainer, self.classification = trainer, is_classifier(trainer.estimator)
+        self.feature_names: list[str] | None = None
+        self.tasks: dict[str, Any] | None = None
+        self.valid: Episodes | None = None
+        seed = trainer.seed_
+        if callable(X):
+            if y is not None or groups is not None:
+                raise ValueError("With a generator of tasks, y and groups must be None.")
+            source = GeneratedTasks(X, self.classification)
+            self.train = Episodes(source, trainer.n_episodes, seed=seed)
+            if trainer.validation_fraction > 0:
+                self.valid = Episodes(source, trainer.n_valid_episodes, seed=seed + 1)
+            first = self.train[0]
+            self.input_shape, targets = first.X.shape[1:], first.y
+            data = repr(X)
+        else:
+            self._from_arrays(X, y, groups, seed)
+            self.input_shape, targets = self._rows.shape[1:], self._targets
+            data = hashlib.sha256(np.ascontiguousarray(self._rows).data).hexdigest()[:12]
+        self.n_outputs = None if self.classification else targets.shape[1]
+        settings = {
+            k: repr(v)
+            for k, v in sorted(trainer.get_params(deep=False).items())
+            if k not in ("checkpoint", "max_epochs", "callbacks", "verbose", "device")
+            and not k.startswith("callbacks__")
+        }
+        facts = f"{settings}{trainer.estimator.get_params()}{data}"
+        self.fingerprint = f"{hashlib.sha256(facts.encode()).hexdigest()[:12]}-seed{seed}"
+
+    def _from_arrays(self, X: Any, y: Any, groups: Any, seed: int) -> None:
+        trainer = self.trainer
+        columns = getattr(X, "columns", None)
+        if columns is not None and all(isinstance(name, str) for name in columns):
+            self.feature_names = list(columns)
+        if y is None:
+            raise ValueError("y is needed: the labels or targets of the past tasks.")
+        if self.classification:
+            X, y = check_array(X, dtype=ROW_DTYPES, allow_nd=True), np.asarray(y)
+            targets = None
+        else:
+            if groups is None:
+                raise ValueError(
+                    "groups is needed to meta-train a regressor: it says which task each row "
+                    "belongs to. Inside cross_validate pass params={'groups': groups}, with "
+                    "sklearn.set_config(enable_metadata_routing=True)."
+                )
+            X, y = check_X_y(
+                X, y, dtype=ROW_DTYPES, allow_nd=True, multi_output=True, y_numeric=True
+            )
+            targets = y.reshape(len(y), -1).astype(np.float64)
+        groups = None if groups is None else np.asarray(groups)
+        for name, column in (("y", y), ("groups", groups)):
+            if column is not None and len(column) != len(X):
+                raise ValueError(f"{name} has {len(column)} rows, but X has {len(X)}.")
+        units = y if groups is None else groups
+        train, valid = split_tasks(
+            y, groups, trainer.validation_fraction, np.random.default_rng([seed, 0])
+        )
+        digests = task_digests(units[train])
+        kind = "classes" if groups is None else "groups"
+        self.tasks = {"kind": kind, "count": len(digests), "ids": digests}
+        self._rows = X[train]
+        self._targets = y[train] if targets is None else targets[train]
+
+        def stream(rows: np.ndarray, n: int, seed: int, augment: Any) -> Episodes:
+            inside = None if groups is None else groups[rows]
+            sampler: ClassEpisodes | GroupEpisodes
+            if self.classification:
+                sampler = ClassEpisodes(
+                    y[rows], inside,
+                    n_way=trainer.n_way, n_shot=trainer.n_shot, n_query=trainer.n_query,
+                )  # fmt: skip
+            else:
+                sampler = GroupEpisodes(inside, n_shot=trainer.n_shot, n_query=trainer.n_query)
+            outputs = None if targets is None else targets[rows]
+            return Episodes(ArrayTasks(X[rows], outputs, sampler, augment), n, seed=seed)
+
+        self.train = stream(train, trainer.n_episodes, seed, trainer.augment)
+        if valid is not None:
+            self.valid = stream(valid, trainer.n_valid_episodes, seed + 1, None)
+
+    def scale_rows(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Rows, and targets of a regression, that the scale is learned from."""
+        if hasattr(self, "_rows"):
+            X, y = self._rows, self._targets
+        else:
+            scaling = Episodes(self.train.source, SCALE_TASKS, seed=self.trainer.seed_ + 2)
+            drawn = [scaling[i] for i in range(SCALE_TASKS)]
+            X = np.concatenate([part for t in drawn for part in (t.X, t.X_query)])
+            y = np.concatenate([part for t in drawn for part in (t.y, t.y_query)])
+        if self.classification:
+            return torch.as_tensor(X), None
+        return torch.as_tensor(X), torch.as_tensor(y)
+
+

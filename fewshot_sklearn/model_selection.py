@@ -1,0 +1,362 @@
+"""An episode is a cross-validation split: splitting, and scoring over many episodes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import is_classifier
+from sklearn.metrics import check_scoring, r2_score
+from sklearn.model_selection import BaseCrossValidator, cross_val_score
+from sklearn.utils import check_array, check_random_state
+
+from .base import ROW_DTYPES, FewShotEstimator, resolve_device
+from .episodes import ClassEpisodes, EpisodeRows, GroupEpisodes, IntOrRange
+from .learner import FeatureLearner, Gaussian
+from .tasks import Task, pad_tasks
+
+#: Episodes scored in one batched call.
+EPISODES_PER_BATCH = 100
+
+
+class EpisodeSplit(BaseCrossValidator):
+    """Cross-validation splits that are few-shot episodes: train on the support, test on the query.
+
+    Works wherever scikit-learn takes a ``cv``, with any estimator. Give each
+    split a fresh few rows of a few classes, inside one group where groups are
+    given; or, with ``n_way=None``, a few rows of one group.
+
+    Parameters
+    ----------
+    n_way : int, (low, high) or None, default=5
+        Classes an episode. None makes each group one task with all its rows,
+        as regression needs.
+    n_shot : int or (low, high), default=1
+        Support rows a class (a task, with ``n_way=None``).
+    n_query : int, (low, high) or None, default=15
+        Query rows a class (a task); None takes all that the support leaves.
+    n_episodes : int, default=600
+        Number of splits.
+    random_state : int, RandomState instance or None, default=None
+        Episode i is drawn from (random_state, i). An int gives the same
+        episodes at every call.
+
+    See Also
+    --------
+    few_shot_score : Mean score over episodes, with its confidence interval.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.model_selection import cross_validate
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from fewshot_sklearn import EpisodeSplit
+    >>> X, y = load_digits(return_X_y=True)
+    >>> cv = EpisodeSplit(n_way=5, n_shot=1, n_episodes=100, random_state=0)
+    >>> scores = cross_validate(KNeighborsClassifier(1), X, y, cv=cv)["test_score"]
+    >>> len(scores), bool(0.6 < scores.mean() < 0.9)
+    (100, True)
+    """
+
+    __metadata_request__split = {"groups": True}
+
+    def __init__(
+        self,
+        n_way: IntOrRange | None = 5,
+        n_shot: IntOrRange = 1,
+        n_query: IntOrRange | None = 15,
+        n_episodes: int = 600,
+        random_state: Any = None,
+    ):
+        self.n_way = n_way
+        self.n_shot = n_shot
+        self.n_query = n_query
+        self.n_episodes = n_episodes
+        self.random_state = random_state
+
+    def episodes(self, y: Any, groups: Any = None) -> Iterator[EpisodeRows]:
+        """Draw the episodes: row numbers and local class codes.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_rows,)
+            Class labels or targets.
+        groups : array-like of shape (n_rows,) or None, default=None
+            Task or group of each row.
+
+        Yields
+        ------
+        EpisodeRows
+            One episode.
+        """
+        sampler: ClassEpisodes | GroupEpisodes
+        if self.n_way is not None:
+            sampler = ClassEpisodes(
+                y, groups, n_way=self.n_way, n_shot=self.n_shot, n_query=self.n_query
+            )
+        elif groups is None:
+            raise ValueError(
+                "groups is needed with n_way=None: it says which task each row belongs to."
+            )
+        else:
+            sampler = GroupEpisodes(groups, n_shot=self.n_shot, n_query=self.n_query)
+        seed = check_random_state(self.random_state).randint(2**31)
+        for i in range(self.n_episodes):
+            yield sampler.rows(np.random.default_rng([seed, i]))
+
+    def split(
+        self, X: Any, y: Any = None, groups: Any = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Generate the row numbers of each episode.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, ...)
+            Not looked at.
+        y : array-like of shape (n_rows,)
+            Class labels; with ``n_way=None`` not looked at.
+        groups : array-like of shape (n_rows,) or None, default=None
+            Task or group of each row.
+
+        Yields
+        ------
+        support : ndarray
+            Rows to train on.
+        query : ndarray
+            Rows to test on, none of them among the support.
+        """
+        if y is None and self.n_way is not None:
+            raise ValueError("y is needed: it holds the class of each row.")
+        for rows in self.episodes(y, groups):
+            yield rows.support, rows.query
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Return the number of episodes.
+
+        Parameters
+        ----------
+        X, y, groups : object, default=None
+            Ignored.
+
+        Returns
+        -------
+        int
+            `n_episodes`.
+        """
+        return self.n_episodes
+
+
+@dataclass(frozen=True)
+class FewShotScore:
+    """Scores over episodes.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_episodes,)
+        One score an episode.
+
+    Attributes
+    ----------
+    mean : float
+        Mean score.
+    ci95 : float
+        Half width of the 95% confidence interval of the mean, 1.96 standard
+        errors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fewshot_sklearn import FewShotScore
+    >>> print(FewShotScore(np.array([0.8, 1.0, 0.9, 0.9])))
+    0.9000 ± 0.0800 (4 episodes)
+    """
+
+    scores: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        return float(self.scores.mean())
+
+    @property
+    def ci95(self) -> float:
+        return float(1.96 * self.scores.std(ddof=1) / np.sqrt(len(self.scores)))
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4f} ± {self.ci95:.4f} ({len(self.scores):,} episodes)"
+
+
+def few_shot_score(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    groups: Any = None,
+    *,
+    n_way: IntOrRange | None = 5,
+    n_shot: IntOrRange = 1,
+    n_query: IntOrRange | None = 15,
+    n_episodes: int = 600,
+    scoring: Any = None,
+    random_state: Any = 0,
+    n_jobs: int | None = None,
+) -> FewShotScore:
+    """Score an estimator over few-shot episodes.
+
+    Meta-trained estimators of this package adapt to many episodes in one
+    batched call (those that work on features encode each row once); any other
+    estimator is cloned, fitted and scored episode by episode. Both see the
+    same episodes, those of ``EpisodeSplit`` with the same `random_state`.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Any scikit-learn classifier or regressor.
+    X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+        Rows of tasks or classes kept out of meta-training.
+    y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+        Labels or targets.
+    groups : array-like of shape (n_rows,) or None, default=None
+        Task or group of each row.
+    n_way, n_shot, n_query, n_episodes : see EpisodeSplit
+        What an episode is. Regression needs ``n_way=None`` and `groups`.
+    scoring : str, callable or None, default=None
+        A scikit-learn scorer. None is the estimator's own score: accuracy or
+        R^2.
+    random_state : int, RandomState instance or None, default=0
+        Seeds the episodes.
+    n_jobs : int or None, default=None
+        Processes for the episode-by-episode loop.
+
+    Returns
+    -------
+    FewShotScore
+        Scores, their mean and its 95% confidence interval.
+
+    Warns
+    -----
+    UserWarning
+        When the meta-init was trained on some of these tasks.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from fewshot_sklearn import ProtoNetClassifier, few_shot_score
+    >>> X, y = load_digits(return_X_y=True)
+    >>> score = few_shot_score(ProtoNetClassifier(), X, y, n_shot=5, n_episodes=50)
+    >>> bool(0.85 < score.mean < 0.95)
+    True
+    """
+    split = EpisodeSplit(n_way, n_shot, n_query, n_episodes, random_state)
+    y = np.asarray(y)
+    if isinstance(estimator, FewShotEstimator):
+        _warn_seen(estimator, y if groups is None else groups)
+        if estimator.meta_init is not None:
+            return FewShotScore(_batched_scores(estimator, X, y, groups, split, scoring))
+    cv = list(split.split(X, y, groups))
+    scores = cross_val_score(
+        estimator, X, y, cv=cv, scoring=scoring, n_jobs=n_jobs, error_score="raise"
+    )
+    return FewShotScore(scores)
+
+
+def _warn_seen(estimator: FewShotEstimator, ids: Any) -> None:
+    init = estimator._resolve_meta_init()
+    if init is not None and (seen := init.cite_tasks(ids)):
+        warnings.warn(
+            f"{seen} of these tasks have ids that {init!r} was meta-trained on: the score is "
+            "optimistic unless they only share the names.",
+            stacklevel=3,
+        )
+
+
+class _Answers:
+    """Stands in for an estimator fitted on one episode, for scikit-learn's scorers."""
+
+    def __init__(self, estimator: Any, predicted: np.ndarray, classes: np.ndarray | None = None):
+        self._estimator, self._predicted, self._classes = estimator, predicted, classes
+        if classes is not None:
+            self.classes_ = classes
+
+    def predict(self, X: Any) -> np.ndarray:
+        if self._classes is None:
+            return self._predicted
+        return self._classes[self._predicted.argmax(1)]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        return self._predicted
+
+    def __sklearn_tags__(self) -> Any:
+        return self._estimator.__sklearn_tags__()
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def fit(self, X: Any, y: Any) -> _Answers:  # scorers ask for estimators, which can fit
+        return self
+
+
+def _batched_scores(
+    estimator: Any, X: Any, y: np.ndarray, groups: Any, split: EpisodeSplit, scoring: Any
+) -> np.ndarray:
+    X = check_array(X, dtype=ROW_DTYPES, allow_nd=True)
+    init = estimator._resolve_meta_init()
+    n_outputs = None if is_classifier(estimator) else y.reshape(len(y), -1).shape[1]
+    estimator._check_fits(init, X.shape[1:], n_outputs)
+    learner = estimator._rebuild(init)
+    dtype, device = estimator._compute_dtype(), resolve_device(estimator.device)
+    forward: Callable[..., Any] = learner
+    scorer = None if scoring is None else check_scoring(estimator, scoring)
+    rows = list(split.episodes(y, groups))
+    with torch.no_grad():
+        if isinstance(learner, FeatureLearner):
+            used = np.unique(np.concatenate([np.concatenate([r.support, r.query]) for r in rows]))
+            Z = learner.embed(torch.as_tensor(X[used]).to(device, dtype))
+            X = np.empty((len(X), Z.shape[1]), Z.cpu().numpy().dtype)
+            X[used], forward = Z.cpu().numpy(), learner.forward_features
+        scores: list[float] = []
+        for start in range(0, len(rows), EPISODES_PER_BATCH):
+            part = rows[start : start + EPISODES_PER_BATCH]
+            batch, _ = pad_tasks([_task(X, y, r, n_outputs) for r in part], dtype)
+            arguments = (batch[name].to(device) for name in ("X", "y", "w", "X_query"))
+            outputs = forward(*arguments)
+            outputs = outputs.mean if isinstance(outputs, Gaussian) else outputs
+            if n_outputs is None:
+                outputs = outputs.softmax(-1)
+            for r, out in zip(part, outputs.cpu().numpy(), strict=True):
+                scores.append(_score_one(estimator, scorer, out[: len(r.query)], y, r))
+    return np.array(scores)
+
+
+def _task(X: np.ndarray, y: np.ndarray, r: EpisodeRows, n_outputs: int | None) -> Task:
+    if n_outputs is not None:
+        targets = y.reshape(len(y), -1)
+        return Task(X[r.support], targets[r.support], X[r.query], targets[r.query])
+    codes, asked = r.support_codes, r.query_codes
+    if codes is None or asked is None:  # whole groups: their own labels
+        classes, codes = np.unique(y[r.support], return_inverse=True)
+        asked = np.searchsorted(classes, y[r.query]).clip(max=len(classes) - 1)
+    return Task(X[r.support], codes, X[r.query], asked)
+
+
+def _score_one(
+    estimator: Any, scorer: Any, out: np.ndarray, y: np.ndarray, r: EpisodeRows
+) -> float:
+    truth = y[r.query]
+    if not is_classifier(estimator):
+        predicted = out if y.ndim == 2 else out[:, 0]
+        if scorer is None:
+            return float(r2_score(truth, predicted))
+        return float(scorer(_Answers(estimator, predicted), truth, truth))
+    support = y[r.support]
+    if r.support_codes is None:
+        labels = np.unique(support)
+    else:
+        labels = support[np.unique(r.support_codes, return_index=True)[1]]
+    if scorer is None:
+        return float((labels[out[:, : len(labels)].argmax(1)] == truth).mean())
+    order = np.argsort(labels)
+    answers = _Answers(estimator, out[:, order], labels[order])
+    return float(scorer(answers, truth, truth))

@@ -1,0 +1,348 @@
+"""A closed-form linear head on meta-learned features: ridge and Bayesian linear regression.
+
+L. Bertinetto, J. Henriques, P. Torr and A. Vedaldi. Meta-learning with
+differentiable closed-form solvers. ICLR 2019.
+
+J. Harrison, A. Sharma and M. Pavone. Meta-learning priors for efficient online
+Bayesian regression. WAFR 2018.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .base import FewShotClassifier, FewShotRegressor
+from .encoders import Shape
+from .learner import FeatureLearner, Gaussian, State, present_classes
+
+#: Precision of a regression's intercept before any past was seen: so small that it is free.
+FREE = 1e-8
+
+
+def _with_intercept(Z: Tensor) -> Tensor:
+    # the solves are small and badly conditioned: they are always done in float64
+    return torch.cat([Z, torch.ones_like(Z[:, :1])], 1).double()
+
+
+class RidgeHeadBase(FeatureLearner):
+    """Shared parts: a prior precision for each feature, and the last for the intercept."""
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        input_shape: Shape,
+        n_outputs: int | None,
+        alpha: float,
+        intercept_alpha: float,
+    ):
+        super().__init__(encoder, input_shape, n_outputs)
+        if not alpha > 0:
+            raise ValueError(f"alpha must be positive, got {alpha!r}.")
+        precision = torch.full((self.n_features + 1,), float(alpha))
+        precision[-1] = intercept_alpha
+        self.log_precision = nn.Parameter(precision.log())
+
+    @property
+    def precision(self) -> Tensor:
+        return self.log_precision.double().exp()
+
+
+class RidgeHeadRegression(RidgeHeadBase):
+    """adapt: the posterior of a Bayesian linear regression (Harrison 2018, eq. 7-8).
+
+    predict: its predictive distribution (eq. 9).
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        input_shape: Shape,
+        n_outputs: int | None = None,
+        *,
+        alpha: float = 1.0,
+        noise: float = 0.1,
+    ):
+        super().__init__(encoder, input_shape, n_outputs or 1, alpha, FREE)
+        if not noise > 0:
+            raise ValueError(f"noise must be positive, got {noise!r}.")
+        self.prior_mean = nn.Parameter(torch.zeros(self.n_features + 1, n_outputs or 1))
+        self.log_noise = nn.Parameter(torch.full((n_outputs or 1,), 2 * float(np.log(noise))))
+
+    def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
+        phi, prior = _with_intercept(Z), self.prior_mean.double()
+        target = ((y - self.y_mean) / self.y_scale).double()
+        weighted = phi.T * w.double()
+        precision = weighted @ phi + torch.diag(self.precision)
+        factor = torch.linalg.cholesky(precision)
+        shift = torch.cholesky_solve(weighted @ (target - phi @ prior), factor)
+        return {"coef": prior + shift, "precision_factor": factor}
+
+    def predict_features(self, state: State, Z: Tensor) -> Gaussian:
+        phi = _with_intercept(Z)
+        spread = torch.linalg.solve_triangular(state["precision_factor"], phi.T, upper=False)
+        leverage = 1 + spread.square().sum(0)
+        mean = (phi @ state["coef"]).to(Z.dtype)
+        variance = (leverage[:, None] * self.log_noise.double().exp()).to(Z.dtype)
+        return Gaussian(mean * self.y_scale + self.y_mean, variance * self.y_scale.square())
+
+
+class RidgeHeadClassification(RidgeHeadBase):
+    """adapt: ridge regression of the class indicators (Bertinetto 2019, eq. 4, 6).
+
+    predict: its outputs times a learned scale, as logits (eq. 7).
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        input_shape: Shape,
+        n_outputs: int | None = None,
+        *,
+        alpha: float = 1.0,
+    ):
+        super().__init__(encoder, input_shape, n_outputs, alpha, alpha)
+        self.log_scale = nn.Parameter(torch.tensor(10.0).log())
+
+    def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
+        root = w.double().sqrt()[:, None]
+        phi, target = root * _with_intercept(Z), root * y.double()
+        scaled = phi / self.precision
+        if phi.shape[0] < phi.shape[1]:  # the Woodbury identity (eq. 5-6): an n x n system
+            kernel = scaled @ phi.T + torch.eye(len(phi), dtype=phi.dtype, device=phi.device)
+            coef = scaled.T @ torch.linalg.solve(kernel, target)
+        else:
+            coef = torch.linalg.solve(phi.T @ phi + torch.diag(self.precision), phi.T @ target)
+        return {"coef": coef, "present": present_classes(y, w)}
+
+    def predict_features(self, state: State, Z: Tensor) -> Tensor:
+        scores = (_with_intercept(Z) @ state["coef"]).to(Z.dtype)
+        return (self.log_scale.exp() * scores).masked_fill(~state["present"], -torch.inf)
+
+
+class RidgeHeadClassifier(FewShotClassifier):
+    """Ridge regression of class indicators on meta-learned features.
+
+    `fit` solves W = argmin ||ZW - Y||^2 + ||W||^2_Lambda in closed form (eq. 4 of
+    [1]_; in the dual, eq. 6, when there are fewer rows than features), with the
+    features Z and the regularisation Lambda learned on past tasks by
+    differentiating through the solution. Class probabilities are the softmax
+    of the scaled outputs (eq. 7).
+
+    Parameters
+    ----------
+    meta_init : MetaInit, path or None, default=None
+        What meta-training learned from past tasks. None starts from the
+        encoder as it is.
+    encoder : str, nn.Module class, nn.Module or None, default=None
+        ``"identity"``, ``"mlp"``, ``"conv4"``, ``"resnet12"`` or a module of
+        your own. None takes the meta-init's, or ``"identity"`` without one.
+    alpha : float or None, default=None
+        Regularisation to start meta-training from, 1.0 if None; a meta-init
+        carries its learned one.
+    device : str, default="auto"
+        Where to compute; ``"auto"`` is the GPU where there is one.
+    dtype : {"float32", "float64"} or None, default=None
+        Precision of the encoder. None is float32 with a meta-init and float64
+        without; the solve itself is always float64.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the encoder's weights where there is no meta-init.
+    **encoder__params
+        Arguments of the encoder's constructor, each written
+        ``encoder__name=value``.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    coef_ : ndarray of shape (n_classes, n_features_out)
+        Weights on the encoder's features.
+    intercept_ : ndarray of shape (n_classes,)
+        Intercepts.
+    meta_init_ : MetaInit
+        The initialization that `fit` adapted from.
+    n_features_in_ : int
+        Size of the second axis of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, when X had string column names.
+
+    See Also
+    --------
+    ProtoNetClassifier : Class means in place of a regression.
+
+    References
+    ----------
+    .. [1] L. Bertinetto, J. Henriques, P. Torr and A. Vedaldi, "Meta-learning with
+       differentiable closed-form solvers", ICLR 2019.
+
+    Examples
+    --------
+    >>> from fewshot_sklearn import RidgeHeadClassifier
+    >>> clf = RidgeHeadClassifier().fit([[0., 0.], [0., 1.], [4., 4.]], ["a", "a", "b"])
+    >>> clf.predict([[0., 2.], [3., 3.]])
+    array(['a', 'b'], dtype='<U1')
+    """
+
+    _learner_class = RidgeHeadClassification
+    _defaults = {"alpha": 1.0}
+
+    def __init__(
+        self,
+        meta_init: Any = None,
+        *,
+        encoder: Any = None,
+        alpha: float | None = None,
+        device: str = "auto",
+        dtype: str | None = None,
+        random_state: Any = None,
+        **encoder__params: Any,
+    ):
+        self.meta_init = meta_init
+        self.encoder = encoder
+        self.alpha = alpha
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+        self._set_encoder_params(encoder__params)
+
+    @property
+    def coef_(self) -> np.ndarray:
+        return self._state("coef")[:-1].T
+
+    @property
+    def intercept_(self) -> np.ndarray:
+        return self._state("coef")[-1]
+
+
+class RidgeHeadRegressor(FewShotRegressor):
+    """Bayesian linear regression on meta-learned features, with predictive uncertainty.
+
+    `fit` computes the posterior of the weights of a linear model on the
+    encoder's features, given a Gaussian prior whose mean K0, precision Lambda0
+    and noise were learned on past tasks together with the features: eq. 7-8 of
+    [1]_; the posterior mean is a ridge regression [2]_ towards K0. Predictions
+    are Gaussian (eq. 9 of [1]_). Without a meta-init it equals
+    ``sklearn.linear_model.Ridge(alpha=1)``.
+
+    Parameters
+    ----------
+    meta_init : MetaInit, path or None, default=None
+        What meta-training learned from past tasks. None starts from the
+        encoder as it is.
+    encoder : str, nn.Module class, nn.Module or None, default=None
+        ``"identity"``, ``"mlp"``, ``"conv4"``, ``"resnet12"`` or a module of
+        your own. None takes the meta-init's, or ``"identity"`` without one.
+    alpha : float or None, default=None
+        Prior precision to start meta-training from, 1.0 if None, in units of
+        the noise precision; a meta-init carries its learned one.
+    noise : float or None, default=None
+        Noise standard deviation to start meta-training from, 0.1 if None, in
+        units of the targets' standard deviation; a meta-init carries its
+        learned one.
+    device : str, default="auto"
+        Where to compute; ``"auto"`` is the GPU where there is one.
+    dtype : {"float32", "float64"} or None, default=None
+        Precision of the encoder. None is float32 with a meta-init and float64
+        without; the solve itself is always float64.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the encoder's weights where there is no meta-init.
+    **encoder__params
+        Arguments of the encoder's constructor, each written
+        ``encoder__name=value``.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_features_out,) or (n_outputs, n_features_out)
+        Posterior mean of the weights on the encoder's features.
+    intercept_ : float or ndarray of shape (n_outputs,)
+        Posterior mean of the intercept.
+    meta_init_ : MetaInit
+        The initialization that `fit` adapted from.
+    n_features_in_ : int
+        Size of the second axis of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, when X had string column names.
+
+    See Also
+    --------
+    MAMLRegressor : Adapts the whole network by gradient descent.
+
+    References
+    ----------
+    .. [1] J. Harrison, A. Sharma and M. Pavone, "Meta-learning priors for efficient
+       online Bayesian regression", WAFR 2018.
+    .. [2] L. Bertinetto, J. Henriques, P. Torr and A. Vedaldi, "Meta-learning with
+       differentiable closed-form solvers", ICLR 2019.
+
+    Examples
+    --------
+    >>> from fewshot_sklearn import RidgeHeadRegressor
+    >>> reg = RidgeHeadRegressor().fit([[0.], [1.], [2.]], [1., 3., 5.])
+    >>> mean, std = reg.predict([[1.], [9.]], return_std=True)
+    >>> mean.round(2)
+    array([ 3.  , 13.67])
+    >>> bool(std[1] > std[0])
+    True
+    """
+
+    _learner_class = RidgeHeadRegression
+    _defaults = {"alpha": 1.0, "noise": 0.1}
+
+    def __init__(
+        self,
+        meta_init: Any = None,
+        *,
+        encoder: Any = None,
+        alpha: float | None = None,
+        noise: float | None = None,
+        device: str = "auto",
+        dtype: str | None = None,
+        random_state: Any = None,
+        **encoder__params: Any,
+    ):
+        self.meta_init = meta_init
+        self.encoder = encoder
+        self.alpha = alpha
+        self.noise = noise
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+        self._set_encoder_params(encoder__params)
+
+    def _in_target_units(self, rows: np.ndarray, offset: bool) -> np.ndarray:
+        tensors = self.meta_init_.tensors
+        out = rows * tensors["y_scale"] + (tensors["y_mean"] if offset else 0)
+        return out.T if self._y_ndim == 2 else out[..., 0]
+
+    @property
+    def coef_(self) -> np.ndarray:
+        return self._in_target_units(self._state("coef")[:-1], offset=False)
+
+    @property
+    def intercept_(self) -> np.ndarray | float:
+        return self._in_target_units(self._state("coef")[-1], offset=True)
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Predict targets, with the predictive standard deviation if asked.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Rows.
+        return_std : bool, default=False
+            Whether to return the standard deviation too.
+
+        Returns
+        -------
+        mean : ndarray of shape (n_rows,) or (n_rows, n_outputs)
+            Predictive mean.
+        std : ndarray of the same shape
+            Predictive standard deviation, noise included; only with
+            ``return_std=True``.
+        """
+        outputs = self._outputs(X)
+        mean = self._as_targets(outputs.mean)
+        return (mean, self._as_targets(outputs.variance.sqrt())) if return_std else mean
