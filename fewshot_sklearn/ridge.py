@@ -19,8 +19,14 @@ from .base import FewShotClassifier, FewShotRegressor
 from .encoders import Shape
 from .learner import FeatureLearner, Gaussian, State, present_classes
 
-#: Precision of a regression's intercept before any past was seen: so small that it is free.
-FREE = 1e-8
+#: Prior standard deviation, in noise units, of an intercept that is free.
+FREE = 1e4
+
+
+def _check_alpha(alpha: float) -> float:
+    if not alpha > 0:
+        raise ValueError(f"alpha must be positive, got {alpha!r}.")
+    return float(alpha)
 
 
 def _with_intercept(Z: Tensor) -> Tensor:
@@ -28,33 +34,12 @@ def _with_intercept(Z: Tensor) -> Tensor:
     return torch.cat([Z, torch.ones_like(Z[:, :1])], 1).double()
 
 
-class RidgeHeadBase(FeatureLearner):
-    """Shared parts: a prior precision for each feature, and the last for the intercept."""
-
-    def __init__(
-        self,
-        encoder: nn.Module,
-        input_shape: Shape,
-        n_outputs: int | None,
-        alpha: float,
-        intercept_alpha: float,
-    ):
-        super().__init__(encoder, input_shape, n_outputs)
-        if not alpha > 0:
-            raise ValueError(f"alpha must be positive, got {alpha!r}.")
-        precision = torch.full((self.n_features + 1,), float(alpha))
-        precision[-1] = intercept_alpha
-        self.log_precision = nn.Parameter(precision.log())
-
-    @property
-    def precision(self) -> Tensor:
-        return self.log_precision.double().exp()
-
-
-class RidgeHeadRegression(RidgeHeadBase):
+class RidgeHeadRegression(FeatureLearner):
     """adapt: the posterior of a Bayesian linear regression (Harrison 2018, eq. 7-8).
 
-    predict: its predictive distribution (eq. 9).
+    predict: its predictive distribution (eq. 9). The prior covariance of the
+    weights is the full matrix Lambda0^-1 = C C' with a learned factor C, so
+    that the features may span more directions than tasks vary in.
     """
 
     def __init__(
@@ -65,32 +50,41 @@ class RidgeHeadRegression(RidgeHeadBase):
         *,
         alpha: float = 1.0,
         noise: float = 0.1,
+        free_intercept: bool = False,
     ):
-        super().__init__(encoder, input_shape, n_outputs or 1, alpha, FREE)
+        n_outputs = n_outputs or 1
+        super().__init__(encoder, input_shape, n_outputs)
         if not noise > 0:
             raise ValueError(f"noise must be positive, got {noise!r}.")
-        self.prior_mean = nn.Parameter(torch.zeros(self.n_features + 1, n_outputs or 1))
-        self.log_noise = nn.Parameter(torch.full((n_outputs or 1,), 2 * float(np.log(noise))))
+        spread = _check_alpha(alpha) ** -0.5
+        factor = torch.full((self.n_features + 1,), spread)
+        if free_intercept:
+            factor[-1] = FREE
+        self.prior_factor = nn.Parameter(torch.diag(factor))
+        self.prior_mean = nn.Parameter(torch.zeros(self.n_features + 1, n_outputs))
+        self.log_noise = nn.Parameter(torch.full((n_outputs,), 2 * float(np.log(noise))))
 
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
-        phi, prior = _with_intercept(Z), self.prior_mean.double()
+        phi, prior, factor = _with_intercept(Z), self.prior_mean.double(), self.prior_factor.double()
         target = ((y - self.y_mean) / self.y_scale).double()
-        weighted = phi.T * w.double()
-        precision = weighted @ phi + torch.diag(self.precision)
-        factor = torch.linalg.cholesky(precision)
-        shift = torch.cholesky_solve(weighted @ (target - phi @ prior), factor)
-        return {"coef": prior + shift, "precision_factor": factor}
+        psi = phi @ factor  # features in which the prior is the unit matrix
+        weighted = psi.T * w.double()
+        precision = weighted @ psi + torch.eye(psi.shape[1], dtype=psi.dtype, device=psi.device)
+        root = torch.linalg.cholesky(precision)
+        shift = torch.cholesky_solve(weighted @ (target - phi @ prior), root)
+        # the posterior covariance is spread' spread
+        spread = torch.linalg.solve_triangular(root, factor.T, upper=False)
+        return {"coef": prior + factor @ shift, "spread": spread}
 
     def predict_features(self, state: State, Z: Tensor) -> Gaussian:
         phi = _with_intercept(Z)
-        spread = torch.linalg.solve_triangular(state["precision_factor"], phi.T, upper=False)
-        leverage = 1 + spread.square().sum(0)
+        leverage = 1 + (phi @ state["spread"].T).square().sum(-1)
         mean = (phi @ state["coef"]).to(Z.dtype)
         variance = (leverage[:, None] * self.log_noise.double().exp()).to(Z.dtype)
         return Gaussian(mean * self.y_scale + self.y_mean, variance * self.y_scale.square())
 
 
-class RidgeHeadClassification(RidgeHeadBase):
+class RidgeHeadClassification(FeatureLearner):
     """adapt: ridge regression of the class indicators (Bertinetto 2019, eq. 4, 6).
 
     predict: its outputs times a learned scale, as logits (eq. 7).
@@ -104,18 +98,21 @@ class RidgeHeadClassification(RidgeHeadBase):
         *,
         alpha: float = 1.0,
     ):
-        super().__init__(encoder, input_shape, n_outputs, alpha, alpha)
+        super().__init__(encoder, input_shape, n_outputs)
+        precision = torch.full((self.n_features + 1,), _check_alpha(alpha))
+        self.log_precision = nn.Parameter(precision.log())
         self.log_scale = nn.Parameter(torch.tensor(10.0).log())
 
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
         root = w.double().sqrt()[:, None]
         phi, target = root * _with_intercept(Z), root * y.double()
-        scaled = phi / self.precision
+        precision = self.log_precision.double().exp()
+        scaled = phi / precision
         if phi.shape[0] < phi.shape[1]:  # the Woodbury identity (eq. 5-6): an n x n system
             kernel = scaled @ phi.T + torch.eye(len(phi), dtype=phi.dtype, device=phi.device)
             coef = scaled.T @ torch.linalg.solve(kernel, target)
         else:
-            coef = torch.linalg.solve(phi.T @ phi + torch.diag(self.precision), phi.T @ target)
+            coef = torch.linalg.solve(phi.T @ phi + torch.diag(precision), phi.T @ target)
         return {"coef": coef, "present": present_classes(y, w)}
 
     def predict_features(self, state: State, Z: Tensor) -> Tensor:
@@ -311,6 +308,10 @@ class RidgeHeadRegressor(FewShotRegressor):
         self.dtype = dtype
         self.random_state = random_state
         self._set_encoder_params(encoder__params)
+
+    def _learner_params(self, trained: dict[str, Any] | None) -> dict[str, Any]:
+        # with no past to learn a prior from, the intercept is not held back
+        return super()._learner_params(trained) | {"free_intercept": trained is None}
 
     def _in_target_units(self, rows: np.ndarray, offset: bool) -> np.ndarray:
         tensors = self.meta_init_.tensors
