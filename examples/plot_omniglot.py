@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from skorch.callbacks import LRScheduler
 from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer
 
@@ -100,7 +100,6 @@ def flatten():
 rivals = {
     "ProtoNet, meta-trained": clf,
     "pixel nearest neighbour": make_pipeline(flatten(), Normalizer(), KNeighborsClassifier(1)),
-    "pixel nearest centroid": make_pipeline(flatten(), NearestCentroid()),
     "pixel logistic regression": make_pipeline(flatten(), LogisticRegression(max_iter=200)),
 }
 settings = {"5-way 1-shot": (5, 1), "5-way 5-shot": (5, 5), "20-way 1-shot": (20, 1)}

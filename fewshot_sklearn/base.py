@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from .encoders import channels_last, make_encoder
+from .encoders import ENCODERS, channels_last, make_encoder
 from .learner import Learner, Outputs, State
 from .meta_init import MetaInit
 from .tasks import Support, memberships
@@ -115,6 +115,18 @@ class FewShotEstimator(BaseEstimator):
         """Arguments of the learner, given the hyperparameters of meta-training (None: no past)."""
         return self._hyperparameters(trained)
 
+    def _as_trained(self) -> FewShotEstimator:
+        """A clone in which the meta-init's encoder and hyperparameters are written out."""
+        init = self._resolve_meta_init()
+        if init is None:
+            return self
+        spec, out = init.spec, clone(self)
+        name, params = spec["encoder"]["name"], spec["encoder"]["params"]
+        if self.encoder is None and name in ENCODERS:
+            own = self._encoder_params() or params
+            out.set_params(encoder=name, **{f"encoder__{k}": v for k, v in own.items()})
+        return out.set_params(**self._hyperparameters(spec["hyperparameters"]))
+
     def _compute_dtype(self) -> torch.dtype:
         if self.dtype is None:
             return torch.float64 if self.meta_init is None else torch.float32
@@ -175,9 +187,9 @@ class FewShotEstimator(BaseEstimator):
         trained = spec["hyperparameters"] if spec.get("past", True) else None
         learner_params = self._learner_params(trained)
         dtype, device = self._compute_dtype(), resolve_device(self.device)
-        named = spec["encoder"]["name"] in ("identity", "mlp", "conv4", "resnet12")
-        if named and encoder is None and not params:
-            encoder, params = spec["encoder"]["name"], spec["encoder"]["params"]
+        named = spec["encoder"]["name"] in ENCODERS
+        if named and encoder is None:
+            encoder, params = spec["encoder"]["name"], params or spec["encoder"]["params"]
         key = (repr(sorted(learner_params.items())), repr(sorted(params.items())), dtype, device)
         key = (*key, encoder if isinstance(encoder, str) else id(encoder))
         if key in init.built:
@@ -187,14 +199,19 @@ class FewShotEstimator(BaseEstimator):
         with torch.device("meta") if named else torch.device("cpu"):
             built = make_encoder(encoder, shape, params)
             learner = self._learner_class(built, shape, spec["n_outputs"], **learner_params)
-        try:
-            learner.load_state_dict(init.state_dict(), assign=True)
-        except RuntimeError as error:
-            raise ValueError(f"{init!r} does not fit the encoder {encoder!r}: {error}") from error
+        self._load(learner, init, assign=True)
         learner = learner.to(device, dtype).eval().requires_grad_(False)
         channels_last(learner.encoder)
         init.built[key] = learner, encoder  # the encoder is kept so that its id stays its own
         return learner
+
+    def _load(self, learner: Learner, init: MetaInit, assign: bool = False) -> None:
+        try:
+            learner.load_state_dict(init.state_dict(), assign=assign)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{init!r} does not fit the encoder {type(learner.encoder).__name__}: {error}"
+            ) from error
 
     def _check_encoder(self, init: MetaInit, spec: Any, encoder: Any, params: Any) -> None:
         asked = spec["encoder"]["name"]

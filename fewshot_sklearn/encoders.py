@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Shape = tuple[int, ...]
+#: Takes the gradient at an encoder's output to the gradients of its parameters.
+Backward = Callable[[Tensor], dict[str, Tensor]]
 
 
 def image_shape(input_shape: Shape) -> tuple[int, int, int]:
@@ -53,13 +55,21 @@ def image_shape(input_shape: Shape) -> tuple[int, int, int]:
     )
 
 
+class _RowNorm(nn.GroupNorm):
+    """GroupNorm that leaves a group of one single value alone: it would always become zero."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        alone = x[0].numel() == self.num_groups
+        return x if alone else super().forward(x)
+
+
 def _norm(kind: str | None, channels: int) -> nn.Module:
     if kind is None:
         return nn.Identity()
-    groups = {"group": math.gcd(8, channels), "layer": 1, "instance": channels}
+    groups = {"group": channels // math.gcd(8, channels), "layer": 1, "instance": channels}
     if kind not in groups:
         raise ValueError(f"norm must be one of {[*groups, None]}, got {kind!r}.")
-    return nn.GroupNorm(groups[kind], channels)
+    return _RowNorm(groups[kind], channels)
 
 
 def channels_last(module: nn.Module) -> None:
@@ -68,6 +78,15 @@ def channels_last(module: nn.Module) -> None:
         if isinstance(layer, nn.Conv2d):
             weight = layer.weight.detach().permute(0, 2, 3, 1).contiguous()
             layer.weight.data = weight.permute(0, 3, 1, 2)
+
+
+def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x W' + b, with weights shared by all tasks or each task's own."""
+    if weight.ndim == 2:
+        return F.linear(x, weight, bias)
+    if weight.ndim == 3 and x.ndim == 3:
+        return torch.baddbmm(bias[:, None], x, weight.mT)
+    return x @ weight.mT + bias[..., None, :]
 
 
 class Identity(nn.Module):
@@ -84,6 +103,10 @@ class Identity(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(1)
+
+    def with_vjp(self, params: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Backward]:
+        """`forward` for any leading axes of tasks, and its hand-written gradient."""
+        return x, lambda dz: {}
 
 
 class MLP(nn.Module):
@@ -128,9 +151,38 @@ class MLP(nn.Module):
                 layers.append(nn.Dropout(dropout))
             width = units
         self.layers = nn.Sequential(*layers)
+        if activation in ("relu", "tanh") and not norm and not dropout and len(input_shape) == 1:
+            self.with_vjp = self._with_vjp
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x.flatten(1))
+
+    def _with_vjp(self, params: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Backward]:
+        """`forward` for any leading axes of tasks, and its hand-written gradient.
+
+        Weights may be shared (out, in) or each task's own (..., out, in). Made
+        of differentiable operations only, so that autograd through it gives
+        exact second derivatives.
+        """
+        squash = isinstance(self.layers[1], nn.Tanh)
+        hs = [x]
+        for i in range(0, len(self.layers), 2):
+            weight, bias = params[f"layers.{i}.weight"], params[f"layers.{i}.bias"]
+            out = affine(hs[-1], weight, bias)
+            hs.append(out.tanh() if squash else out.relu())
+
+        def backward(dz: Tensor) -> dict[str, Tensor]:
+            grads = {}
+            for i in range(len(self.layers) - 2, -1, -2):
+                h = hs[i // 2 + 1]
+                dz = dz * (1 - h * h) if squash else dz * (h > 0)
+                grads[f"layers.{i}.weight"] = dz.mT @ hs[i // 2]
+                grads[f"layers.{i}.bias"] = dz.sum(-2)
+                if i:
+                    dz = dz @ params[f"layers.{i}.weight"]
+            return grads
+
+        return hs[-1], backward
 
 
 class _ImageEncoder(nn.Module):
@@ -316,8 +368,13 @@ def n_features_out(encoder: nn.Module, input_shape: Shape) -> int:
     dtype = next((p.dtype for p in encoder.parameters()), torch.float32)
     was_training = encoder.training
     encoder.eval()
-    with torch.no_grad():
-        out = encoder(torch.zeros((2, *input_shape), device=device, dtype=dtype))
+    try:
+        with torch.no_grad():
+            out = encoder(torch.zeros((2, *input_shape), device=device, dtype=dtype))
+    except (RuntimeError, IndexError) as error:
+        raise ValueError(
+            f"The encoder {type(encoder).__name__} does not take rows of shape {input_shape}: {error}"
+        ) from error
     encoder.train(was_training)
     if out.ndim != 2 or out.shape[0] != 2:
         raise ValueError(

@@ -266,7 +266,8 @@ class GeneratedTasks:
     def __call__(self, rng: np.random.Generator) -> Task:
         X, y, X_query, y_query = (np.asarray(a) for a in self.generator(rng))
         if not self.classification:
-            return Task(X, y.reshape(len(y), -1), X_query, y_query.reshape(len(y_query), -1))
+            y, y_query = (a.reshape(len(a), -1).astype(np.float64) for a in (y, y_query))
+            return Task(X, y, X_query, y_query)
         classes, codes = np.unique(y, return_inverse=True)
         asked = np.searchsorted(classes, y_query).clip(max=len(classes) - 1)
         if not np.array_equal(classes[asked], y_query):

@@ -32,12 +32,13 @@ class Gaussian(NamedTuple):
 Outputs = Tensor | Gaussian
 
 
-def _stack(items: list[Any]) -> Any:
+def _joined(items: list[Any], join: Callable[[list[Tensor]], Tensor]) -> Any:
+    """Stack or concatenate what a function of tasks returned: tensors, Gaussians or states."""
     if isinstance(items[0], Gaussian):
-        return Gaussian(*(torch.stack(parts) for parts in zip(*items, strict=True)))
+        return Gaussian(*(join(list(parts)) for parts in zip(*items, strict=True)))
     if isinstance(items[0], dict):
-        return {name: torch.stack([item[name] for item in items]) for name in items[0]}
-    return torch.stack(items)
+        return {name: join([item[name] for item in items]) for name in items[0]}
+    return join(items)
 
 
 class Learner(nn.Module):
@@ -68,6 +69,8 @@ class Learner(nn.Module):
 
     #: Whether `adapt` needs a feature scale even without past tasks to learn it from.
     scales_inputs_without_past = False
+    #: Whether `adapt` and `predict` take tensors with a leading axis of tasks as they are.
+    takes_batches = False
 
     def __init__(self, encoder: nn.Module, input_shape: Shape, n_outputs: int | None = None):
         super().__init__()
@@ -143,13 +146,17 @@ class Learner(nn.Module):
         """Map a function of one task over a batch of tasks.
 
         Convolutions with weights of their own for each task are slower batched
-        than one after the other on a CPU; all else is vmapped, in chunks that
-        fit the CPU's cache.
+        than one after the other on a CPU; learners whose functions take batches
+        are called on them; all else is vmapped. In chunks that fit the CPU's
+        cache.
         """
         on_cpu = batch[0].device.type == "cpu"
+        chunk = TASKS_PER_CHUNK if on_cpu else len(batch[0])
+        if self.takes_batches:
+            parts = [one_task(*part) for part in zip(*(t.split(chunk) for t in batch), strict=True)]
+            return _joined(parts, torch.cat)
         if self.convolves and on_cpu:
-            return _stack([one_task(*task) for task in zip(*batch, strict=True)])
-        chunk = TASKS_PER_CHUNK if on_cpu else None
+            return _joined([one_task(*task) for task in zip(*batch, strict=True)], torch.stack)
         # vmap cannot return a Gaussian made inside it unless as a tuple, which a NamedTuple is
         return vmap(one_task, randomness="different", chunk_size=chunk)(*batch)
 
@@ -196,10 +203,14 @@ def _mean_and_scale(values: Tensor, w: Tensor | None, like: Tensor) -> tuple[Ten
 class FeatureLearner(Learner):
     """An algorithm that only ever looks at a row through its features.
 
+    Its two functions on features must accept leading axes of tasks.
+
     Its two functions are written on features (`adapt_features`,
     `predict_features`), so a batch of tasks goes through the encoder as one
     pile of rows, and rows that occur in many episodes need encoding only once.
     """
+
+    takes_batches = True
 
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
         """`adapt`, given the features Z (n, n_features) of the support rows."""
@@ -230,17 +241,17 @@ class FeatureLearner(Learner):
 
     def forward_features(self, Z: Tensor, y: Tensor, w: Tensor, Z_query: Tensor) -> Outputs:
         """`forward`, given the features of the support and query rows."""
-        return vmap(
+        return self.over_tasks(
             lambda Z, y, w, Z_query: self.predict_features(
                 self.adapt_features(Z, y, w), Z_query
             ),
-            randomness="different",
-        )(Z, y, w, Z_query)
+            Z, y, w, Z_query,
+        )  # fmt: skip
 
 
 def present_classes(y: Tensor, w: Tensor) -> Tensor:
-    """Which classes have support: a boolean (n_way,) tensor."""
-    return (w[:, None] * y).sum(0) > 0
+    """Which classes have support: a boolean (..., n_way) tensor."""
+    return (w[..., None] * y).sum(-2) > 0
 
 
 def episode_loss(outputs: Outputs, y_query: Tensor) -> Tensor:

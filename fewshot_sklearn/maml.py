@@ -15,24 +15,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
-from torch.nn import functional as F
 
 from .base import FewShotClassifier, FewShotRegressor
-from .encoders import Shape
+from .encoders import Shape, affine
 from .learner import Learner, State, present_classes
 from .tasks import Support
 
 HEAD = ("head.weight", "head.bias")
+#: What a state holds beside the encoder's weights.
+EXTRAS = (*HEAD, "loss_curve", "present")
 
 
 class MAMLLearner(Learner):
     """adapt: gradient descent on the support loss (eq. 1). predict: the adapted network.
 
-    The first `trained_steps` steps are plain gradient descent, as
-    meta-training ran them. Learned initialisations and step sizes do not
-    extrapolate, so every further step is kept only if it lowers the support
-    loss; otherwise it is taken back and the step size halved. Adaptation thus
-    never diverges past the trained count.
+    Meta-training runs plain gradient descent. Learned initialisations and step
+    sizes do not extrapolate to more steps or to tasks unlike the past, so once
+    trained a step is kept only if the support loss is no higher than at the
+    start (for the first `trained_steps`) or than before the step (for further
+    ones); otherwise it is taken back and the step size halved. Adaptation thus
+    never diverges.
     """
 
     scales_inputs_without_past = True
@@ -65,6 +67,7 @@ class MAMLLearner(Learner):
         self.head = nn.Linear(self.n_features, n_outputs or 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        self.takes_batches = hasattr(encoder, "with_vjp")
 
     def initial(self, n_way: int) -> State:
         """Weights before adaptation; each class starts from the same learned row of the head."""
@@ -76,72 +79,103 @@ class MAMLLearner(Learner):
             }
         return params
 
-    def network(self, params: State, X: Tensor) -> Tensor:
-        """Encoder and head with the given weights, on scaled rows."""
-        inner = {k.removeprefix("encoder."): p for k, p in params.items() if k not in HEAD}
-        Z = functional_call(self.encoder, inner, (X,))
-        return F.linear(Z, params["head.weight"], params["head.bias"])
+    def network(self, params: State, X: Tensor) -> tuple[Tensor, Tensor, Any]:
+        """Outputs of the network with the given weights, on scaled rows.
 
-    def support_loss(self, outputs: Tensor, y: Tensor, w: Tensor) -> Tensor:
-        """Weighted mean loss over the support rows: sum(w * loss) / sum(w)."""
+        Returns them with the features and, where the encoder has a hand-written
+        gradient, its backward function.
+        """
+        inner = {k.removeprefix("encoder."): p for k, p in params.items() if k not in EXTRAS}
+        if self.takes_batches:
+            Z, backward = self.encoder.with_vjp(inner, X)
+        else:
+            Z, backward = functional_call(self.encoder, inner, (X,)), None
+        return affine(Z, params["head.weight"], params["head.bias"]), Z, backward
+
+    def loss(self, outputs: Tensor, y: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Weighted mean loss of the support rows, and its gradient at the outputs.
+
+        sum(w * loss) / sum(w), with any leading axes of tasks.
+        """
         raise NotImplementedError
 
+    def gradient(self, params: State, X: Tensor, y: Tensor, w: Tensor) -> tuple[State, Tensor]:
+        """Gradient of the support loss at the weights, and the loss."""
+        if self.takes_batches:
+            outputs, Z, backward = self.network(params, X)
+            loss, slope = self.loss(outputs, y, w)
+            grads = {f"encoder.{k}": g for k, g in backward(slope @ params["head.weight"]).items()}
+            grads["head.weight"], grads["head.bias"] = slope.mT @ Z, slope.sum(-2)
+        else:
+            grads, loss = grad_and_value(
+                lambda params: self.loss(self.network(params, X)[0], y, w)[0]
+            )(params)
+        if self.first_order:
+            grads = {name: g.detach() for name, g in grads.items()}
+        return grads, loss.detach()
+
     def adapt(self, support: Support) -> State:
-        X, y = self.scaled(support.X), self._targets(support.y)
-
-        def loss_of(params: State) -> Tensor:
-            return self.support_loss(self.network(params, X), y, support.w)
-
-        def gradient(params: State) -> tuple[State, Tensor]:
-            grads, loss = grad_and_value(loss_of)(params)
-            if self.first_order:
-                grads = {name: g.detach() for name, g in grads.items()}
-            return grads, loss.detach()
-
+        X, y, w = self.scaled(support.X), self._targets(support.y), support.w
         params, curve = self.initial(y.shape[-1]), []
-        plain = min(self.n_steps, self.trained_steps)
-        for _ in range(plain):
-            grads, loss = gradient(params)
-            curve.append(loss)
-            params = {k: p - self.inner_lr * grads[k] for k, p in params.items()}
-        if self.n_steps > plain:
-            params, losses = self._guarded(params, gradient, self.n_steps - plain)
-            curve += losses
-        extra = {"loss_curve": torch.stack(curve) if curve else support.w.new_zeros(0)}
+        if self.training:
+            for _ in range(self.n_steps):
+                grads, loss = self.gradient(params, X, y, w)
+                curve.append(loss)
+                params = {k: p - self.inner_lr * grads[k] for k, p in params.items()}
+        else:
+            params, curve = self._guarded(params, X, y, w)
         if self.n_outputs is None:
-            extra["present"] = present_classes(support.y, support.w)
-        return params | extra
+            params = params | {"present": present_classes(support.y, support.w)}
+        none = w.new_zeros((*w.shape[:-1], 0))
+        return params | {"loss_curve": torch.stack(curve, -1) if curve else none}
 
-    def _guarded(self, params: State, gradient: Any, n_steps: int) -> tuple[State, list[Tensor]]:
-        grads, loss = gradient(params)
-        rate, curve = torch.full_like(loss, self.inner_lr), []
-        for _ in range(n_steps):
+    def _guarded(
+        self, params: State, X: Tensor, y: Tensor, w: Tensor
+    ) -> tuple[State, list[Tensor]]:
+        """Gradient descent that takes a step back, and halves its size, where it went wrong."""
+        curve: list[Tensor] = []
+        if not self.n_steps:
+            return params, curve
+        grads, loss = self.gradient(params, X, y, w)
+        rate, first = torch.full_like(loss, self.inner_lr), loss
+
+        def keep(good: Tensor, new: State, old: State) -> State:
+            return {k: torch.where(_spread(good, new[k]), new[k], old[k]) for k in new}
+
+        for step in range(self.n_steps):
             curve.append(loss)
-            trial = {k: p - rate * grads[k] for k, p in params.items()}
-            trial_grads, trial_loss = gradient(trial)
-            better = trial_loss <= loss  # False for NaN
-            params = {k: torch.where(better, trial[k], p) for k, p in params.items()}
-            grads = {k: torch.where(better, trial_grads[k], g) for k, g in grads.items()}
-            loss = torch.where(better, trial_loss, loss)
-            rate = torch.where(better, rate, rate / 2)
+            trial = {k: p - _spread(rate, grads[k]) * grads[k] for k, p in params.items()}
+            trial_grads, trial_loss = self.gradient(trial, X, y, w)
+            good = trial_loss <= (first if step < self.trained_steps else loss)  # False for NaN
+            params = keep(good, trial, params)
+            grads = keep(good, trial_grads, grads)
+            loss = torch.where(good, trial_loss, loss)
+            rate = torch.where(good, rate, rate / 2)
         return params, curve
 
     def _targets(self, y: Tensor) -> Tensor:
         return y
 
 
+def _spread(per_task: Tensor, like: Tensor) -> Tensor:
+    """Give a value a task the trailing axes of a tensor a task."""
+    return per_task.reshape(per_task.shape + (1,) * (like.ndim - per_task.ndim))
+
+
 class MAMLClassification(MAMLLearner):
     """Cross-entropy over the classes that have support."""
 
-    def support_loss(self, outputs: Tensor, y: Tensor, w: Tensor) -> Tensor:
-        present = present_classes(y, w)
+    def loss(self, outputs: Tensor, y: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        present = present_classes(y, w)[..., None, :]
         logp = outputs.masked_fill(~present, -torch.inf).log_softmax(-1)
         losses = -(y * torch.where(present, logp, 0.0)).sum(-1)
-        return (w * losses).sum() / w.sum()
+        share = w / w.sum(-1, keepdim=True)
+        slope = share[..., None] * (logp.exp() * y.sum(-1, keepdim=True) - y)
+        return (share * losses).sum(-1), slope
 
     def predict(self, state: State, X: Tensor) -> Tensor:
-        params = {k: v for k, v in state.items() if k not in ("loss_curve", "present")}
-        return self.network(params, self.scaled(X)).masked_fill(~state["present"], -torch.inf)
+        outputs = self.network(state, self.scaled(X))[0]
+        return outputs.masked_fill(~state["present"][..., None, :], -torch.inf)
 
 
 class MAMLRegression(MAMLLearner):
@@ -150,12 +184,13 @@ class MAMLRegression(MAMLLearner):
     def _targets(self, y: Tensor) -> Tensor:
         return (y - self.y_mean) / self.y_scale
 
-    def support_loss(self, outputs: Tensor, y: Tensor, w: Tensor) -> Tensor:
-        return (w * (outputs - y).square().mean(-1)).sum() / w.sum()
+    def loss(self, outputs: Tensor, y: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        error, share = outputs - y, w / w.sum(-1, keepdim=True)
+        slope = (2 / y.shape[-1]) * share[..., None] * error
+        return (share * error.square().mean(-1)).sum(-1), slope
 
     def predict(self, state: State, X: Tensor) -> Tensor:
-        params = {k: v for k, v in state.items() if k != "loss_curve"}
-        return self.network(params, self.scaled(X)) * self.y_scale + self.y_mean
+        return self.network(state, self.scaled(X))[0] * self.y_scale + self.y_mean
 
 
 class _MAMLEstimator:

@@ -201,20 +201,23 @@ class MetaInit:
     def _tensor_table(self) -> list[tuple[str, dict[str, Any]]]:
         return [(k, v) for k, v in self._header.items() if k != "__metadata__"]
 
-    def cite_tasks(self, ids: Any) -> int:
+    def cite_tasks(self, ids: Any, kind: str = "groups") -> int:
         """How many of these task ids the meta-training saw.
 
         Parameters
         ----------
         ids : array-like
             Task ids: group labels, or class labels where there were no groups.
+        kind : {"groups", "classes"}, default="groups"
+            Which of the two they are.
 
         Returns
         -------
         int
             Number of ids among those trained on.
         """
-        known = set((self.provenance.get("tasks") or {}).get("ids", []))
+        tasks = self.provenance.get("tasks") or {"kind": None}
+        known = set(tasks["ids"]) if tasks["kind"] == kind else set()
         return sum(task in known for task in task_digests(ids))
 
     # ------------------------------------------------------------------ immutability
@@ -283,6 +286,7 @@ def _read_header(buffer: np.ndarray, name: str) -> tuple[int, dict[str, Any]]:
         meta = header["__metadata__"]
         known = {"format", "spec", "provenance", "checksum"} <= set(meta)
         json.loads(meta["spec"]), json.loads(meta["provenance"])
+        version = int(meta["format"]) if known else 0
         ends = [0]
         for key, entry in header.items():
             if key == "__metadata__":
@@ -292,14 +296,14 @@ def _read_header(buffer: np.ndarray, name: str) -> tuple[int, dict[str, Any]]:
             if not 0 <= first <= last or last - first != width * int(np.prod(entry["shape"])):
                 raise ValueError(key)
             ends.append(last)
-    except (ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{name} is not a meta-init: its header cannot be read. It may be damaged, or a "
             "safetensors file of something else."
         ) from error
     if not known:
         raise ValueError(f"{name} is a safetensors file, but not a fewshot_sklearn meta-init.")
-    if int(meta["format"]) > FORMAT:
+    if version > FORMAT:
         raise ValueError(
             f"{name} has format {meta['format']}; this version reads up to {FORMAT}. Upgrade "
             "fewshot_sklearn to load it."

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import joblib
 import numpy as np
 import sklearn
 import torch
 from sklearn.base import clone, is_classifier
-from sklearn.utils import check_array, check_random_state, check_X_y
+from sklearn.utils import check_array, check_random_state, check_X_y, column_or_1d
 from skorch import NeuralNet
-from skorch.history import History
 
 from . import __version__
 from .base import ROW_DTYPES, FewShotEstimator, resolve_device
@@ -39,6 +38,10 @@ from .tasks import pad_tasks
 SCALE_TASKS = 200
 #: Of skorch's parameters, those that have no meaning here.
 _NOT_OURS = {"module", "train_split", "dataset", "predict_nonlinearity", "use_caching"}
+#: Parameters that may differ between a run and the one that resumes it, by prefix.
+_NOT_IN_FINGERPRINT = (
+    "_", "augment", "callbacks", "checkpoint", "device", "estimator", "iterator_", "max_epochs", "verbose",
+)  # fmt: skip
 
 
 class MetaTrainer(NeuralNet):
@@ -208,13 +211,13 @@ class MetaTrainer(NeuralNet):
     def initialize_module(self) -> MetaTrainer:
         """Build the learner, from the seed or from the estimator's meta-init."""
         plan = self._plan()
-        learner = self.estimator._new_learner(plan.input_shape, plan.n_outputs, self.seed_)
-        start = self.estimator._resolve_meta_init()
+        learner = plan.estimator._new_learner(plan.input_shape, plan.n_outputs, self.seed_)
+        start = plan.estimator._resolve_meta_init()
         if start is None:
             learner.fit_scale(*plan.scale_rows())
         else:
-            self.estimator._check_fits(start, plan.input_shape, plan.n_outputs)
-            learner.load_state_dict(start.state_dict())
+            plan.estimator._check_fits(start, plan.input_shape, plan.n_outputs)
+            plan.estimator._load(learner, start)
         self.module_ = learner
         return self
 
@@ -246,13 +249,17 @@ class MetaTrainer(NeuralNet):
         """
         return self._train(X, y, groups, afresh=not self.warm_start or not self.initialized_)
 
-    def partial_fit(self, X: Any, y: Any = None, groups: Any = None) -> MetaTrainer:
+    def partial_fit(
+        self, X: Any, y: Any = None, groups: Any = None, classes: Any = None
+    ) -> MetaTrainer:
         """Train for `max_epochs` more, from where training stands.
 
         Parameters
         ----------
         X, y, groups : see `fit`
             Past tasks.
+        classes : object, default=None
+            Ignored; skorch has it.
 
         Returns
         -------
@@ -267,7 +274,7 @@ class MetaTrainer(NeuralNet):
                 f"estimator must be a few-shot estimator of this package, got {self.estimator!r}."
             )
         with self._own_random_state():
-            self.plan_ = _Plan(self, X, y, groups)
+            self.plan_ = _Plan(self, X, y, groups, afresh)
             try:
                 if afresh:
                     self.initialize()
@@ -307,10 +314,8 @@ class MetaTrainer(NeuralNet):
 
     def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **fit_params: Any) -> Any:
         """Skorch's loop, for the epochs that the checkpoint does not hold yet."""
-        if self.checkpoint is not None:
-            past = load_epoch(self, self.checkpoint, self._plan().fingerprint)
-            if past is not None:
-                self.history_ = History.from_file(io.StringIO(past))
+        if self.checkpoint is not None and self._plan().afresh:
+            load_epoch(self, self.checkpoint, self._plan().fingerprint)
             epochs = max(0, self.max_epochs - len(self.history))
         return super().fit_loop(X, y, epochs=epochs, **fit_params)
 
@@ -326,12 +331,13 @@ class MetaTrainer(NeuralNet):
             save_epoch(self, self.checkpoint, self._plan().fingerprint)
 
     def _make_meta_init(self) -> MetaInit:
-        plan, spec = self._plan(), self.estimator._spec(self.module_)
+        plan = self._plan()
+        spec = plan.estimator._spec(self.module_)
         if plan.feature_names is not None:
             spec["feature_names"] = plan.feature_names
         last = self.history[-1] if len(self.history) else {}
         provenance = {
-            "tasks": plan.tasks,
+            "tasks": self._tasks_seen(),
             "settings": {
                 name: getattr(self, name) for name in ("n_way", "n_shot", "n_query", "lr")
             },
@@ -349,6 +355,16 @@ class MetaTrainer(NeuralNet):
             },
         }
         return MetaInit.from_state(self.module_.state_dict(), spec, provenance)
+
+    def _tasks_seen(self) -> dict[str, Any] | None:
+        """Ids of the tasks trained on now and before."""
+        plan = self._plan()
+        earlier = plan.estimator._resolve_meta_init() if plan.afresh else self.meta_init_
+        old = None if earlier is None else earlier.provenance.get("tasks")
+        if plan.tasks is None or old is None or old["kind"] != plan.tasks["kind"]:
+            return plan.tasks or old
+        ids = list(dict.fromkeys([*old["ids"], *plan.tasks["ids"]]))
+        return {"kind": plan.tasks["kind"], "count": len(ids), "ids": ids}
 
     # ------------------------------------------------------------------ score
     def score(self, X: Any, y: Any, groups: Any = None) -> float:
@@ -389,8 +405,10 @@ class MetaTrainer(NeuralNet):
 class _Plan:
     """What one call of fit trains on: streams of episodes and the facts about the data."""
 
-    def __init__(self, trainer: MetaTrainer, X: Any, y: Any, groups: Any):
+    def __init__(self, trainer: MetaTrainer, X: Any, y: Any, groups: Any, afresh: bool):
         self.trainer, self.classification = trainer, is_classifier(trainer.estimator)
+        self.afresh = afresh
+        self.estimator = trainer.estimator._as_trained()
         self.feature_names: list[str] | None = None
         self.tasks: dict[str, Any] | None = None
         self.valid: Episodes | None = None
@@ -404,19 +422,20 @@ class _Plan:
                 self.valid = Episodes(source, trainer.n_valid_episodes, seed=seed + 1)
             first = self.train[0]
             self.input_shape, targets = first.X.shape[1:], first.y
-            data = repr(X)
+            data = joblib.hash([tuple(self.train[i]) for i in range(3)])
         else:
             self._from_arrays(X, y, groups, seed)
             self.input_shape, targets = self._rows.shape[1:], self._targets
-            data = hashlib.sha256(np.ascontiguousarray(self._rows).data).hexdigest()[:12]
+            data = joblib.hash([np.asarray(X), np.asarray(y), groups])
         self.n_outputs = None if self.classification else targets.shape[1]
         settings = {
-            k: repr(v)
-            for k, v in sorted(trainer.get_params(deep=False).items())
-            if k not in ("checkpoint", "max_epochs", "callbacks", "verbose", "device")
-            and not k.startswith("callbacks__")
+            name: getattr(value, "__qualname__", None) or repr(value)
+            for name, value in sorted(trainer.get_params(deep=False).items())
+            if not name.startswith(_NOT_IN_FINGERPRINT)
         }
-        facts = f"{settings}{trainer.estimator.get_params()}{data}"
+        own = self.estimator.get_params()
+        own["encoder"] = getattr(own["encoder"], "__qualname__", own["encoder"])
+        facts = f"{settings}{sorted(own.items(), key=str)}{data}"
         self.fingerprint = f"{hashlib.sha256(facts.encode()).hexdigest()[:12]}-seed{seed}"
 
     def _from_arrays(self, X: Any, y: Any, groups: Any, seed: int) -> None:
@@ -427,7 +446,7 @@ class _Plan:
         if y is None:
             raise ValueError("y is needed: the labels or targets of the past tasks.")
         if self.classification:
-            X, y = check_array(X, dtype=ROW_DTYPES, allow_nd=True), np.asarray(y)
+            X, y = check_array(X, dtype=ROW_DTYPES, allow_nd=True), column_or_1d(y)
             targets = None
         else:
             if groups is None:
@@ -440,7 +459,7 @@ class _Plan:
                 X, y, dtype=ROW_DTYPES, allow_nd=True, multi_output=True, y_numeric=True
             )
             targets = y.reshape(len(y), -1).astype(np.float64)
-        groups = None if groups is None else np.asarray(groups)
+        groups = None if groups is None else column_or_1d(groups)
         for name, column in (("y", y), ("groups", groups)):
             if column is not None and len(column) != len(X):
                 raise ValueError(f"{name} has {len(column)} rows, but X has {len(X)}.")

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import is_classifier
+from sklearn.base import is_classifier, is_regressor
 from sklearn.metrics import check_scoring, r2_score
 from sklearn.model_selection import BaseCrossValidator, cross_val_score
-from sklearn.utils import check_array, check_random_state
+from sklearn.pipeline import Pipeline
+from sklearn.utils import check_array, check_consistent_length, check_random_state
 
 from .base import ROW_DTYPES, FewShotEstimator, resolve_device
 from .episodes import ClassEpisodes, EpisodeRows, GroupEpisodes, IntOrRange
@@ -165,7 +166,7 @@ class FewShotScore:
         Mean score.
     ci95 : float
         Half width of the 95% confidence interval of the mean, 1.96 standard
-        errors.
+        errors; NaN for a single episode.
 
     Examples
     --------
@@ -183,6 +184,8 @@ class FewShotScore:
 
     @property
     def ci95(self) -> float:
+        if len(self.scores) < 2:
+            return float("nan")
         return float(1.96 * self.scores.std(ddof=1) / np.sqrt(len(self.scores)))
 
     def __str__(self) -> str:
@@ -251,10 +254,14 @@ def few_shot_score(
     """
     split = EpisodeSplit(n_way, n_shot, n_query, n_episodes, random_state)
     y = np.asarray(y)
-    if isinstance(estimator, FewShotEstimator):
-        _warn_seen(estimator, y if groups is None else groups)
-        if estimator.meta_init is not None:
-            return FewShotScore(_batched_scores(estimator, X, y, groups, split, scoring))
+    check_consistent_length(X, y, groups)
+    if is_regressor(estimator) and n_way is not None:
+        raise ValueError(
+            "To score a regressor pass n_way=None and groups: each group is then one task."
+        )
+    _warn_seen(estimator, y, groups)
+    if isinstance(estimator, FewShotEstimator) and estimator.meta_init is not None:
+        return FewShotScore(_batched_scores(estimator, X, y, groups, split, scoring))
     cv = list(split.split(X, y, groups))
     scores = cross_val_score(
         estimator, X, y, cv=cv, scoring=scoring, n_jobs=n_jobs, error_score="raise"
@@ -262,9 +269,13 @@ def few_shot_score(
     return FewShotScore(scores)
 
 
-def _warn_seen(estimator: FewShotEstimator, ids: Any) -> None:
-    init = estimator._resolve_meta_init()
-    if init is not None and (seen := init.cite_tasks(ids)):
+def _warn_seen(estimator: Any, y: Any, groups: Any) -> None:
+    final = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    if not isinstance(final, FewShotEstimator):
+        return
+    init = final._resolve_meta_init()
+    kind, ids = ("classes", y) if groups is None else ("groups", groups)
+    if init is not None and (seen := init.cite_tasks(ids, kind)):
         warnings.warn(
             f"{seen} of these tasks have ids that {init!r} was meta-trained on: the score is "
             "optimistic unless they only share the names.",
@@ -332,7 +343,7 @@ def _batched_scores(
 
 def _task(X: np.ndarray, y: np.ndarray, r: EpisodeRows, n_outputs: int | None) -> Task:
     if n_outputs is not None:
-        targets = y.reshape(len(y), -1)
+        targets = y.reshape(len(y), -1).astype(np.float64)
         return Task(X[r.support], targets[r.support], X[r.query], targets[r.query])
     codes, asked = r.support_codes, r.query_codes
     if codes is None or asked is None:  # whole groups: their own labels

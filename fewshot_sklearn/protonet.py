@@ -43,23 +43,24 @@ class ProtoNet(FeatureLearner):
         return F.normalize(Z, dim=-1) if self.metric == "cosine" else Z
 
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
-        mass = w[:, None] * y
-        total = mass.sum(0)
-        tiny = torch.finfo(Z.dtype).tiny
-        prototypes = (mass.T @ self._features(Z)) / total.clamp_min(tiny)[:, None]
+        mass = w[..., None] * y
+        total = mass.sum(-2).clamp_min(torch.finfo(Z.dtype).tiny)
+        prototypes = (mass.mT @ self._features(Z)) / total[..., None]
         return {"prototypes": prototypes, "present": present_classes(y, w)}
 
     def predict_features(self, state: State, Z: Tensor) -> Tensor:
         Z, prototypes = self._features(Z), state["prototypes"]
         if self.metric == "cosine":
-            closeness = Z @ F.normalize(prototypes, dim=-1).T
+            closeness = Z @ F.normalize(prototypes, dim=-1).mT
         else:
             # -|z - c|^2 without |z|^2, which no softmax over classes sees; centred so that
             # large offsets do not cancel
-            centre = prototypes.mean(0)
+            centre = prototypes.mean(-2, keepdim=True)
             Z, prototypes = Z - centre, prototypes - centre
-            closeness = 2 * Z @ prototypes.T - prototypes.square().sum(-1)
-        return (self.log_scale.exp() * closeness).masked_fill(~state["present"], -torch.inf)
+            closeness = 2 * Z @ prototypes.mT - prototypes.square().sum(-1)[..., None, :]
+        return (self.log_scale.exp() * closeness).masked_fill(
+            ~state["present"][..., None, :], -torch.inf
+        )
 
 
 class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewShotClassifier):

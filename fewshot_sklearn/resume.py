@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-import io
+import json
 import os
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-#: Types that `torch.load(weights_only=True)` reads back without running any code.
-_PLAIN = (bool, int, float, str, type(None), dict, list, tuple, torch.Tensor)
+
+def _is_plain(value: Any) -> bool:
+    """Whether `torch.load(weights_only=True)` reads it back without running any code."""
+    if type(value) in (dict, OrderedDict):
+        return all(_is_plain(part) for pair in value.items() for part in pair)
+    if type(value) in (list, tuple):
+        return all(_is_plain(part) for part in value)
+    return type(value) in (bool, int, float, str, type(None), torch.Tensor)
 
 
 def _callback_state(callback: Any) -> dict[str, Any]:
     """Plain fitted attributes of a callback, and the state of a scheduler it drives."""
     state = {}
     for name, value in vars(callback).items():
-        if not name.endswith("_") or name.startswith("_"):
+        if not name.endswith("_") or name.startswith("_") or isinstance(value, type):
             continue
-        if hasattr(value, "item") and not isinstance(value, torch.Tensor):
-            value = value.item()  # a numpy scalar
+        if isinstance(value, np.generic):
+            value = value.item()
         if hasattr(value, "state_dict") and hasattr(value, "load_state_dict"):
-            state[name] = {"state_dict": dict(value.state_dict())}
-        elif isinstance(value, _PLAIN):
+            inner = {k: v for k, v in value.state_dict().items() if _is_plain(v)}
+            state[name] = {"state_dict": inner}
+        elif _is_plain(value):
             state[name] = {"value": value}
     return state
 
@@ -48,13 +57,11 @@ def save_epoch(trainer: Any, path: str | os.PathLike[str], fingerprint: str) -> 
     fingerprint : str
         Says which settings and data the state belongs to.
     """
-    history = io.StringIO()
-    trainer.history.to_file(history)
     state = {
         "fingerprint": fingerprint,
         "module": dict(trainer.module_.state_dict()),
         "optimizer": trainer.optimizer_.state_dict(),
-        "history": history.getvalue(),
+        "history": json.dumps(trainer.history.to_list()),
         "callbacks": {name: _callback_state(cb) for name, cb in trainer.callbacks_},
     }
     path = Path(path)
@@ -66,22 +73,17 @@ def save_epoch(trainer: Any, path: str | os.PathLike[str], fingerprint: str) -> 
     os.replace(temporary, path)
 
 
-def load_epoch(trainer: Any, path: str | os.PathLike[str], fingerprint: str) -> str | None:
+def load_epoch(trainer: Any, path: str | os.PathLike[str], fingerprint: str) -> None:
     """Bring an initialized trainer to the state of the last completed epoch.
 
     Parameters
     ----------
     trainer : MetaTrainer
-        Initialized, with its callbacks told that training begins.
+        Initialized, without a history, its callbacks told that training begins.
     path : path-like
         The checkpoint; it need not exist.
     fingerprint : str
         Must equal the one that was saved.
-
-    Returns
-    -------
-    str or None
-        The history, as JSON; None where there is no checkpoint.
 
     Raises
     ------
@@ -90,13 +92,15 @@ def load_epoch(trainer: Any, path: str | os.PathLike[str], fingerprint: str) -> 
     """
     path = Path(path)
     if not path.exists():
-        return None
+        return
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(
             f"The checkpoint {path} cannot be read; delete it to start from the beginning."
         ) from error
+    if not isinstance(state, dict) or "fingerprint" not in state:
+        raise ValueError(f"{path} is not a checkpoint of a meta-training.")
     if state["fingerprint"] != fingerprint:
         raise ValueError(
             f"The checkpoint {path} was written with other settings or data "
@@ -106,4 +110,4 @@ def load_epoch(trainer: Any, path: str | os.PathLike[str], fingerprint: str) -> 
     trainer.optimizer_.load_state_dict(state["optimizer"])
     for name, callback in trainer.callbacks_:
         _restore_callback(callback, state["callbacks"].get(name, {}))
-    return state["history"]
+    trainer.history.extend(json.loads(state["history"]))

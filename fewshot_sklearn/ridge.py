@@ -31,7 +31,7 @@ def _check_alpha(alpha: float) -> float:
 
 def _with_intercept(Z: Tensor) -> Tensor:
     # the solves are small and badly conditioned: they are always done in float64
-    return torch.cat([Z, torch.ones_like(Z[:, :1])], 1).double()
+    return torch.cat([Z, torch.ones_like(Z[..., :1])], -1).double()
 
 
 class RidgeHeadRegression(FeatureLearner):
@@ -68,8 +68,8 @@ class RidgeHeadRegression(FeatureLearner):
         phi, prior, factor = _with_intercept(Z), self.prior_mean.double(), self.prior_factor.double()
         target = ((y - self.y_mean) / self.y_scale).double()
         psi = phi @ factor  # features in which the prior is the unit matrix
-        weighted = psi.T * w.double()
-        precision = weighted @ psi + torch.eye(psi.shape[1], dtype=psi.dtype, device=psi.device)
+        weighted = psi.mT * w.double()[..., None, :]
+        precision = weighted @ psi + torch.eye(psi.shape[-1], dtype=psi.dtype, device=psi.device)
         root = torch.linalg.cholesky(precision)
         shift = torch.cholesky_solve(weighted @ (target - phi @ prior), root)
         # the posterior covariance is spread' spread
@@ -78,9 +78,9 @@ class RidgeHeadRegression(FeatureLearner):
 
     def predict_features(self, state: State, Z: Tensor) -> Gaussian:
         phi = _with_intercept(Z)
-        leverage = 1 + (phi @ state["spread"].T).square().sum(-1)
+        leverage = 1 + (phi @ state["spread"].mT).square().sum(-1)
         mean = (phi @ state["coef"]).to(Z.dtype)
-        variance = (leverage[:, None] * self.log_noise.double().exp()).to(Z.dtype)
+        variance = (leverage[..., None] * self.log_noise.double().exp()).to(Z.dtype)
         return Gaussian(mean * self.y_scale + self.y_mean, variance * self.y_scale.square())
 
 
@@ -104,20 +104,22 @@ class RidgeHeadClassification(FeatureLearner):
         self.log_scale = nn.Parameter(torch.tensor(10.0).log())
 
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
-        root = w.double().sqrt()[:, None]
+        root = w.double().sqrt()[..., None]
         phi, target = root * _with_intercept(Z), root * y.double()
         precision = self.log_precision.double().exp()
         scaled = phi / precision
-        if phi.shape[0] < phi.shape[1]:  # the Woodbury identity (eq. 5-6): an n x n system
-            kernel = scaled @ phi.T + torch.eye(len(phi), dtype=phi.dtype, device=phi.device)
-            coef = scaled.T @ torch.linalg.solve(kernel, target)
+        if phi.shape[-2] < phi.shape[-1]:  # the Woodbury identity (eq. 5-6): an n x n system
+            kernel = scaled @ phi.mT + torch.eye(phi.shape[-2], dtype=phi.dtype, device=phi.device)
+            coef = scaled.mT @ torch.linalg.solve(kernel, target)
         else:
-            coef = torch.linalg.solve(phi.T @ phi + torch.diag(precision), phi.T @ target)
+            coef = torch.linalg.solve(phi.mT @ phi + torch.diag(precision), phi.mT @ target)
         return {"coef": coef, "present": present_classes(y, w)}
 
     def predict_features(self, state: State, Z: Tensor) -> Tensor:
         scores = (_with_intercept(Z) @ state["coef"]).to(Z.dtype)
-        return (self.log_scale.exp() * scores).masked_fill(~state["present"], -torch.inf)
+        return (self.log_scale.exp() * scores).masked_fill(
+            ~state["present"][..., None, :], -torch.inf
+        )
 
 
 class RidgeHeadClassifier(FewShotClassifier):

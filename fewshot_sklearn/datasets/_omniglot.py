@@ -148,7 +148,7 @@ _MEMBER = re.compile(r"images_\w+/(?P<alphabet>[^/]+)/(?P<character>[^/]+)/\d+_(
 
 
 def _read_zip(path: Path, subset: str) -> Bunch:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     images, target, alphabet, drawer = [], [], [], []
     try:
@@ -156,8 +156,11 @@ def _read_zip(path: Path, subset: str) -> Bunch:
             for member in sorted(archive.namelist()):
                 if not (match := _MEMBER.fullmatch(member)):
                     continue
-                with archive.open(member) as file:
-                    drawing = Image.open(file).convert("L")
+                try:
+                    with archive.open(member) as file:
+                        drawing = Image.open(file).convert("L")
+                except (UnidentifiedImageError, OSError) as error:
+                    raise ValueError(f"{path} is damaged: {member} is no image.") from error
                 ink = Image.eval(drawing, lambda value: 255 - value)
                 images.append(np.asarray(ink.resize((SIDE, SIDE), Image.Resampling.BOX)))
                 target.append(f"{match['alphabet']}/{match['character']}")

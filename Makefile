@@ -1,0 +1,29 @@
+# What CI runs (.ci/run), one target at a time. PYTHON is the interpreter to use.
+PYTHON ?= python
+export MPLBACKEND = Agg
+
+.PHONY: install demo test lint docs doctest bench
+
+install:
+	$(PYTHON) -m pip install -c constraints.txt -e ".[plot,test,docs]"
+
+demo:
+	$(PYTHON) examples/plot_omniglot.py
+
+test:
+	$(PYTHON) -m pytest -q
+
+lint:
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
+
+docs:
+	$(PYTHON) -m sphinx -W --keep-going -b html docs docs/_build/html
+
+doctest:
+	$(PYTHON) -m pytest -q --doctest-modules fewshot_sklearn
+	$(PYTHON) -m pytest -q --doctest-glob="*.rst" docs
+
+bench:
+	$(PYTHON) benchmarks/sinusoids.py ridge

@@ -1,0 +1,68 @@
+"""Sphinx settings. The build needs no network and does not run the examples."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import fewshot_sklearn
+
+project = "fewshot_sklearn"
+author = "the fewshot_sklearn developers"
+copyright = f"2026, {author}"
+version = release = fewshot_sklearn.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "numpydoc",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build"]
+templates_path = ["_templates"]
+default_role = "code"
+
+autosummary_generate = True
+autodoc_typehints = "none"
+autodoc_default_options = {"member-order": "bysource"}
+numpydoc_show_class_members = False
+
+html_theme = "pydata_sphinx_theme"
+html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
+html_show_sourcelink = False
+
+# sphinx-gallery wants its heading beside the scripts; examples/ holds scripts alone
+here = Path(__file__).parent
+staged = here / "_build" / "examples"
+shutil.rmtree(staged, ignore_errors=True)
+shutil.copytree(here.parent / "examples", staged, ignore=shutil.ignore_patterns("__pycache__"))
+shutil.copy(here / "gallery_heading.txt", staged / "GALLERY_HEADER.rst")
+sphinx_gallery_conf = {
+    "examples_dirs": str(staged),
+    "gallery_dirs": "auto_examples",
+    "plot_gallery": False,  # meta-training takes minutes
+    "download_all_examples": False,
+    "show_memory": False,
+    "show_signature": False,
+}
+
+
+def skip_inherited_from_others(app, what, name, obj, skip, options):
+    """Leave out the methods that scikit-learn, skorch and torch document."""
+    function = getattr(obj, "fget", obj)  # a property's getter
+    function = getattr(function, "__func__", function)  # a class method's function
+    module = getattr(function, "__module__", None) or ""
+    if what == "class" and not module.startswith("fewshot_sklearn"):
+        return True
+    return None
+
+
+def quote_fitted_attributes(app, what, name, obj, options, lines):
+    """Quote names in shapes such as (n_features_in_,): reStructuredText takes them for links."""
+    lines[:] = [re.sub(r"\((\w+_),\)", r"(``\1``,)", line) for line in lines]
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", quote_fitted_attributes, priority=100)
+    app.connect("autodoc-skip-member", skip_inherited_from_others)

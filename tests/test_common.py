@@ -1,0 +1,99 @@
+"""scikit-learn's own checks, over every public estimator, with no expected failures."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from sklearn.base import BaseEstimator
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import fewshot_sklearn
+from fewshot_sklearn import (
+    MAMLClassifier,
+    MAMLRegressor,
+    ProtoNetClassifier,
+    RidgeHeadClassifier,
+    RidgeHeadRegressor,
+)
+from fewshot_sklearn.base import FewShotEstimator
+
+
+def public_estimators():
+    """Every public class that fits and predicts, default constructed."""
+    public = [getattr(fewshot_sklearn, name) for name in fewshot_sklearn.__all__]
+    classes = [c for c in public if isinstance(c, type) and issubclass(c, FewShotEstimator)]
+    return [c() for c in classes]
+
+
+VARIANTS = [
+    ProtoNetClassifier(metric="cosine"),
+    ProtoNetClassifier(encoder="mlp", random_state=0),
+    RidgeHeadClassifier(encoder="mlp", random_state=0),
+    RidgeHeadRegressor(encoder="mlp", random_state=0),
+    MAMLClassifier(encoder="mlp", n_steps=20, dtype="float64"),
+    MAMLRegressor(encoder="mlp", n_steps=100),
+    *(e.set_params(dtype="float64", device="cpu") for e in public_estimators()),
+]
+TRANSFORMERS = [e for e in public_estimators() if hasattr(e, "transform")]
+
+
+def test_every_public_estimator_is_checked():
+    exempt = {"MetaTrainer"}  # takes a required estimator, and rows with groups
+    named = {type(e).__name__ for e in public_estimators()} | exempt
+    for name in fewshot_sklearn.__all__:
+        public = getattr(fewshot_sklearn, name)
+        if isinstance(public, type) and issubclass(public, BaseEstimator):
+            assert name in named
+
+
+@parametrize_with_checks([*public_estimators(), *VARIANTS])
+def test_scikit_learn_check(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names")
+@pytest.mark.parametrize(
+    "check",
+    [
+        estimator_checks.check_global_output_transform_pandas,
+        estimator_checks.check_set_output_transform_pandas,
+        estimator_checks.check_transformer_get_feature_names_out,
+        estimator_checks.check_transformer_get_feature_names_out_pandas,
+    ],
+    ids=lambda check: check.__name__,
+)
+@pytest.mark.parametrize("estimator", TRANSFORMERS, ids=lambda e: type(e).__name__)
+def test_set_output_check(estimator, check):
+    check(type(estimator).__name__, estimator)
+
+
+@pytest.mark.parametrize("estimator", public_estimators(), ids=lambda e: type(e).__name__)
+def test_column_names_check(estimator):
+    estimator_checks.check_dataframe_column_names_consistency(type(estimator).__name__, estimator)
+
+
+def test_array_api_check():
+    """It only runs where SCIPY_ARRAY_API was set before the first import of scipy."""
+    script = (
+        "import torch; torch.set_num_threads(1)\n"
+        "from sklearn.utils.estimator_checks import check_array_api_input\n"
+        "from test_common import public_estimators\n"
+        "for estimator in public_estimators():\n"
+        "    name = type(estimator).__name__\n"
+        "    check_array_api_input(name, estimator, 'numpy', expect_only_array_outputs=False)\n"
+        "    print('passed', name)\n"
+    )
+    here = os.path.dirname(__file__)
+    env = os.environ | {
+        "SCIPY_ARRAY_API": "1",
+        "PYTHONPATH": os.pathsep.join([here, os.path.dirname(here), *sys.path]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("passed") == len(public_estimators())

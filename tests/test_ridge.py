@@ -1,0 +1,231 @@
+"""The closed-form heads against scikit-learn's Ridge and Bayesian regression in numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.linear_model import Ridge
+
+from fewshot_sklearn import RidgeHeadClassifier, RidgeHeadRegressor
+from fewshot_sklearn.encoders import make_encoder
+from fewshot_sklearn.ridge import RidgeHeadClassification
+
+
+@pytest.fixture(params=[6, 200], ids=["fewer rows than features", "more"])
+def diabetes(request):
+    X, y = load_diabetes(return_X_y=True)
+    X = 20 * X
+    n = request.param
+    w = np.random.default_rng(0).uniform(0.1, 3, n)
+    return X[:n], y[:n], w, X[300:]
+
+
+def with_intercept(Z):
+    return np.hstack([Z, np.ones((len(Z), 1))])
+
+
+# ------------------------------------------------------------------ scikit-learn's Ridge
+@pytest.mark.parametrize("alpha", [None, 0.01, 30.0])
+def test_ridge(diabetes, alpha):
+    X, y, _, X_query = diabetes
+    ours = RidgeHeadRegressor(alpha=alpha).fit(X, y)
+    theirs = Ridge(alpha=1.0 if alpha is None else alpha).fit(X, y)
+    np.testing.assert_allclose(ours.predict(X_query), theirs.predict(X_query), rtol=1e-6)
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(ours.intercept_, theirs.intercept_, rtol=1e-6)
+
+
+def test_weighted_ridge(diabetes):
+    X, y, w, X_query = diabetes
+    ours, theirs = RidgeHeadRegressor().fit(X, y, w), Ridge().fit(X, y, w)
+    np.testing.assert_allclose(ours.predict(X_query), theirs.predict(X_query), rtol=1e-6)
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, rtol=1e-5, atol=1e-6)
+
+
+def test_ridge_of_several_targets(diabetes):
+    X, y, _, X_query = diabetes
+    Y = np.column_stack([y, -2 * y + X[:, 0], X[:, 1]])
+    ours, theirs = RidgeHeadRegressor().fit(X, Y), Ridge().fit(X, Y)
+    np.testing.assert_allclose(ours.predict(X_query), theirs.predict(X_query), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(ours.intercept_, theirs.intercept_, rtol=1e-5, atol=1e-6)
+
+
+def test_ridge_far_from_the_origin(diabetes):
+    X, y, _, X_query = diabetes
+    ours, theirs = RidgeHeadRegressor().fit(X, y + 1e4), Ridge().fit(X, y + 1e4)
+    np.testing.assert_allclose(ours.predict(X_query), theirs.predict(X_query), rtol=1e-6)
+
+
+# ------------------------------------------------------------------ uncertainty
+def bayesian_regression(Phi, y, w, mean, covariance, noise, Phi_query):
+    """Textbook Gaussian process on features: prior of the weights N(mean, noise * covariance).
+
+    Rasmussen and Williams 2006, eq. 2.25-2.26 with kernel phi' covariance phi, in
+    units of the noise variance; a row of weight w has noise variance noise / w.
+    """
+    kernel = Phi @ covariance @ Phi.T + np.diag(1 / w)
+    cross = Phi_query @ covariance @ Phi.T
+    posterior_mean = Phi_query @ mean + cross @ np.linalg.solve(kernel, y - Phi @ mean)
+    explained = np.einsum("ij,ji->i", cross, np.linalg.solve(kernel, cross.T))
+    prior = np.einsum("ij,jk,ik->i", Phi_query, covariance, Phi_query)
+    return posterior_mean, noise * (1 + prior - explained)[:, None]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_predictive_variance_without_a_past(diabetes, weighted):
+    X, y, w, X_query = diabetes
+    w = w if weighted else np.ones_like(w)
+    reg = RidgeHeadRegressor(noise=0.5, alpha=2.0).fit(X, y, w)
+    _, std = reg.predict(X_query, return_std=True)
+    y_mean = np.average(y, weights=w)
+    y_scale = np.sqrt(np.average((y - y_mean) ** 2, weights=w))
+    # the intercept is free: a flat prior. Centring takes it out (Hastie et al. 2009, 3.4.1)
+    centre = np.average(X, axis=0, weights=w)
+    covariance = np.linalg.inv((X - centre).T @ (w[:, None] * (X - centre)) + 2.0 * np.eye(10))
+    distance = np.einsum("ij,jk,ik->i", X_query - centre, covariance, X_query - centre)
+    expected = y_scale * 0.5 * np.sqrt(1 + 1 / w.sum() + distance)
+    np.testing.assert_allclose(std, expected, rtol=1e-5)
+
+
+def test_uncertainty_grows_away_from_the_data(diabetes):
+    X, y, _, _ = diabetes
+    reg = RidgeHeadRegressor().fit(X, y)
+    centre = X.mean(0)
+    line = centre + np.linspace(0, 100, 12)[:, None] * (X[0] - centre)
+    _, std = reg.predict(line, return_std=True)
+    assert (np.diff(std) > 0).all() and std[-1] > 2 * std[0]
+
+
+def test_uncertainty_shrinks_with_rows(trained, sinusoid_new):
+    X, y, groups = sinusoid_new
+    X, y = X[groups == 1], y[groups == 1]
+    stds = [
+        trained["RidgeHeadRegressor"].fit(X[:n], y[:n]).predict(X[20:], return_std=True)[1]
+        for n in (1, 5, 20)
+    ]
+    assert (stds[0] > stds[1]).all() and (stds[1] > stds[2]).all()
+
+
+@pytest.mark.parametrize("n_rows", [1, 5, 25])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_meta_trained_is_bayesian_regression(trained, sinusoid_new, n_rows, weighted):
+    X, y, _ = sinusoid_new
+    X_query = np.linspace(-6, 6, 50)[:, None]
+    X, y, w = X[:n_rows], y[:n_rows], np.ones(n_rows)
+    if weighted:
+        w = np.random.default_rng(0).uniform(0.1, 3, n_rows)
+    reg = trained["RidgeHeadRegressor"].set_params(dtype="float64")
+    mean, std = reg.fit(X, y, w).predict(X_query, return_std=True)
+
+    t = {name: array.astype(float) for name, array in reg.meta_init.tensors.items()}
+
+    def features(X):
+        Z = (X - t["x_mean"]) / t["x_scale"]
+        for layer in (0, 2):
+            Z = np.tanh(
+                Z @ t[f"encoder.layers.{layer}.weight"].T + t[f"encoder.layers.{layer}.bias"]
+            )
+        return with_intercept(Z)
+
+    expected, variance = bayesian_regression(
+        features(X),
+        (y[:, None] - t["y_mean"]) / t["y_scale"],
+        w,
+        t["prior_mean"],
+        t["prior_factor"] @ t["prior_factor"].T,
+        np.exp(t["log_noise"]),
+        features(X_query),
+    )
+    np.testing.assert_allclose(
+        mean, (expected * t["y_scale"] + t["y_mean"])[:, 0], rtol=1e-5, atol=1e-7
+    )
+    np.testing.assert_allclose(std, (np.sqrt(variance) * t["y_scale"])[:, 0], rtol=1e-6)
+    assert np.abs(t["prior_mean"]).max() > 0 and np.abs(np.triu(t["prior_factor"], 1)).max() > 0
+
+
+def test_meta_trained_uncertainty_is_calibrated(trained, sinusoid_new):
+    X, y, groups = sinusoid_new
+    errors = []
+    for group in np.unique(groups):
+        rows, rest = np.split(np.flatnonzero(groups == group), [8])
+        mean, std = trained["RidgeHeadRegressor"].fit(X[rows], y[rows]).predict(X[rest], True)
+        errors.append((y[rest] - mean) / std)
+    assert 0.7 < np.mean(np.abs(errors) < 1.96) <= 1
+
+
+# ------------------------------------------------------------------ classification
+def indicators(y):
+    return (y[:, None] == np.unique(y)).astype(float)
+
+
+@pytest.fixture(params=[3, 30], ids=["dual", "primal"])
+def iris(request):
+    X, y = load_iris(return_X_y=True)
+    rows = np.random.default_rng(0).permutation(150)
+    X, y, n = X[rows], y[rows], request.param
+    w = np.random.default_rng(1).uniform(0.1, 3, n)
+    return X[:n], y[:n], w, X[n:], y[n:]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("alpha", [0.1, 5.0])
+def test_classifier_is_ridge_of_the_indicators(iris, alpha, weighted):
+    X, y, w, X_query, _ = iris
+    w = w if weighted else np.ones_like(w)
+    clf = RidgeHeadClassifier(alpha=alpha).fit(X, y, w)
+    ridge = Ridge(alpha=alpha, fit_intercept=False)  # the intercept is penalised like the rest
+    ridge.fit(with_intercept(X), indicators(y), w)
+    np.testing.assert_allclose(clf.coef_, np.atleast_2d(ridge.coef_)[:, :-1], rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(clf.intercept_, np.atleast_2d(ridge.coef_)[:, -1], rtol=1e-5)
+    scores = 10 * ridge.predict(with_intercept(X_query)).reshape(len(X_query), -1)
+    np.testing.assert_allclose(clf.predict_proba(X_query), softmax(scores, axis=1), rtol=1e-5)
+
+
+def test_primal_equals_dual():
+    """Rows of weight zero switch from one to the other."""
+    rng = np.random.default_rng(0)
+    Z, y, w = torch.tensor(rng.normal(size=(4, 5))), torch.eye(4, 3).double(), torch.ones(4)
+    learner = RidgeHeadClassification(make_encoder("identity", (5,), {}), (5,)).double()
+    with torch.no_grad():
+        learner.log_precision += torch.tensor(rng.normal(size=6))
+        dual = learner.adapt_features(Z, y, w)["coef"]
+        padded = (torch.cat([part, part.new_zeros(3, *part.shape[1:])]) for part in (Z, y, w))
+        primal = learner.adapt_features(*padded)["coef"]
+    np.testing.assert_allclose(dual, primal, rtol=1e-9)
+
+
+@pytest.mark.parametrize("n_rows", [10, 100], ids=["dual", "primal"])
+def test_meta_trained_classifier(trained, digits_new, n_rows):
+    X, y = digits_new
+    X, y, X_query = X[:n_rows], y[:n_rows], X[n_rows:]
+    clf = trained["RidgeHeadClassifier"].set_params(dtype="float64").fit(X, y)
+    t = {name: array.astype(float) for name, array in clf.meta_init.tensors.items()}
+
+    def features(X):
+        Z = (X - t["x_mean"]) / t["x_scale"]
+        return with_intercept(
+            np.maximum(Z @ t["encoder.layers.0.weight"].T + t["encoder.layers.0.bias"], 0)
+        )
+
+    Phi, precision = features(X), np.diag(np.exp(t["log_precision"]))
+    coef = np.linalg.solve(Phi.T @ Phi + precision, Phi.T @ indicators(y))
+    expected = softmax(np.exp(t["log_scale"]) * features(X_query) @ coef, axis=1)
+    np.testing.assert_allclose(clf.predict_proba(X_query), expected, rtol=1e-5, atol=1e-9)
+    assert np.ptp(t["log_precision"]) > 0 and not np.isclose(np.exp(t["log_scale"]), 10)
+
+
+# ------------------------------------------------------------------ start of meta-training
+@pytest.mark.parametrize(
+    ("estimator", "params"),
+    [(RidgeHeadRegressor(), {"alpha": 50.0}), (RidgeHeadClassifier(), {"alpha": 50.0})],
+)
+def test_stronger_regularisation_shrinks(estimator, params):
+    X, y = load_iris(return_X_y=True)
+    plain = clone(estimator).fit(X, y)
+    strong = clone(estimator).set_params(**params).fit(X, y)
+    assert np.abs(strong.coef_).sum() < 0.9 * np.abs(plain.coef_).sum()
