@@ -15,10 +15,10 @@ import warnings
 import numpy as np
 import sklearn
 import torch
-from skorch.callbacks import GradientNormClipping, LRScheduler
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 from sklearn.linear_model import Ridge
+from skorch.callbacks import GradientNormClipping, LRScheduler
 
 import fewshot_sklearn
 from fewshot_sklearn import MAMLRegressor, MetaTrainer, RidgeHeadRegressor, few_shot_score
@@ -100,7 +100,9 @@ def main(what: str) -> None:
         kernel, alpha=1e-6, normalize_y=False, n_restarts_optimizer=2, random_state=0
     )
     rows["ridge, from scratch"] = Ridge()
-    versions = f"torch {torch.__version__}, scikit-learn {sklearn.__version__}, numpy {np.__version__}"
+    versions = (
+        f"torch {torch.__version__}, scikit-learn {sklearn.__version__}, numpy {np.__version__}"
+    )
     print(f"MSE over 1,000 tasks, {time.strftime('%Y-%m-%d')}, {versions}")
     for name, candidate in rows.items():
         told = "  ".join(f"K={k}: {score(candidate, k)}" for k in SHOTS)

@@ -21,11 +21,11 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from skorch.callbacks import LRScheduler
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer
+from skorch.callbacks import LRScheduler
 
 from fewshot_sklearn import MetaInit, MetaTrainer, ProtoNetClassifier, few_shot_score
 from fewshot_sklearn.augmentation import RandomAffine, add_rotations
@@ -113,7 +113,9 @@ for name, estimator in rivals.items():
     told = (scores[name, s] for s in settings)
     print(f"{name:42}", *(f"{100 * s.mean:9.2f} ± {100 * s.ci95:4.2f}" for s in told))
 within = few_shot_score(clf, X_new, y_new, alphabets_new, n_way=20, n_query=5, random_state=0)
-print(f"harder: 20 letters of one alphabet, 1 shot:  {100 * within.mean:.2f} ± {100 * within.ci95:.2f}")
+print(
+    f"harder: 20 letters of one alphabet, 1 shot:  {100 * within.mean:.2f} ± {100 * within.ci95:.2f}"
+)
 
 # %%
 # The picture

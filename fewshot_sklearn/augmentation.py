@@ -40,7 +40,7 @@ def add_rotations(X: Any, y: Any, *others: Any) -> tuple[np.ndarray, ...]:
     >>> import numpy as np
     >>> from fewshot_sklearn.augmentation import add_rotations
     >>> X, y = add_rotations(np.array([[[1, 2], [3, 4]]]), ["a"])
-    >>> X.shape, list(y)
+    >>> X.shape, y.tolist()
     ((4, 2, 2), ['a@0', 'a@90', 'a@180', 'a@270'])
     """
     X, y = np.asarray(X), np.asarray(y).astype(str)

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from .encoders import ENCODERS, channels_last, make_encoder
-from .learner import Learner, Outputs, State
+from .learner import Learner, State
 from .meta_init import MetaInit
 from .tasks import Support, memberships
 
@@ -60,7 +60,7 @@ class FewShotEstimator(BaseEstimator):
                 f"{type(self).__name__} got unexpected argument(s) {strangers}. Arguments of the "
                 "encoder are written encoder__name=value."
             )
-        vars(self).update(params)
+        self.__dict__.update(params)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Get the parameters, ``encoder__*`` included.
@@ -91,7 +91,7 @@ class FewShotEstimator(BaseEstimator):
         self : object
             The estimator.
         """
-        vars(self).update({k: v for k, v in params.items() if k.startswith("encoder__")})
+        self.__dict__.update({k: v for k, v in params.items() if k.startswith("encoder__")})
         super().set_params(**{k: v for k, v in params.items() if not k.startswith("encoder__")})
         return self
 
@@ -190,7 +190,12 @@ class FewShotEstimator(BaseEstimator):
         named = spec["encoder"]["name"] in ENCODERS
         if named and encoder is None:
             encoder, params = spec["encoder"]["name"], params or spec["encoder"]["params"]
-        key = (repr(sorted(learner_params.items())), repr(sorted(params.items())), dtype, device)
+        key: tuple[Any, ...] = (
+            repr(sorted(learner_params.items())),
+            repr(sorted(params.items())),
+            dtype,
+            device,
+        )
         key = (*key, encoder if isinstance(encoder, str) else id(encoder))
         if key in init.built:
             return init.built[key][0]
@@ -238,9 +243,7 @@ class FewShotEstimator(BaseEstimator):
             learner = learner.to(device, dtype)
             scaled = support.X if learner.scales_inputs_without_past else None
             learner.fit_scale(scaled, support.y, support.w)
-            init = MetaInit.from_state(
-                learner.state_dict(), self._spec(learner) | {"past": False}
-            )
+            init = MetaInit.from_state(learner.state_dict(), self._spec(learner) | {"past": False})
         self._check_fits(init, X.shape[1:], n_outputs)
         self.meta_init_ = init
         with torch.no_grad():
@@ -278,11 +281,13 @@ class FewShotEstimator(BaseEstimator):
         X = validate_data(self, X, dtype=ROW_DTYPES, reset=False, allow_nd=True)
         shape = tuple(self.meta_init_.spec["input_shape"])
         if X.shape[1:] != shape:
-            raise ValueError(f"X has rows of shape {X.shape[1:]}, but fit saw rows of shape {shape}.")
+            raise ValueError(
+                f"X has rows of shape {X.shape[1:]}, but fit saw rows of shape {shape}."
+            )
         learner = self._rebuild(self.meta_init_)
         return learner, _tensor(X, self._compute_dtype(), resolve_device(self.device))
 
-    def _outputs(self, X: Any) -> Outputs:
+    def _outputs(self, X: Any) -> Any:
         learner, rows = self._fitted_learner_and_rows(X)
         state: State = {k: torch.tensor(v, device=rows.device) for k, v in self.state_.items()}
         with torch.no_grad():

@@ -72,6 +72,39 @@ def _norm(kind: str | None, channels: int) -> nn.Module:
     return _RowNorm(groups[kind], channels)
 
 
+class LayerNorm(nn.Module):
+    """Layer normalisation, written out: torch's own has a wrong second derivative under vmap.
+
+    Parameters
+    ----------
+    units : int
+        Size of the last axis.
+    """
+
+    def __init__(self, units: int):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(units)), nn.Parameter(torch.zeros(units))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x - x.mean(-1, keepdim=True)
+        return x * (x.square().mean(-1, keepdim=True) + 1e-5).rsqrt() * self.weight + self.bias
+
+
+def safe_under_vmap(encoder: nn.Module) -> bool:
+    """Whether second derivatives of an encoder are right when vmapped over tasks.
+
+    Torch's norm layers give silently wrong ones, so an encoder that has any,
+    or that may call them in a `forward` of its own, is not vmapped.
+    """
+    wary = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RNNBase)
+    for module in encoder.modules():
+        ours = type(module) in (Identity, MLP, LayerNorm)
+        plain = type(module).__module__.startswith("torch.nn.modules.")
+        if not ours and (not plain or isinstance(module, wary)):
+            return False
+    return True
+
+
 def channels_last(module: nn.Module) -> None:
     """Lay convolution weights out as the CPU kernels like them, one channel included."""
     for layer in module.modules():
@@ -100,6 +133,8 @@ class Identity(nn.Module):
 
     def __init__(self, input_shape: Shape):
         super().__init__()
+        #: Whether `with_vjp` serves this network.
+        self.has_vjp = len(input_shape) == 1
 
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(1)
@@ -145,19 +180,20 @@ class MLP(nn.Module):
         for units in hidden:
             layers.append(nn.Linear(width, units))
             if norm:
-                layers.append(nn.LayerNorm(units))
+                layers.append(LayerNorm(units))
             layers.append(kinds[activation]())
             if dropout:
                 layers.append(nn.Dropout(dropout))
             width = units
         self.layers = nn.Sequential(*layers)
-        if activation in ("relu", "tanh") and not norm and not dropout and len(input_shape) == 1:
-            self.with_vjp = self._with_vjp
+        flat = len(input_shape) == 1
+        #: Whether `with_vjp` serves this network.
+        self.has_vjp = flat and not norm and not dropout and activation in ("relu", "tanh")
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x.flatten(1))
 
-    def _with_vjp(self, params: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Backward]:
+    def with_vjp(self, params: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Backward]:
         """`forward` for any leading axes of tasks, and its hand-written gradient.
 
         Weights may be shared (out, in) or each task's own (..., out, in). Made
@@ -359,7 +395,9 @@ def make_encoder(
     try:
         return encoder(**params)
     except TypeError as error:
-        raise ValueError(f"The encoder {encoder.__name__} does not accept {params}: {error}.") from error
+        raise ValueError(
+            f"The encoder {encoder.__name__} does not accept {params}: {error}."
+        ) from error
 
 
 def n_features_out(encoder: nn.Module, input_shape: Shape) -> int:

@@ -177,9 +177,7 @@ class GroupEpisodes:
         When no group has two rows.
     """
 
-    def __init__(
-        self, groups: Any, *, n_shot: IntOrRange = 5, n_query: IntOrRange | None = 15
-    ):
+    def __init__(self, groups: Any, *, n_shot: IntOrRange = 5, n_query: IntOrRange | None = 15):
         self.n_shot = check_int_or_range(n_shot, "n_shot", 1)
         self.n_query = None if n_query is None else check_int_or_range(n_query, "n_query", 1)
         wanted = self.n_shot[1] + (1 if self.n_query is None else self.n_query[1])

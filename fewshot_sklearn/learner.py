@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.nn import functional as F
 
-from .encoders import Shape, channels_last, n_features_out
+from .encoders import Shape, channels_last, n_features_out, safe_under_vmap
 from .tasks import IGNORED_CODE, Support
 
 #: What `Learner.adapt` returns: named tensors and nothing else.
@@ -67,6 +67,11 @@ class Learner(nn.Module):
         Target scale; regression only.
     """
 
+    x_mean: Tensor
+    x_scale: Tensor
+    y_mean: Tensor
+    y_scale: Tensor
+
     #: Whether `adapt` needs a feature scale even without past tasks to learn it from.
     scales_inputs_without_past = False
     #: Whether `adapt` and `predict` take tensors with a leading axis of tasks as they are.
@@ -80,6 +85,7 @@ class Learner(nn.Module):
         self.n_outputs = n_outputs
         self.n_features = n_features_out(encoder, self.input_shape)
         self.convolves = any(isinstance(m, nn.modules.conv._ConvNd) for m in encoder.modules())
+        self.vmaps = safe_under_vmap(encoder)
         shape = () if self.convolves or len(self.input_shape) > 1 else self.input_shape
         self.register_buffer("x_mean", torch.zeros(shape))
         self.register_buffer("x_scale", torch.ones(shape))
@@ -145,17 +151,18 @@ class Learner(nn.Module):
     def over_tasks(self, one_task: Callable[..., Any], *batch: Tensor) -> Any:
         """Map a function of one task over a batch of tasks.
 
-        Convolutions with weights of their own for each task are slower batched
-        than one after the other on a CPU; learners whose functions take batches
-        are called on them; all else is vmapped. In chunks that fit the CPU's
-        cache.
+        Learners whose functions take batches are called on them. Encoders whose
+        second derivatives vmap would get wrong go one task after the other, and
+        so do convolutions on a CPU, where weights of their own for each task
+        make them slower batched. All else is vmapped. In chunks that fit the
+        CPU's cache.
         """
         on_cpu = batch[0].device.type == "cpu"
         chunk = TASKS_PER_CHUNK if on_cpu else len(batch[0])
         if self.takes_batches:
             parts = [one_task(*part) for part in zip(*(t.split(chunk) for t in batch), strict=True)]
             return _joined(parts, torch.cat)
-        if self.convolves and on_cpu:
+        if not self.vmaps or (self.convolves and on_cpu):
             return _joined([one_task(*task) for task in zip(*batch, strict=True)], torch.stack)
         # vmap cannot return a Gaussian made inside it unless as a tuple, which a NamedTuple is
         return vmap(one_task, randomness="different", chunk_size=chunk)(*batch)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
 from .base import FewShotClassifier, FewShotRegressor
-from .encoders import Shape, affine
+from .encoders import MLP, Identity, Shape, affine
 from .learner import Learner, State, present_classes
 from .tasks import Support
 
@@ -67,16 +67,15 @@ class MAMLLearner(Learner):
         self.head = nn.Linear(self.n_features, n_outputs or 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        self.takes_batches = hasattr(encoder, "with_vjp")
+        # a subclass may compute something else in its forward
+        self.takes_batches = type(encoder) in (Identity, MLP) and encoder.has_vjp
 
     def initial(self, n_way: int) -> State:
         """Weights before adaptation; each class starts from the same learned row of the head."""
         params: State = {f"encoder.{k}": p for k, p in self.encoder.named_parameters()}
         params["head.weight"], params["head.bias"] = self.head.weight, self.head.bias
         if self.n_outputs is None:
-            params |= {
-                name: params[name].expand(n_way, *params[name].shape[1:]) for name in HEAD
-            }
+            params |= {name: params[name].expand(n_way, *params[name].shape[1:]) for name in HEAD}
         return params
 
     def network(self, params: State, X: Tensor) -> tuple[Tensor, Tensor, Any]:

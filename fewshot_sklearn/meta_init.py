@@ -104,8 +104,8 @@ class MetaInit:
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
         meta = {
             "format": str(FORMAT),
-            "spec": json.dumps(dict(spec), sort_keys=True),
-            "provenance": json.dumps(dict(provenance or {}), sort_keys=True),
+            "spec": _json(spec),
+            "provenance": _json(provenance or {}),
             "checksum": "0" * 64,
         }
         raw = safetensors_bytes(tensors, meta)
@@ -201,23 +201,23 @@ class MetaInit:
     def _tensor_table(self) -> list[tuple[str, dict[str, Any]]]:
         return [(k, v) for k, v in self._header.items() if k != "__metadata__"]
 
-    def cite_tasks(self, ids: Any, kind: str = "groups") -> int:
+    def cite_tasks(self, ids: Any, kind: str | None = None) -> int:
         """How many of these task ids the meta-training saw.
 
         Parameters
         ----------
         ids : array-like
             Task ids: group labels, or class labels where there were no groups.
-        kind : {"groups", "classes"}, default="groups"
-            Which of the two they are.
+        kind : {"groups", "classes"} or None, default=None
+            Which of the two they are, if known.
 
         Returns
         -------
         int
             Number of ids among those trained on.
         """
-        tasks = self.provenance.get("tasks") or {"kind": None}
-        known = set(tasks["ids"]) if tasks["kind"] == kind else set()
+        tasks = self.provenance.get("tasks") or {"kind": None, "ids": []}
+        known = set(tasks["ids"]) if kind in (None, tasks["kind"]) else set()
         return sum(task in known for task in task_digests(ids))
 
     # ------------------------------------------------------------------ immutability
@@ -248,6 +248,15 @@ class MetaInit:
         if tasks := self.provenance.get("tasks"):
             parts.append(f"{tasks['count']} {tasks['kind']}")
         return f"MetaInit({', '.join(parts)}, {self.digest[:8]})"
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    def plain(value: Any) -> Any:
+        if isinstance(value, np.generic):
+            return value.item()
+        raise TypeError(f"A meta-init can hold plain values only, got {value!r}.")
+
+    return json.dumps(dict(content), sort_keys=True, default=plain)
 
 
 def _rebuild(buffer: np.ndarray) -> MetaInit:

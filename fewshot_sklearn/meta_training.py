@@ -40,7 +40,7 @@ SCALE_TASKS = 200
 _NOT_OURS = {"module", "train_split", "dataset", "predict_nonlinearity", "use_caching"}
 #: Parameters that may differ between a run and the one that resumes it, by prefix.
 _NOT_IN_FINGERPRINT = (
-    "_", "augment", "callbacks", "checkpoint", "device", "estimator", "iterator_", "max_epochs", "verbose",
+    "_", "callbacks", "checkpoint", "device", "estimator", "iterator_", "max_epochs", "verbose",
 )  # fmt: skip
 
 
@@ -111,18 +111,18 @@ class MetaTrainer(NeuralNet):
 
     Examples
     --------
-    >>> from sklearn.datasets import load_digits
-    >>> from fewshot_sklearn import MetaTrainer, ProtoNetClassifier
-    >>> X, y = load_digits(return_X_y=True)
-    >>> past = y < 7
+    >>> from fewshot_sklearn import MetaTrainer, RidgeHeadRegressor
+    >>> from fewshot_sklearn.datasets import make_sinusoid_tasks
+    >>> past = make_sinusoid_tasks(200, random_state=0)
     >>> trainer = MetaTrainer(
-    ...     ProtoNetClassifier(encoder="mlp"), n_way=3, max_epochs=3, random_state=0, verbose=0
+    ...     RidgeHeadRegressor(encoder="mlp"), lr=5e-3, max_epochs=20, random_state=0, verbose=0
     ... )
-    >>> clf = trainer.fit(X[past], y[past]).estimator_
-    >>> clf.meta_init.spec["algorithm"]
-    'ProtoNet'
-    >>> new = y >= 7
-    >>> clf.fit(X[new][:15], y[new][:15]).score(X[new][15:], y[new][15:]) > 0.8
+    >>> reg = trainer.fit(past.data, past.target, groups=past.groups).estimator_
+    >>> reg.meta_init.spec["algorithm"]
+    'RidgeHeadRegression'
+    >>> new = make_sinusoid_tasks(1, random_state=1)
+    >>> X, y = new.data, new.target
+    >>> reg.fit(X[:5], y[:5]).score(X[5:], y[5:]) > 0.8
     True
     """
 
@@ -402,6 +402,15 @@ class MetaTrainer(NeuralNet):
     predict_proba = predict
 
 
+def _described(value: Any) -> str:
+    """A description that is the same in every process."""
+    if hasattr(value, "__qualname__"):
+        return value.__qualname__
+    if type(value).__repr__ is object.__repr__:
+        return type(value).__qualname__
+    return repr(value)
+
+
 class _Plan:
     """What one call of fit trains on: streams of episodes and the facts about the data."""
 
@@ -429,13 +438,12 @@ class _Plan:
             data = joblib.hash([np.asarray(X), np.asarray(y), groups])
         self.n_outputs = None if self.classification else targets.shape[1]
         settings = {
-            name: getattr(value, "__qualname__", None) or repr(value)
+            name: _described(value)
             for name, value in sorted(trainer.get_params(deep=False).items())
             if not name.startswith(_NOT_IN_FINGERPRINT)
         }
-        own = self.estimator.get_params()
-        own["encoder"] = getattr(own["encoder"], "__qualname__", own["encoder"])
-        facts = f"{settings}{sorted(own.items(), key=str)}{data}"
+        own = {name: _described(value) for name, value in self.estimator.get_params().items()}
+        facts = f"{settings}{sorted(own.items())}{data}"
         self.fingerprint = f"{hashlib.sha256(facts.encode()).hexdigest()[:12]}-seed{seed}"
 
     def _from_arrays(self, X: Any, y: Any, groups: Any, seed: int) -> None:
@@ -502,5 +510,3 @@ class _Plan:
         if self.classification:
             return torch.as_tensor(X), None
         return torch.as_tensor(X), torch.as_tensor(y)
-
-

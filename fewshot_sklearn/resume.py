@@ -23,7 +23,7 @@ def _is_plain(value: Any) -> bool:
 
 def _callback_state(callback: Any) -> dict[str, Any]:
     """Plain fitted attributes of a callback, and the state of a scheduler it drives."""
-    state = {}
+    state: dict[str, dict[str, Any]] = {}
     for name, value in vars(callback).items():
         if not name.endswith("_") or name.startswith("_") or isinstance(value, type):
             continue

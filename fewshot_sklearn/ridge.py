@@ -65,7 +65,11 @@ class RidgeHeadRegression(FeatureLearner):
         self.log_noise = nn.Parameter(torch.full((n_outputs,), 2 * float(np.log(noise))))
 
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
-        phi, prior, factor = _with_intercept(Z), self.prior_mean.double(), self.prior_factor.double()
+        phi, prior, factor = (
+            _with_intercept(Z),
+            self.prior_mean.double(),
+            self.prior_factor.double(),
+        )
         target = ((y - self.y_mean) / self.y_scale).double()
         psi = phi @ factor  # features in which the prior is the unit matrix
         weighted = psi.mT * w.double()[..., None, :]

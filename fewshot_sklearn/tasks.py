@@ -95,9 +95,7 @@ def pad_tasks(
     w = torch.as_tensor(_stack([np.ones(len(t.X)) for t in tasks], 0.0)).to(dtype)
     if tasks[0].y.dtype.kind in "iu":
         codes = torch.as_tensor(_stack([t.y.astype(np.int64) for t in tasks], IGNORED_CODE))
-        y_query = torch.as_tensor(
-            _stack([t.y_query.astype(np.int64) for t in tasks], IGNORED_CODE)
-        )
+        y_query = torch.as_tensor(_stack([t.y_query.astype(np.int64) for t in tasks], IGNORED_CODE))
         n_way = int(max(codes.max(), y_query.max())) + 1
         y = memberships(codes, n_way, dtype)
     else:

@@ -101,10 +101,12 @@ def episodes(name, n, rng):
 def test_a_loop_over_the_tasks_gives_what_vmap_gives(trained, name):
     learner = of(trained[name].set_params(dtype="float64", device="cpu"))
     batch = episodes(name, 7, np.random.default_rng(0))
-    looped = copy.deepcopy(learner)
+    vmapped = copy.deepcopy(learner)
+    vmapped.takes_batches = False
+    looped = copy.deepcopy(vmapped)
     looped.convolves = True  # on a CPU, one task after the other
-    assert_close(Learner.forward(looped, **batch), Learner.forward(learner, **batch))
-    assert_close(learner(**batch), Learner.forward(learner, **batch))
+    assert_close(Learner.forward(looped, **batch), Learner.forward(vmapped, **batch))
+    assert_close(learner(**batch), Learner.forward(looped, **batch))
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 100])

@@ -144,7 +144,9 @@ def _download(url: str, path: Path) -> None:
     part.replace(path)
 
 
-_MEMBER = re.compile(r"images_\w+/(?P<alphabet>[^/]+)/(?P<character>[^/]+)/\d+_(?P<drawer>\d+)\.png")
+_MEMBER = re.compile(
+    r"images_\w+/(?P<alphabet>[^/]+)/(?P<character>[^/]+)/\d+_(?P<drawer>\d+)\.png"
+)
 
 
 def _read_zip(path: Path, subset: str) -> Bunch:
