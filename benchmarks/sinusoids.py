@@ -61,7 +61,7 @@ def train_ridge() -> MetaTrainer:
 
 
 def train_maml() -> MetaTrainer:
-    """MAML of the paper's 40-40 ReLU network: 70,000 second-order steps of 25 tasks, one inner step."""
+    """MAML of the paper's 40-40 network: 70,000 second-order steps of 25 tasks, one inner step."""
     epochs = 70
     trainer = MetaTrainer(
         MAMLRegressor(encoder="mlp", encoder__hidden=(40, 40), n_steps=1, inner_lr=0.05),

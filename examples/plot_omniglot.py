@@ -113,9 +113,8 @@ for name, estimator in rivals.items():
     told = (scores[name, s] for s in settings)
     print(f"{name:42}", *(f"{100 * s.mean:9.2f} ± {100 * s.ci95:4.2f}" for s in told))
 within = few_shot_score(clf, X_new, y_new, alphabets_new, n_way=20, n_query=5, random_state=0)
-print(
-    f"harder: 20 letters of one alphabet, 1 shot:  {100 * within.mean:.2f} ± {100 * within.ci95:.2f}"
-)
+told = f"{100 * within.mean:.2f} ± {100 * within.ci95:.2f}"
+print(f"harder: 20 letters of one alphabet, 1 shot:  {told}")
 
 # %%
 # The picture

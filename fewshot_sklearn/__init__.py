@@ -1,4 +1,4 @@
-"""Few-shot learning for scikit-learn users: learn from past tasks, then fit on a handful of rows."""
+"""Few-shot learning for scikit-learn users: learn from past tasks, then fit on a few rows."""
 
 from __future__ import annotations
 

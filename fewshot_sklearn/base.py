@@ -138,7 +138,7 @@ class FewShotEstimator(BaseEstimator):
     def _new_learner(
         self, input_shape: tuple[int, ...], n_outputs: int | None, seed: int, past: bool = True
     ) -> Learner:
-        """Build a learner that has not been meta-trained, from a seed, leaving torch's own alone."""
+        """Build a learner without past, from a seed of its own that leaves torch's alone."""
         encoder = "identity" if self.encoder is None else self.encoder
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

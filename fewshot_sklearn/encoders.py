@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrize import is_parametrized
 
 Shape = tuple[int, ...]
 #: Takes the gradient at an encoder's output to the gradients of its parameters.
@@ -66,7 +67,8 @@ class _RowNorm(nn.GroupNorm):
 def _norm(kind: str | None, channels: int) -> nn.Module:
     if kind is None:
         return nn.Identity()
-    groups = {"group": channels // math.gcd(8, channels), "layer": 1, "instance": channels}
+    eights = channels // 8 if channels % 8 == 0 else 1
+    groups = {"group": eights, "layer": 1, "instance": channels}
     if kind not in groups:
         raise ValueError(f"norm must be one of {[*groups, None]}, got {kind!r}.")
     return _RowNorm(groups[kind], channels)
@@ -122,6 +124,13 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return x @ weight.mT + bias[..., None, :]
 
 
+def _unaltered(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether nobody has subclassed a module or hung hooks or parametrizations on its parts."""
+    parts = list(module.modules())
+    hooks = any(m._forward_hooks or m._forward_pre_hooks for m in parts)
+    return type(module) is kind and not hooks and not any(map(is_parametrized, parts))
+
+
 class Identity(nn.Module):
     """The row itself, flattened.
 
@@ -133,8 +142,11 @@ class Identity(nn.Module):
 
     def __init__(self, input_shape: Shape):
         super().__init__()
-        #: Whether `with_vjp` serves this network.
-        self.has_vjp = len(input_shape) == 1
+        self.flat = len(input_shape) == 1
+
+    def serves_vjp(self) -> bool:
+        """Whether `with_vjp` computes what `forward` does."""
+        return self.flat and _unaltered(self, Identity)
 
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(1)
@@ -187,8 +199,11 @@ class MLP(nn.Module):
             width = units
         self.layers = nn.Sequential(*layers)
         flat = len(input_shape) == 1
-        #: Whether `with_vjp` serves this network.
-        self.has_vjp = flat and not norm and not dropout and activation in ("relu", "tanh")
+        self.plain = flat and not norm and not dropout and activation in ("relu", "tanh")
+
+    def serves_vjp(self) -> bool:
+        """Whether `with_vjp` computes what `forward` does."""
+        return self.plain and _unaltered(self, MLP)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x.flatten(1))
@@ -252,7 +267,8 @@ class Conv4(_ImageEncoder):
     width : int, default=64
         Channels of each block.
     norm : {"group", "layer", "instance"} or None, default="group"
-        Norm within a row: groups of 8 channels together, all, or each alone.
+        Norm within a row: groups of 8 channels together (all of them where the
+        width is no multiple of 8), all, or each alone.
     image_shape : tuple of int or None, default=None
         (H, W) or (H, W, C) of flattened rows; None takes a square.
     """
@@ -411,7 +427,8 @@ def n_features_out(encoder: nn.Module, input_shape: Shape) -> int:
             out = encoder(torch.zeros((2, *input_shape), device=device, dtype=dtype))
     except (RuntimeError, IndexError) as error:
         raise ValueError(
-            f"The encoder {type(encoder).__name__} does not take rows of shape {input_shape}: {error}"
+            f"The encoder {type(encoder).__name__} does not take rows of shape {input_shape}: "
+            f"{error}"
         ) from error
     encoder.train(was_training)
     if out.ndim != 2 or out.shape[0] != 2:

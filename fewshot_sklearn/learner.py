@@ -93,7 +93,7 @@ class Learner(nn.Module):
             self.register_buffer("y_mean", torch.zeros(n_outputs))
             self.register_buffer("y_scale", torch.ones(n_outputs))
 
-    # ------------------------------------------------------------------ an algorithm's two functions
+    # ------------------------------------------------------------------ the two functions
     def adapt(self, support: Support) -> State:
         """Adapt to one task.
 

@@ -3,8 +3,11 @@
 C. Finn, P. Abbeel and S. Levine. Model-agnostic meta-learning for fast
 adaptation of deep networks. ICML 2017.
 
+C.-H. Kao, W.-C. Chiu and P.-Y. Chen. MAML is a noisy contrastive learner in
+classification. ICLR 2022 (the head of zeros).
+
 H.-J. Ye and W.-L. Chao. How to train your MAML to excel in few-shot
-classification. ICLR 2022 (the head shared by all classes).
+classification. ICLR 2022 (one start for all classes, so that any number will do).
 """
 
 from __future__ import annotations
@@ -54,8 +57,8 @@ class MAMLLearner(Learner):
         if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in encoder.modules()):
             raise ValueError(
                 "MAML cannot use batch normalisation: the statistics of a support set would leak "
-                "into its queries, and its second-order gradient is wrong when batched. Use "
-                "GroupNorm or LayerNorm."
+                "into its queries. Use a norm that works within a row, such as "
+                "torch.nn.GroupNorm."
             )
         if not (isinstance(n_steps, int | np.integer) and n_steps >= 0):
             raise ValueError(f"n_steps must be an int, at least 0, got {n_steps!r}.")
@@ -63,20 +66,24 @@ class MAMLLearner(Learner):
             raise ValueError(f"inner_lr must be positive, got {inner_lr!r}.")
         self.n_steps, self.inner_lr, self.first_order = n_steps, inner_lr, first_order
         self.trained_steps = trained_steps
-        # zero, so that at first no class and no target is preferred (Kao et al. 2022)
-        self.head = nn.Linear(self.n_features, n_outputs or 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        if n_outputs is not None:
+            self.head = nn.Linear(self.n_features, n_outputs)
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
         # a subclass may compute something else in its forward
-        self.takes_batches = type(encoder) in (Identity, MLP) and encoder.has_vjp
+        self.takes_batches = isinstance(encoder, Identity | MLP) and encoder.serves_vjp()
 
     def initial(self, n_way: int) -> State:
-        """Weights before adaptation; each class starts from the same learned row of the head."""
+        """Weights before adaptation.
+
+        The head of a classifier is zero: all classes start alike, and softmax
+        would not see what their rows have in common.
+        """
         params: State = {f"encoder.{k}": p for k, p in self.encoder.named_parameters()}
-        params["head.weight"], params["head.bias"] = self.head.weight, self.head.bias
         if self.n_outputs is None:
-            params |= {name: params[name].expand(n_way, *params[name].shape[1:]) for name in HEAD}
-        return params
+            zeros = self.x_mean.new_zeros(n_way, self.n_features)
+            return params | {"head.weight": zeros, "head.bias": zeros[:, 0]}
+        return params | {"head.weight": self.head.weight, "head.bias": self.head.bias}
 
     def network(self, params: State, X: Tensor) -> tuple[Tensor, Tensor, Any]:
         """Outputs of the network with the given weights, on scaled rows.
@@ -86,6 +93,7 @@ class MAMLLearner(Learner):
         """
         inner = {k.removeprefix("encoder."): p for k, p in params.items() if k not in EXTRAS}
         if self.takes_batches:
+            assert isinstance(self.encoder, Identity | MLP)
             Z, backward = self.encoder.with_vjp(inner, X)
         else:
             Z, backward = functional_call(self.encoder, inner, (X,)), None
@@ -213,8 +221,8 @@ class MAMLClassifier(_MAMLEstimator, FewShotClassifier):
     `fit` runs theta' = theta - inner_lr * grad L(theta) for `n_steps` steps on
     the support rows (eq. 1 of [1]_); meta-training chose theta so that this
     generalises, differentiating through the steps (or not: `first_order`).
-    Every class starts from one and the same meta-learned row of the head [2]_,
-    so any number of classes can be fitted, in any order. Steps beyond the
+    The head starts from zeros [2]_: all classes start alike [3]_, so any number
+    of them can be fitted, in any order. Steps beyond the
     number meta-trained with (all of them, without a meta-init) are kept only
     where they lower the support loss.
 
@@ -265,7 +273,9 @@ class MAMLClassifier(_MAMLEstimator, FewShotClassifier):
     ----------
     .. [1] C. Finn, P. Abbeel and S. Levine, "Model-agnostic meta-learning for fast
        adaptation of deep networks", ICML 2017.
-    .. [2] H.-J. Ye and W.-L. Chao, "How to train your MAML to excel in few-shot
+    .. [2] C.-H. Kao, W.-C. Chiu and P.-Y. Chen, "MAML is a noisy contrastive learner
+       in classification", ICLR 2022.
+    .. [3] H.-J. Ye and W.-L. Chao, "How to train your MAML to excel in few-shot
        classification", ICLR 2022.
 
     Examples

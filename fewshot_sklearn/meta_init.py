@@ -62,7 +62,7 @@ class MetaInit:
     >>> from fewshot_sklearn import MetaInit
     >>> init = MetaInit.from_state({"scale": torch.ones(3)}, {"algorithm": "Example"})
     >>> init
-    MetaInit(Example, 3 parameters, c3c0fb50)
+    MetaInit(Example, 3 parameters, ...)
     >>> import copy
     >>> copy.deepcopy(init) is init
     True
