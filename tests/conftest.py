@@ -26,6 +26,17 @@ torch.set_num_threads(1)
 
 CLASSIFIERS = ("ProtoNetClassifier", "RidgeHeadClassifier", "MAMLClassifier")
 REGRESSORS = ("RidgeHeadRegressor", "MAMLRegressor")
+IMAGE_CLASSIFIERS = [ProtoNetClassifier, RidgeHeadClassifier, MAMLClassifier]
+
+every_classifier = pytest.mark.parametrize("name", CLASSIFIERS)
+every_regressor = pytest.mark.parametrize("name", REGRESSORS)
+every_estimator = pytest.mark.parametrize("name", CLASSIFIERS + REGRESSORS)
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
+
+
+def scores_of(estimator, X):
+    """Probabilities or predictions: whatever says most."""
+    return getattr(estimator, "predict_proba", estimator.predict)(X)
 
 
 class Clones(UserDict):

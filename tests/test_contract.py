@@ -8,32 +8,29 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import CLASSIFIERS, REGRESSORS, meta_train
+from conftest import (
+    CLASSIFIERS,
+    IMAGE_CLASSIFIERS,
+    REGRESSORS,
+    every_classifier,
+    every_estimator,
+    every_regressor,
+    meta_train,
+    scores_of,
+)
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.model_selection import cross_val_score
-from sklearn.utils.validation import NotFittedError
 
 import fewshot_sklearn
 from fewshot_sklearn import (
     MAMLClassifier,
     MAMLRegressor,
     ProtoNetClassifier,
-    RidgeHeadClassifier,
     RidgeHeadRegressor,
 )
 from fewshot_sklearn.augmentation import add_rotations
 from fewshot_sklearn.tasks import Task, pad_tasks
-
-every_classifier = pytest.mark.parametrize("name", CLASSIFIERS)
-every_regressor = pytest.mark.parametrize("name", REGRESSORS)
-every_estimator = pytest.mark.parametrize("name", CLASSIFIERS + REGRESSORS)
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
-
-
-def scores_of(estimator, X):
-    """Probabilities or predictions: whatever says most."""
-    return getattr(estimator, "predict_proba", estimator.predict)(X)
 
 
 def global_random_state():
@@ -336,9 +333,6 @@ def test_inductive(trained, task, name):
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-6)
 
 
-IMAGE_CLASSIFIERS = [ProtoNetClassifier, RidgeHeadClassifier, MAMLClassifier]
-
-
 @pytest.mark.parametrize("width", [4, 8, 16])
 @pytest.mark.parametrize("norm", ["group", "layer", "instance", None])
 def test_small_convolutions_tell_images_apart(norm, width):
@@ -476,217 +470,3 @@ def test_random_labels_score_at_chance_after_a_fit(trained, digits_new, name, me
         est = getattr(fewshot_sklearn, name)(encoder="mlp", random_state=0)
     est.fit(X, y)
     assert abs(cross_val_score(est, X, y, cv=5).mean() - 0.5) < 0.12
-
-
-# ------------------------------------------------------------------ bad input
-@every_estimator
-def test_predict_before_fit(trained, task, name):
-    with pytest.raises(NotFittedError):
-        trained[name].predict(task(name)[0])
-
-
-@every_estimator
-def test_rows_of_a_shape_not_meta_trained_on(trained, task, name):
-    X, y, _, _ = task(name)
-    with pytest.raises(ValueError, match=r"X has rows of shape .*meta-trained on rows of shape"):
-        trained[name].fit(np.hstack([X, X]), y)
-
-
-@every_classifier
-def test_predict_of_images_where_fit_saw_flat_rows(trained, task, name):
-    X, y, _, _ = task(name)
-    est = trained[name].fit(X, y)
-    with pytest.raises(ValueError, match="X has"):
-        est.predict(X.reshape(-1, 8, 8))
-
-
-@every_estimator
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_nan_in_rows(trained, task, name, value):
-    X, y, _, _ = task(name)
-    est = trained[name].fit(X, y)
-    X[2, 0] = value
-    with pytest.raises(ValueError, match="Input X contains"):
-        trained[name].fit(X, y)
-    with pytest.raises(ValueError, match="Input X contains"):
-        est.predict(X)
-
-
-@every_estimator
-def test_nan_in_targets(trained, task, name):
-    X, y, _, _ = task(name)
-    y = y.astype(float)
-    y[0] = np.nan
-    with pytest.raises(ValueError, match="y contains NaN"):
-        trained[name].fit(X, y)
-
-
-@every_estimator
-@pytest.mark.parametrize(
-    ("params", "message"),
-    [
-        ({"encoder": "conv5"}, "encoder.*conv5"),
-        ({"encoder": 3}, "encoder.*3"),
-        ({"encoder": "mlp", "encoder__widths": 3}, "encoder.*widths|widths"),
-        ({"encoder": "mlp", "encoder__activation": "step"}, "activation.*step"),
-        ({"encoder": "conv4"}, "not images|encoder"),
-        ({"device": "gpu"}, "device.*gpu"),
-        ({"dtype": "float16"}, "dtype.*float16"),
-        ({"dtype": np.float32}, "dtype"),
-        ({"meta_init": 7}, "meta_init.*7"),
-        ({"random_state": "seed"}, "seed"),
-    ],
-    ids=lambda value: str(value) if isinstance(value, dict) else "",
-)
-def test_bad_parameter(name, params, message):
-    est = getattr(fewshot_sklearn, name)(**params)
-    with pytest.raises(ValueError, match=message):
-        est.fit(np.arange(10.0).reshape(5, 2), [0, 1, 0, 1, 0])
-
-
-@pytest.mark.parametrize(
-    ("estimator", "message"),
-    [
-        (ProtoNetClassifier(metric="manhattan"), "metric.*manhattan"),
-        (MAMLClassifier(n_steps=-1), "n_steps.*-1"),
-        (MAMLRegressor(n_steps=2.5), "n_steps.*2.5"),
-        (MAMLClassifier(inner_lr=0.0), "inner_lr.*0.0"),
-        (MAMLRegressor(inner_lr=float("nan")), "inner_lr.*nan"),
-        (RidgeHeadRegressor(alpha=-1.0), "alpha.*-1"),
-        (RidgeHeadClassifier(alpha=0.0), "alpha.*0"),
-        (RidgeHeadRegressor(noise=0.0), "noise.*0"),
-    ],
-    ids=str,
-)
-def test_bad_hyperparameter(estimator, message):
-    with pytest.raises(ValueError, match=message):
-        clone(estimator).fit([[0.0], [1.0]], [0, 1])
-
-
-@pytest.mark.parametrize(
-    ("name", "params", "message"),
-    [
-        ("ProtoNetClassifier", {"metric": "manhattan"}, "metric.*manhattan"),
-        ("MAMLClassifier", {"n_steps": -1}, "n_steps.*-1"),
-        ("MAMLRegressor", {"inner_lr": -0.1}, "inner_lr.*-0.1"),
-        ("RidgeHeadRegressor", {"noise": -1.0}, "noise.*-1"),
-        ("RidgeHeadClassifier", {"alpha": -1.0}, "alpha.*-1"),
-    ],
-)
-def test_bad_hyperparameter_with_a_meta_init(trained, task, name, params, message):
-    X, y, _, _ = task(name)
-    with pytest.raises(ValueError, match=message):
-        trained[name].set_params(**params).fit(X, y)
-
-
-@every_estimator
-def test_unknown_argument(name):
-    with pytest.raises(TypeError, match=r"unexpected.*learning_rate.*encoder__"):
-        getattr(fewshot_sklearn, name)(learning_rate=0.1)
-    with pytest.raises(ValueError, match="learning_rate"):
-        getattr(fewshot_sklearn, name)().set_params(learning_rate=0.1)
-
-
-@every_estimator
-def test_meta_init_of_another_algorithm(trained, task, name):
-    X, y, _, _ = task(name)
-    for other in set(CLASSIFIERS + REGRESSORS) - {name}:
-        with pytest.raises(ValueError, match=f"meta-trained as .*{name} needs"):
-            clone(trained[name]).set_params(meta_init=trained[other].meta_init).fit(X, y)
-
-
-@every_estimator
-@pytest.mark.parametrize(
-    "params", [{"encoder": "identity"}, {"encoder": "conv4"}, {"encoder__hidden": (3,)}], ids=str
-)
-def test_encoder_that_clashes_with_the_meta_init(trained, task, name, params):
-    X, y, _, _ = task(name)
-    made = getattr(fewshot_sklearn, name)(trained[name].meta_init, **params)
-    with pytest.raises(ValueError, match="meta-trained with encoder='mlp'"):
-        made.fit(X, y)
-
-
-@every_estimator
-def test_estimator_from_the_meta_init_alone(trained, task, name):
-    X, y, X_query, _ = task(name)
-    alone = getattr(fewshot_sklearn, name)(trained[name].meta_init).fit(X, y)
-    np.testing.assert_array_equal(
-        scores_of(alone, X_query), scores_of(trained[name].fit(X, y), X_query)
-    )
-
-
-@every_estimator
-def test_meta_init_from_a_path(trained, task, name, tmp_path):
-    X, y, X_query, _ = task(name)
-    path = tmp_path / "past.safetensors"
-    trained[name].meta_init.save(path)
-    est = trained[name].fit(X, y)
-    for given in (path, str(path)):
-        loaded = getattr(fewshot_sklearn, name)(given).fit(X, y)
-        assert loaded.meta_init == given
-        np.testing.assert_array_equal(scores_of(loaded, X_query), scores_of(est, X_query))
-
-
-@every_estimator
-def test_meta_init_path_that_is_not_there(name, tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        getattr(fewshot_sklearn, name)(str(tmp_path / "nowhere")).fit([[0.0], [1.0]], [0, 1])
-
-
-# ------------------------------------------------------------------ devices
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-@every_estimator
-def test_cuda_where_there_is_none(name):
-    with pytest.raises(ValueError, match=r"device='cuda'.*no usable GPU"):
-        getattr(fewshot_sklearn, name)(device="cuda").fit([[0.0], [1.0]], [0, 1])
-
-
-@every_estimator
-def test_float64_and_float32_agree(trained, task, name):
-    X, y, X_query, _ = task(name)
-    single = scores_of(trained[name].fit(X, y), X_query)
-    double = scores_of(trained[name].set_params(dtype="float64").fit(X, y), X_query)
-    assert single.dtype == np.float32 and double.dtype == np.float64
-    np.testing.assert_allclose(single, double, rtol=1e-3, atol=1e-3)
-
-
-@needs_cuda
-@every_estimator
-def test_cuda_equals_cpu(trained, task, name):
-    X, y, X_query, _ = task(name)
-    on_cpu = trained[name].set_params(device="cpu").fit(X, y)
-    on_gpu = trained[name].set_params(device="cuda").fit(X, y)
-    np.testing.assert_allclose(
-        scores_of(on_gpu, X_query), scores_of(on_cpu, X_query), rtol=1e-3, atol=1e-4
-    )
-    assert all(isinstance(array, np.ndarray) for array in on_gpu.state_.values())
-    on_gpu.set_params(device="cpu")  # fitted on one device, asked on another
-    np.testing.assert_allclose(
-        scores_of(on_gpu, X_query), scores_of(on_cpu, X_query), rtol=1e-3, atol=1e-4
-    )
-
-
-@needs_cuda
-@pytest.mark.parametrize("make", IMAGE_CLASSIFIERS)
-def test_cuda_equals_cpu_on_images(make):
-    rng = np.random.default_rng(0)
-    X, y = rng.random((6, 28, 28)), np.array([0, 0, 1, 1, 2, 2])
-    clf = make(encoder="conv4", encoder__width=8, random_state=0)
-    on_cpu, on_gpu = (clone(clf).set_params(device=d).fit(X, y) for d in ("cpu", "cuda"))
-    assert on_cpu.meta_init_ == on_gpu.meta_init_
-    np.testing.assert_allclose(
-        on_cpu.predict_proba(X), on_gpu.predict_proba(X), rtol=1e-5, atol=1e-7
-    )
-
-
-@needs_cuda
-def test_init_made_on_a_gpu_loads_on_a_cpu(task, tmp_path):
-    rng = np.random.default_rng(0)
-    X, y = rng.normal(size=(100, 64)), np.repeat(np.arange(10), 10)
-    est = meta_train(ProtoNetClassifier(encoder="mlp"), X, y, n_way=3, n_shot=2, device="cuda")
-    est.meta_init.save(tmp_path / "init.safetensors")
-    X, y, X_query, _ = task("ProtoNetClassifier")
-    on_cpu = ProtoNetClassifier(tmp_path / "init.safetensors", device="cpu").fit(X, y)
-    np.testing.assert_allclose(
-        on_cpu.predict_proba(X_query), est.fit(X, y).predict_proba(X_query), rtol=1e-3, atol=1e-4
-    )

@@ -360,14 +360,12 @@ def test_progress_bar(digits, capsys):
     pytest.importorskip("tqdm")
     bar = ProgressBar()
     small(callbacks=[bar]).fit(*digits)
-    assert (
-        "/3 [" in capsys.readouterr().err
-    )  # batches of 16 tasks: two to train on, one to validate
+    # batches of 16 tasks: two to train on, one to validate
+    assert "/3 [" in capsys.readouterr().err
     assert bar.pbar_.n == bar.pbar_.total == 3
 
 
 def test_tensorboard(digits, tmp_path):
-    pytest.importorskip("tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
     writer = SummaryWriter(str(tmp_path))
