@@ -1,8 +1,8 @@
 """From rows to episodes: (X, y, groups), a pool of classes, or a generator of tasks.
 
-Whatever the source, item ``i`` of an `Episodes` data set is one task, drawn
-with a random generator seeded by ``(seed, i)``: the same task whoever asks for
-it, in whatever order, in whichever worker process.
+Whatever the source, item ``i`` of an `Episodes` data set is one task that
+depends on ``(seed, i)`` alone: the same task whoever asks for it, in whatever
+order, in whichever worker process. Tasks are drawn many at once, in blocks.
 """
 
 from __future__ import annotations
@@ -14,18 +14,38 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
-from .tasks import Task
+from .tasks import IGNORED_CODE, Task, TaskBatch, stack_tasks
 
 IntOrRange = int | tuple[int, int]
+#: Episodes drawn at once.
+BLOCK = 256
+#: Random keys drawn at once, at most.
+KEYS = 4_000_000
 
 
 class EpisodeRows(NamedTuple):
-    """Row numbers of one episode, and the local codes of its classes (or None)."""
+    """Row numbers of one episode, and the local codes of its classes (or None).
+
+    Or of many episodes, with a leading axis; rows short of the longest are then
+    numbered -1 and their codes -100.
+    """
 
     support: np.ndarray
     query: np.ndarray
     support_codes: np.ndarray | None
     query_codes: np.ndarray | None
+
+    def episode(self, i: int) -> EpisodeRows:
+        """One of many, without padding."""
+        support, query = self.support[i] >= 0, self.query[i] >= 0
+        if self.support_codes is None or self.query_codes is None:
+            return EpisodeRows(self.support[i][support], self.query[i][query], None, None)
+        return EpisodeRows(
+            self.support[i][support],
+            self.query[i][query],
+            self.support_codes[i][support],
+            self.query_codes[i][query],
+        )
 
 
 def check_int_or_range(value: Any, name: str, low: int) -> tuple[int, int]:
@@ -39,15 +59,55 @@ def check_int_or_range(value: Any, name: str, low: int) -> tuple[int, int]:
     return first, last
 
 
-def _draw(bounds: tuple[int, int], rng: np.random.Generator) -> int:
-    low, high = bounds
-    return low if low == high else int(rng.integers(low, high + 1))
+def _numbers(bounds: tuple[int, int], n: int, rng: np.random.Generator) -> np.ndarray:
+    return rng.integers(bounds[0], bounds[1] + 1, n)
 
 
-def _divide(n_rows: int, n_shot: int, n_query: int | None) -> tuple[int, int]:
-    """Share out the rows at hand: at least one for support and one for query."""
-    shot = min(n_shot, n_rows - 1)
-    return shot, n_rows - shot if n_query is None else min(n_query, n_rows - shot)
+def choose(sizes: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw without replacement, many times at once.
+
+    Parameters
+    ----------
+    sizes : ndarray of shape (n,)
+        How many there are to choose from, each time.
+    k : int
+        How many to choose.
+    rng : numpy.random.Generator
+        Chooses.
+
+    Returns
+    -------
+    ndarray of shape (n, k)
+        Distinct numbers from 0 to size - 1 in random order; -1 where there are
+        no more.
+    """
+    chosen = np.full((len(sizes), k), -1)
+    wide = sizes > 2 * k * k
+    again = np.flatnonzero(wide)  # few of many: draw with replacement until all differ
+    while len(again):
+        chosen[again] = rng.random((len(again), k)) * sizes[again, None]
+        ordered = np.sort(chosen[again], 1)
+        again = again[(ordered[:, 1:] == ordered[:, :-1]).any(1)]
+    narrow = np.flatnonzero(~wide)
+    if len(narrow) and k:
+        few = sizes[narrow, None]
+        keys = rng.random((len(narrow), max(few.max(), k)))
+        np.putmask(keys, np.arange(keys.shape[1]) >= few, 2.0)
+        order = np.argsort(keys, 1)[:, :k]
+        chosen[narrow] = np.where(np.arange(k) < few, order, -1)
+    return chosen
+
+
+def _packed(values: np.ndarray, keep: np.ndarray, fill: int) -> np.ndarray:
+    """The kept values of each row, moved to its start and padded to the longest."""
+    counts = keep.sum(1)
+    out = np.full((len(values), counts.max(initial=0)), fill)
+    out[np.arange(out.shape[1]) < counts[:, None]] = values[keep]
+    return out
+
+
+def _block_size(keys: int) -> int:
+    return int(np.clip(KEYS // max(keys, 1), 1, BLOCK))
 
 
 def _rows_by(labels: np.ndarray) -> list[np.ndarray]:
@@ -107,7 +167,7 @@ class ClassEpisodes:
         by_group = [np.arange(len(y))] if groups is None else _rows_by(np.asarray(groups))
         wanted = self.n_shot[1] + (1 if self.n_query is None else self.n_query[1])
         lone = short = narrow = left_out = 0
-        self.pools: list[list[np.ndarray]] = []
+        pools: list[list[np.ndarray]] = []
         for rows in by_group:
             classes = [rows[c] for c in _rows_by(y[rows])]
             usable = [c for c in classes if len(c) >= 2]
@@ -117,8 +177,8 @@ class ClassEpisodes:
                 continue
             short += sum(len(c) < wanted for c in usable)
             narrow += len(usable) < self.n_way[1]
-            self.pools.append(usable)
-        if not self.pools:
+            pools.append(usable)
+        if not pools:
             raise ValueError(
                 "No episode can be drawn: no group has two classes with two rows each. "
                 "Check that y holds class labels that repeat."
@@ -131,26 +191,40 @@ class ClassEpisodes:
                 (narrow, f"group(s) of fewer than {self.n_way[1]} classes used whole"),
             ]
         )
+        self.group_sizes = np.array([len(pool) for pool in pools])
+        self.group_starts = np.cumsum(self.group_sizes) - self.group_sizes
+        everyone = [rows for pool in pools for rows in pool]
+        self.class_sizes = np.array([len(rows) for rows in everyone])
+        self.class_starts = np.cumsum(self.class_sizes) - self.class_sizes
+        self.rows = np.concatenate(everyone)
+        widest = min(self.n_way[1], self.group_sizes.max()) * self.class_sizes.max()
+        self.block_size = _block_size(max(widest, self.group_sizes.max()))
 
-    def rows(self, rng: np.random.Generator) -> EpisodeRows:
-        """Draw the rows of one episode."""
-        pool = self.pools[int(rng.integers(len(self.pools)))]
-        n_way = min(_draw(self.n_way, rng), len(pool))
-        n_shot = _draw(self.n_shot, rng)
-        n_query = None if self.n_query is None else _draw(self.n_query, rng)
-        support, query = [], []
-        for chosen in rng.choice(len(pool), n_way, replace=False):
-            rows = pool[chosen]
-            shot, ask = _divide(len(rows), n_shot, n_query)
-            drawn = rows[rng.choice(len(rows), shot + ask, replace=False)]
-            support.append(drawn[:shot])
-            query.append(drawn[shot:])
-        codes = np.arange(n_way)
+    def draw(self, rng: np.random.Generator, n: int) -> EpisodeRows:
+        """Draw the rows of n episodes."""
+        group = rng.integers(len(self.group_sizes), size=n)
+        n_way = np.minimum(_numbers(self.n_way, n, rng), self.group_sizes[group])
+        n_shot = _numbers(self.n_shot, n, rng)
+        chosen = choose(self.group_sizes[group], n_way.max(), rng)
+        present = np.arange(chosen.shape[1]) < n_way[:, None]
+        classes = np.where(present, self.group_starts[group, None] + chosen, 0)
+        sizes = np.where(present, self.class_sizes[classes], 0)
+        # at least one row of a class for support and one for query
+        shot = np.where(present, np.minimum(n_shot[:, None], sizes - 1), 0)
+        both = sizes
+        if self.n_query is not None:
+            both = np.minimum(shot + _numbers(self.n_query, n, rng)[:, None], sizes)
+        picked = choose(sizes.ravel(), both.max(), rng).reshape(*sizes.shape, -1)
+        rows = self.rows[self.class_starts[classes][..., None] + picked].reshape(n, -1)
+        codes = np.broadcast_to(np.arange(sizes.shape[1])[:, None], picked.shape).reshape(n, -1)
+        place = np.arange(picked.shape[2])
+        support = (place < shot[..., None]).reshape(n, -1)
+        query = (place < both[..., None]).reshape(n, -1) & ~support
         return EpisodeRows(
-            np.concatenate(support),
-            np.concatenate(query),
-            np.repeat(codes, [len(s) for s in support]),
-            np.repeat(codes, [len(q) for q in query]),
+            _packed(rows, support, -1),
+            _packed(rows, query, -1),
+            _packed(codes, support, IGNORED_CODE),
+            _packed(codes, query, IGNORED_CODE),
         )
 
 
@@ -182,28 +256,129 @@ class GroupEpisodes:
         self.n_query = None if n_query is None else check_int_or_range(n_query, "n_query", 1)
         wanted = self.n_shot[1] + (1 if self.n_query is None else self.n_query[1])
         everyone = _rows_by(np.asarray(groups))
-        self.pools = [rows for rows in everyone if len(rows) >= 2]
-        if not self.pools:
+        pools = [rows for rows in everyone if len(rows) >= 2]
+        if not pools:
             raise ValueError("No episode can be drawn: no group has two rows.")
-        short = sum(len(rows) < wanted for rows in self.pools)
+        short = sum(len(rows) < wanted for rows in pools)
         _warn_short(
             [
-                (len(everyone) - len(self.pools), "group(s) of a single row left out"),
+                (len(everyone) - len(pools), "group(s) of a single row left out"),
                 (short, f"group(s) of fewer than {wanted} rows used with the rows they have"),
             ]
         )
+        self.sizes = np.array([len(rows) for rows in pools])
+        self.starts = np.cumsum(self.sizes) - self.sizes
+        self.rows = np.concatenate(pools)
+        self.block_size = _block_size(self.sizes.max())
 
-    def rows(self, rng: np.random.Generator) -> EpisodeRows:
-        """Draw the rows of one episode."""
-        pool = self.pools[int(rng.integers(len(self.pools)))]
-        n_query = None if self.n_query is None else _draw(self.n_query, rng)
-        shot, ask = _divide(len(pool), _draw(self.n_shot, rng), n_query)
-        drawn = pool[rng.choice(len(pool), shot + ask, replace=False)]
-        return EpisodeRows(drawn[:shot], drawn[shot:], None, None)
+    def draw(self, rng: np.random.Generator, n: int) -> EpisodeRows:
+        """Draw the rows of n episodes."""
+        group = rng.integers(len(self.sizes), size=n)
+        sizes = self.sizes[group]
+        shot = np.minimum(_numbers(self.n_shot, n, rng), sizes - 1)
+        both = sizes
+        if self.n_query is not None:
+            both = np.minimum(shot + _numbers(self.n_query, n, rng), sizes)
+        picked = choose(sizes, both.max(), rng)
+        rows = self.rows[self.starts[group, None] + picked]
+        place = np.arange(picked.shape[1])
+        support, query = place < shot[:, None], place < both[:, None]
+        return EpisodeRows(
+            _packed(rows, support, -1), _packed(rows, query & ~support, -1), None, None
+        )
+
+
+class Blocks:
+    """Rows of arrays that are drawn a block at a time and depend on their number alone.
+
+    Item i is row ``i % size`` of block ``i // size``, which is drawn with
+    ``numpy.random.default_rng([seed, i // size])``.
+
+    Parameters
+    ----------
+    draw : callable
+        ``draw(rng, size)`` returns a tuple of arrays (or None) with `size` rows.
+    size : int
+        Items of a block.
+    """
+
+    def __init__(
+        self, draw: Callable[[np.random.Generator, int], Sequence[np.ndarray | None]], size: int
+    ):
+        self.draw, self.size = draw, size
+        self._held: dict[tuple[int, int], Sequence[np.ndarray | None]] = {}
+
+    def _block(self, seed: int, number: int) -> Sequence[np.ndarray | None]:
+        key = (seed, number)
+        if key not in self._held:
+            drawn = self.draw(np.random.default_rng([seed, number]), self.size)
+            if len(self._held) > 1:  # a batch may straddle two
+                del self._held[next(iter(self._held))]
+            self._held[key] = drawn
+        return self._held[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_held": {}}
+
+    def take(self, seed: int, indices: Sequence[int]) -> list[np.ndarray | None]:
+        """The rows of the given numbers; where blocks differ in width, padded with -1."""
+        numbers = np.asarray(indices)
+        blocks, places = numbers // self.size, numbers % self.size
+        starts = [0, *(np.flatnonzero(np.diff(blocks)) + 1)]
+        parts = [
+            [None if a is None else a[chosen] for a in self._block(seed, int(blocks[start]))]
+            for start, chosen in zip(starts, np.split(places, starts[1:]), strict=True)
+        ]
+        return parts[0] if len(parts) == 1 else [_concatenated(p) for p in zip(*parts, strict=True)]
+
+
+def _concatenated(parts: Sequence[Any]) -> np.ndarray | None:
+    if parts[0] is None:
+        return None
+    width = max(part.shape[1] for part in parts)
+    if all(part.shape[1] == width for part in parts):
+        return np.concatenate(parts)
+    gaps = [[(0, 0), (0, width - part.shape[1])] for part in parts]
+    return np.concatenate(
+        [np.pad(part, gap, constant_values=-1) for part, gap in zip(parts, gaps, strict=True)]
+    )
+
+
+def tasks_at(X: np.ndarray, y: np.ndarray | None, rows: EpisodeRows) -> TaskBatch:
+    """The tasks that the rows of many episodes make.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, \\*input_shape)
+        Rows.
+    y : ndarray of shape (n_rows, n_outputs) or None
+        Regression targets; None where the episodes' codes are the labels.
+    rows : EpisodeRows
+        Many episodes.
+
+    Returns
+    -------
+    TaskBatch
+        Padded rows are zero.
+    """
+    absent, unasked = rows.support < 0, rows.query < 0
+    labels, asked = rows.support_codes, rows.query_codes
+    none, unknown = (0.0, np.nan) if labels is None else (IGNORED_CODE, IGNORED_CODE)
+    if labels is None or asked is None:
+        assert y is not None
+        labels, asked = y[rows.support], y[rows.query]
+    X_support, X_query, w = X[rows.support], X[rows.query], None
+    if absent.any():
+        labels, w = labels.copy(), 1.0 - absent
+        X_support[absent], labels[absent] = 0, none
+    if unasked.any():
+        asked = asked.copy()
+        X_query[unasked], asked[unasked] = 0, unknown
+    return TaskBatch(X_support, labels, w, X_query, asked)
 
 
 class ArrayTasks:
-    """Callable ``rng -> Task`` over the rows of ordinary arrays.
+    """Tasks made of the rows of ordinary arrays.
 
     Parameters
     ----------
@@ -215,7 +390,8 @@ class ArrayTasks:
     sampler : ClassEpisodes or GroupEpisodes
         Draws the rows.
     augment : callable or None, default=None
-        ``augment(X, rng) -> X`` is applied to the rows of each episode.
+        ``augment(X, rng) -> X`` is applied to the rows of each episode, with
+        ``numpy.random.default_rng([seed, i])`` for episode i.
     """
 
     def __init__(
@@ -225,28 +401,35 @@ class ArrayTasks:
         sampler: ClassEpisodes | GroupEpisodes,
         augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
     ):
-        self.X, self.y, self.sampler, self.augment = X, y, sampler, augment
+        self.X, self.y, self.augment = X, y, augment
+        self.blocks = Blocks(sampler.draw, sampler.block_size)
 
-    def __call__(self, rng: np.random.Generator) -> Task:
-        rows = self.sampler.rows(rng)
-        n = len(rows.support)
-        X = self.X[np.concatenate([rows.support, rows.query])]
-        if self.augment is not None:
-            X = self.augment(X, rng)
-        if rows.support_codes is not None and rows.query_codes is not None:
-            return Task(X[:n], rows.support_codes, X[n:], rows.query_codes)
-        assert self.y is not None
-        return Task(X[:n], self.y[rows.support], X[n:], self.y[rows.query])
+    def tasks(self, seed: int, indices: Sequence[int]) -> TaskBatch:
+        """The tasks of the given numbers."""
+        rows = EpisodeRows(*self.blocks.take(seed, indices))  # type: ignore[arg-type]
+        batch = tasks_at(self.X, self.y, rows)
+        if self.augment is None:
+            return batch
+        changed = []
+        for i, index in enumerate(indices):
+            task, rng = batch.task(i), np.random.default_rng([seed, int(index)])
+            X = self.augment(np.concatenate([task.X, task.X_query]), rng)
+            changed.append(task._replace(X=X[: len(task.X)], X_query=X[len(task.X) :]))
+        return stack_tasks(changed)
 
 
 class GeneratedTasks:
-    """Callable ``rng -> Task`` over a user's generator of tasks.
+    """Tasks of a user's generator.
 
     Parameters
     ----------
     generator : callable
         ``generator(rng)`` returns ``(X, y, X_query, y_query)``, drawn with the
-        ``numpy.random.Generator`` it is handed.
+        ``numpy.random.Generator`` it is handed. For regression it may have a
+        method ``batch(rng, n_tasks)`` as well, which returns the same arrays for
+        many tasks, with a leading axis of tasks, and as a fifth array the
+        weights of the support rows (zero where a task has fewer), or None. It
+        is then called once for many tasks.
     classification : bool
         Whether y holds class labels (any values) or regression targets.
 
@@ -260,9 +443,22 @@ class GeneratedTasks:
         self, generator: Callable[[np.random.Generator], Sequence[Any]], classification: bool
     ):
         self.generator, self.classification = generator, classification
+        self.blocks = None
+        if hasattr(generator, "batch") and not classification:
+            self.blocks = Blocks(generator.batch, BLOCK)
 
-    def __call__(self, rng: np.random.Generator) -> Task:
-        X, y, X_query, y_query = (np.asarray(a) for a in self.generator(rng))
+    def tasks(self, seed: int, indices: Sequence[int]) -> TaskBatch:
+        """The tasks of the given numbers."""
+        if self.blocks is None:
+            rngs = (np.random.default_rng([seed, int(i)]) for i in indices)
+            return stack_tasks([self._task(*self.generator(rng)) for rng in rngs])
+        X, y, X_query, y_query, w = self.blocks.take(seed, indices)
+        assert X is not None and y is not None and X_query is not None and y_query is not None
+        y, y_query = (a.reshape(*a.shape[:2], -1).astype(np.float64) for a in (y, y_query))
+        return TaskBatch(X, y, w, X_query, y_query)
+
+    def _task(self, *arrays: Any) -> Task:
+        X, y, X_query, y_query = (np.asarray(a) for a in arrays)
         if not self.classification:
             y, y_query = (a.reshape(len(a), -1).astype(np.float64) for a in (y, y_query))
             return Task(X, y, X_query, y_query)
@@ -278,13 +474,13 @@ class Episodes(Dataset):
 
     Parameters
     ----------
-    source : callable
-        ``source(rng) -> Task``.
+    source : ArrayTasks or GeneratedTasks
+        ``source.tasks(seed, indices)`` makes the tasks of the given numbers.
     n_episodes : int
         Length: the number of tasks of one epoch. Any index at least zero can
         be drawn.
     seed : int
-        Item ``i`` is drawn with ``numpy.random.default_rng([seed, i])``.
+        With the index, all that an item depends on.
 
     Examples
     --------
@@ -298,16 +494,18 @@ class Episodes(Dataset):
     ((3, 2), array([0, 1, 2]), (6, 2))
     """
 
-    def __init__(
-        self, source: Callable[[np.random.Generator], Task], n_episodes: int, *, seed: int
-    ):
+    def __init__(self, source: ArrayTasks | GeneratedTasks, n_episodes: int, *, seed: int):
         self.source, self.n_episodes, self.seed = source, n_episodes, seed
 
     def __len__(self) -> int:
         return self.n_episodes
 
     def __getitem__(self, index: int) -> Task:
-        return self.source(np.random.default_rng([self.seed, int(index)]))
+        return self.source.tasks(self.seed, [int(index)]).task(0)
+
+    def __getitems__(self, indices: Sequence[int]) -> TaskBatch:
+        """A batch of tasks, as torch's loaders ask for it."""
+        return self.source.tasks(self.seed, indices)
 
 
 class TaskStream(Sampler):

@@ -16,9 +16,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 
 from .base import ROW_DTYPES, FewShotEstimator, resolve_device
-from .episodes import ClassEpisodes, EpisodeRows, GroupEpisodes, IntOrRange
+from .episodes import Blocks, ClassEpisodes, EpisodeRows, GroupEpisodes, IntOrRange, tasks_at
 from .learner import FeatureLearner, Gaussian
-from .tasks import Task, pad_tasks
+from .tasks import Task, TaskBatch, pad_tasks
 
 #: Episodes scored in one batched call.
 EPISODES_PER_BATCH = 100
@@ -79,8 +79,8 @@ class EpisodeSplit(BaseCrossValidator):
         self.n_episodes = n_episodes
         self.random_state = random_state
 
-    def episodes(self, y: Any, groups: Any = None) -> Iterator[EpisodeRows]:
-        """Draw the episodes: row numbers and local class codes.
+    def episodes(self, y: Any, groups: Any = None) -> EpisodeRows:
+        """Draw the episodes: row numbers and local class codes, with a leading axis of episodes.
 
         Parameters
         ----------
@@ -89,10 +89,10 @@ class EpisodeSplit(BaseCrossValidator):
         groups : array-like of shape (n_rows,) or None, default=None
             Task or group of each row.
 
-        Yields
-        ------
+        Returns
+        -------
         EpisodeRows
-            One episode.
+            All `n_episodes`; row numbers are padded with -1.
         """
         sampler: ClassEpisodes | GroupEpisodes
         if self.n_way is not None:
@@ -106,8 +106,8 @@ class EpisodeSplit(BaseCrossValidator):
         else:
             sampler = GroupEpisodes(groups, n_shot=self.n_shot, n_query=self.n_query)
         seed = check_random_state(self.random_state).randint(2**31)
-        for i in range(self.n_episodes):
-            yield sampler.rows(np.random.default_rng([seed, i]))
+        blocks = Blocks(sampler.draw, sampler.block_size)
+        return EpisodeRows(*blocks.take(seed, range(self.n_episodes)))  # type: ignore[arg-type]
 
     def split(
         self, X: Any, y: Any = None, groups: Any = None
@@ -132,8 +132,10 @@ class EpisodeSplit(BaseCrossValidator):
         """
         if y is None and self.n_way is not None:
             raise ValueError("y is needed: it holds the class of each row.")
-        for rows in self.episodes(y, groups):
-            yield rows.support, rows.query
+        rows = self.episodes(y, groups)
+        for i in range(self.n_episodes):
+            one = rows.episode(i)
+            yield one.support, one.query
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
         """Return the number of episodes.
@@ -320,36 +322,48 @@ def _batched_scores(
     dtype, device = estimator._compute_dtype(), resolve_device(estimator.device)
     forward: Callable[..., Any] = learner
     scorer = None if scoring is None else check_scoring(estimator, scoring)
-    rows = list(split.episodes(y, groups))
+    rows = split.episodes(y, groups)
     with torch.no_grad():
         if isinstance(learner, FeatureLearner):
-            used = np.unique(np.concatenate([np.concatenate([r.support, r.query]) for r in rows]))
+            used = np.unique(np.concatenate([rows.support, rows.query], 1))
+            used = used[used >= 0]
             Z = learner.embed(torch.as_tensor(X[used]).to(device, dtype))
             X = np.empty((len(X), Z.shape[1]), Z.cpu().numpy().dtype)
             X[used], forward = Z.cpu().numpy(), learner.forward_features
         scores: list[float] = []
-        for start in range(0, len(rows), EPISODES_PER_BATCH):
-            part = rows[start : start + EPISODES_PER_BATCH]
-            batch, _ = pad_tasks([_task(X, y, r, n_outputs) for r in part], dtype)
+        for start in range(0, split.n_episodes, EPISODES_PER_BATCH):
+            stop = start + EPISODES_PER_BATCH
+            part = EpisodeRows(*(a if a is None else a[start:stop] for a in rows))  # type: ignore[arg-type]
+            batch, y_query = pad_tasks(_tasks(X, y, part, n_outputs), dtype)
             arguments = (batch[name].to(device) for name in ("X", "y", "w", "X_query"))
             outputs = forward(*arguments)
             outputs = outputs.mean if isinstance(outputs, Gaussian) else outputs
+            outputs = outputs.cpu()
+            if scorer is None and part.query_codes is not None:
+                right = (outputs.argmax(-1) == y_query).sum(1).numpy()
+                scores.extend(right / (y_query >= 0).sum(1).numpy())
+                continue
             if n_outputs is None:
                 outputs = outputs.softmax(-1)
-            for r, out in zip(part, outputs.cpu().numpy(), strict=True):
-                scores.append(_score_one(estimator, scorer, out[: len(r.query)], y, r))
+            for i, out in enumerate(outputs.numpy()):
+                one = part.episode(i)
+                scores.append(_score_one(estimator, scorer, out[: len(one.query)], y, one))
     return np.array(scores)
 
 
-def _task(X: np.ndarray, y: np.ndarray, r: EpisodeRows, n_outputs: int | None) -> Task:
+def _tasks(
+    X: np.ndarray, y: np.ndarray, rows: EpisodeRows, n_outputs: int | None
+) -> list[Task] | TaskBatch:
     if n_outputs is not None:
-        targets = y.reshape(len(y), -1).astype(np.float64)
-        return Task(X[r.support], targets[r.support], X[r.query], targets[r.query])
-    codes, asked = r.support_codes, r.query_codes
-    if codes is None or asked is None:  # whole groups: their own labels
-        classes, codes = np.unique(y[r.support], return_inverse=True)
-        asked = np.searchsorted(classes, y[r.query]).clip(max=len(classes) - 1)
-    return Task(X[r.support], codes, X[r.query], asked)
+        return tasks_at(X, y.reshape(len(y), -1).astype(np.float64), rows)
+    if rows.support_codes is not None:
+        return tasks_at(X, None, rows)
+    tasks = []  # whole groups: their own labels
+    for one in (rows.episode(i) for i in range(len(rows.support))):
+        classes, codes = np.unique(y[one.support], return_inverse=True)
+        asked = np.searchsorted(classes, y[one.query]).clip(max=len(classes) - 1)
+        tasks.append(Task(X[one.support], codes, X[one.query], asked))
+    return tasks
 
 
 def _score_one(

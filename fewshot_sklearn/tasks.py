@@ -51,6 +51,36 @@ class Task(NamedTuple):
     y_query: np.ndarray
 
 
+class TaskBatch(NamedTuple):
+    """Many tasks as arrays with a leading axis of tasks, padded to the longest.
+
+    Attributes
+    ----------
+    X, X_query : ndarray of shape (T, n, \\*input_shape), (T, n_query, \\*input_shape)
+        Rows.
+    y : ndarray
+        Integer codes (T, n), -100 where padded, or targets (T, n, n_outputs).
+    w : ndarray of shape (T, n) or None
+        Weights of the support rows, zero where padded; None where none is.
+    y_query : ndarray
+        Codes (T, n_query), -100 where padded, or targets (T, n_query,
+        n_outputs), NaN where padded.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    w: np.ndarray | None
+    X_query: np.ndarray
+    y_query: np.ndarray
+
+    def task(self, i: int) -> Task:
+        """One of them, without padding."""
+        asked = self.y_query[i]
+        real = asked != IGNORED_CODE if asked.ndim == 1 else ~np.isnan(asked).any(1)
+        kept = slice(None) if self.w is None else self.w[i] > 0
+        return Task(self.X[i][kept], self.y[i][kept], self.X_query[i][real], asked[real])
+
+
 def memberships(codes: Tensor, n_way: int, dtype: torch.dtype) -> Tensor:
     """One-hot class memberships; a padded row (negative code) belongs to no class."""
     classes = torch.arange(n_way, device=codes.device)
@@ -68,15 +98,29 @@ def _stack(arrays: Sequence[np.ndarray], fill: float) -> np.ndarray:
     return out
 
 
+def stack_tasks(tasks: Sequence[Task]) -> TaskBatch:
+    """Put tasks of any size into one padded batch."""
+    coded = tasks[0].y.dtype.kind in "iu"
+    none, unasked = (IGNORED_CODE, IGNORED_CODE) if coded else (0.0, np.nan)
+    w = _stack([np.ones(len(t.X)) for t in tasks], 0.0)
+    return TaskBatch(
+        _stack([t.X for t in tasks], 0),
+        _stack([t.y for t in tasks], none),
+        None if w.all() else w,
+        _stack([t.X_query for t in tasks], 0),
+        _stack([t.y_query for t in tasks], unasked),
+    )
+
+
 def pad_tasks(
-    tasks: Sequence[Task], dtype: torch.dtype = torch.float32
+    tasks: Sequence[Task] | TaskBatch, dtype: torch.dtype = torch.float32
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Collate tasks of any size into one batch.
+    """Collate tasks of any size into one batch of tensors.
 
     Parameters
     ----------
-    tasks : sequence of Task
-        Ragged tasks of one kind (all classification or all regression).
+    tasks : sequence of Task, or TaskBatch
+        Tasks of one kind (all classification or all regression).
     dtype : torch.dtype, default=torch.float32
         Floating point type of the batch.
 
@@ -90,15 +134,16 @@ def pad_tasks(
         Codes (T, n_query), padded with -100, or targets (T, n_query,
         n_outputs), padded with NaN.
     """
-    X = torch.as_tensor(_stack([t.X for t in tasks], 0)).to(dtype)
-    X_query = torch.as_tensor(_stack([t.X_query for t in tasks], 0)).to(dtype)
-    w = torch.as_tensor(_stack([np.ones(len(t.X)) for t in tasks], 0.0)).to(dtype)
-    if tasks[0].y.dtype.kind in "iu":
-        codes = torch.as_tensor(_stack([t.y.astype(np.int64) for t in tasks], IGNORED_CODE))
-        y_query = torch.as_tensor(_stack([t.y_query.astype(np.int64) for t in tasks], IGNORED_CODE))
+    stacked = tasks if isinstance(tasks, TaskBatch) else stack_tasks(tasks)
+    X, X_query = (torch.as_tensor(a).to(dtype) for a in (stacked.X, stacked.X_query))
+    if stacked.w is None:
+        w = torch.ones(X.shape[:2], dtype=dtype)
+    else:
+        w = torch.as_tensor(stacked.w).to(dtype)
+    if stacked.y.dtype.kind in "iu":
+        codes, y_query = (torch.as_tensor(a).long() for a in (stacked.y, stacked.y_query))
         n_way = int(max(codes.max(), y_query.max())) + 1
         y = memberships(codes, n_way, dtype)
     else:
-        y = torch.as_tensor(_stack([t.y for t in tasks], 0.0)).to(dtype)
-        y_query = torch.as_tensor(_stack([t.y_query for t in tasks], np.nan)).to(dtype)
+        y, y_query = (torch.as_tensor(a).to(dtype) for a in (stacked.y, stacked.y_query))
     return {"X": X, "y": y, "w": w, "X_query": X_query}, y_query

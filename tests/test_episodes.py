@@ -23,7 +23,8 @@ from fewshot_sklearn.tasks import pad_tasks
 
 
 def draws(sampler, n=50):
-    return [sampler.rows(np.random.default_rng([0, i])) for i in range(n)]
+    drawn = sampler.draw(np.random.default_rng(0), n)
+    return [drawn.episode(i) for i in range(n)]
 
 
 def pool(n_classes=6, n_rows=10):
@@ -234,7 +235,7 @@ def test_a_task_holds_the_rows_and_targets_of_the_arrays():
     groups = pool(4, 6)
     X, y = np.arange(48.0).reshape(24, 2), np.arange(24.0)[:, None]
     source = ArrayTasks(X, y, GroupEpisodes(groups, n_shot=2, n_query=3))
-    task = source(np.random.default_rng(0))
+    task = source.tasks(0, [0]).task(0)
     assert np.array_equal(task.X, X[task.y[:, 0].astype(int)])
     assert np.array_equal(task.X_query, X[task.y_query[:, 0].astype(int)])
 
@@ -262,7 +263,7 @@ def test_generated_labels_may_be_anything(labels):
         y = np.array(labels)
         return rng.normal(size=(len(y), 2)), y, rng.normal(size=(4, 2)), y[[0, 1, 1, 0]]
 
-    task = GeneratedTasks(generator, classification=True)(np.random.default_rng(0))
+    task = GeneratedTasks(generator, classification=True).tasks(0, [0]).task(0)
     classes = np.unique(labels)
     assert np.array_equal(classes[task.y], labels)
     assert np.array_equal(classes[task.y_query], np.array(labels)[[0, 1, 1, 0]])
@@ -274,7 +275,7 @@ def test_a_query_label_without_support_is_an_error(stranger):
         return np.zeros((2, 1)), ["a", "b"], np.zeros((1, 1)), [stranger]
 
     with pytest.raises(ValueError, match="query labels that its support set lacks"):
-        GeneratedTasks(generator, classification=True)(np.random.default_rng(0))
+        GeneratedTasks(generator, classification=True).tasks(0, [0])
 
 
 @pytest.mark.parametrize("shape", [(4,), (4, 1)])
@@ -284,7 +285,7 @@ def test_generated_targets_of_any_number_type_are_targets_not_codes(dtype, shape
         y = np.arange(4, dtype=dtype).reshape(shape)
         return rng.normal(size=(4, 2)), y, rng.normal(size=(4, 2)), y
 
-    task = GeneratedTasks(generator, classification=False)(np.random.default_rng(0))
+    task = GeneratedTasks(generator, classification=False).tasks(0, [0]).task(0)
     batch, y_query = pad_tasks([task])
     assert batch["y"].tolist() == [[[0.0], [1.0], [2.0], [3.0]]]
     assert y_query.tolist() == [[[0.0], [1.0], [2.0], [3.0]]]

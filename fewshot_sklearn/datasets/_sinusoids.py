@@ -53,6 +53,23 @@ class SinusoidTasks:
             y = y + self.noise * rng.standard_normal(len(y))
         return x[:n], y[:n], x[n:], y[n:]
 
+    def batch(self, rng: np.random.Generator, n_tasks: int) -> tuple[np.ndarray, ...]:
+        """Draw many tasks: the same arrays with a leading axis, and the weights of the support.
+
+        Where `n_shot` is a range, all tasks have room for the most, and the
+        rows that a task lacks weigh nothing.
+        """
+        low, high = (self.n_shot,) * 2 if isinstance(self.n_shot, int) else self.n_shot
+        shots = rng.integers(low, high + 1, (n_tasks, 1))
+        amplitude, phase = rng.uniform([0.1, 0.0], [5.0, np.pi], (n_tasks, 2)).T[..., None]
+        x = rng.uniform(-5.0, 5.0, (n_tasks, high + self.n_query))
+        y = amplitude * np.sin(x + phase)
+        if self.noise:
+            y = y + self.noise * rng.standard_normal(y.shape)
+        w = (np.arange(high) < shots).astype(float)
+        X = x[..., None]
+        return X[:, :high], y[:, :high], X[:, high:], y[:, high:], w
+
 
 def make_sinusoid_tasks(
     n_tasks: int | None = None,
