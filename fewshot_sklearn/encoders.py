@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,8 +19,6 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrize import is_parametrized
 
 Shape = tuple[int, ...]
-#: Takes the gradient at an encoder's output to the gradients of its parameters.
-Backward = Callable[[Tensor], dict[str, Tensor]]
 
 
 def image_shape(input_shape: Shape) -> tuple[int, int, int]:
@@ -115,15 +113,6 @@ def channels_last(module: nn.Module) -> None:
             layer.weight.data = weight.permute(0, 3, 1, 2)
 
 
-def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x W' + b, with weights shared by all tasks or each task's own."""
-    if weight.ndim == 2:
-        return F.linear(x, weight, bias)
-    if weight.ndim == 3 and x.ndim == 3:
-        return torch.baddbmm(bias[:, None], x, weight.mT)
-    return x @ weight.mT + bias[..., None, :]
-
-
 def _unaltered(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether nobody has subclassed a module or hung hooks or parametrizations on its parts."""
     parts = list(module.modules())
@@ -144,16 +133,12 @@ class Identity(nn.Module):
         super().__init__()
         self.flat = len(input_shape) == 1
 
-    def serves_vjp(self) -> bool:
-        """Whether `with_vjp` computes what `forward` does."""
+    def is_plain_mlp(self) -> bool:
+        """Whether `fewshot_sklearn.descent` computes what `forward` does."""
         return self.flat and _unaltered(self, Identity)
 
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(1)
-
-    def with_vjp(self, params: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Backward]:
-        """`forward` for any leading axes of tasks, and its hand-written gradient."""
-        return x, lambda dz: {}
 
 
 class MLP(nn.Module):
@@ -201,39 +186,12 @@ class MLP(nn.Module):
         flat = len(input_shape) == 1
         self.plain = flat and not norm and not dropout and activation in ("relu", "tanh")
 
-    def serves_vjp(self) -> bool:
-        """Whether `with_vjp` computes what `forward` does."""
+    def is_plain_mlp(self) -> bool:
+        """Whether `fewshot_sklearn.descent` computes what `forward` does."""
         return self.plain and _unaltered(self, MLP)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x.flatten(1))
-
-    def with_vjp(self, params: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Backward]:
-        """`forward` for any leading axes of tasks, and its hand-written gradient.
-
-        Weights may be shared (out, in) or each task's own (..., out, in). Made
-        of differentiable operations only, so that autograd through it gives
-        exact second derivatives.
-        """
-        squash = isinstance(self.layers[1], nn.Tanh)
-        hs = [x]
-        for i in range(0, len(self.layers), 2):
-            weight, bias = params[f"layers.{i}.weight"], params[f"layers.{i}.bias"]
-            out = affine(hs[-1], weight, bias)
-            hs.append(out.tanh() if squash else out.relu())
-
-        def backward(dz: Tensor) -> dict[str, Tensor]:
-            grads = {}
-            for i in range(len(self.layers) - 2, -1, -2):
-                h = hs[i // 2 + 1]
-                dz = dz * (1 - h * h) if squash else dz * (h > 0)
-                grads[f"layers.{i}.weight"] = dz.mT @ hs[i // 2]
-                grads[f"layers.{i}.bias"] = dz.sum(-2)
-                if i:
-                    dz = dz @ params[f"layers.{i}.weight"]
-            return grads
-
-        return hs[-1], backward
 
 
 class _ImageEncoder(nn.Module):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .tasks import IGNORED_CODE, Task, TaskBatch, stack_tasks
 
@@ -322,6 +322,10 @@ class Blocks:
 
     def take(self, seed: int, indices: Sequence[int]) -> list[np.ndarray | None]:
         """The rows of the given numbers; where blocks differ in width, padded with -1."""
+        block, place = divmod(int(indices[0]), self.size)
+        stop = place + len(indices)
+        if stop <= self.size and list(indices) == [*range(indices[0], indices[0] + len(indices))]:
+            return [None if a is None else a[place:stop] for a in self._block(seed, block)]
         numbers = np.asarray(indices)
         blocks, places = numbers // self.size, numbers % self.size
         starts = [0, *(np.flatnonzero(np.diff(blocks)) + 1)]
@@ -530,6 +534,16 @@ class TaskStream(Sampler):
         start = self.epoch * len(self.episodes)
         self.epoch += 1
         return iter(range(start, start + len(self.episodes)))
+
+
+class TaskLoader(DataLoader):
+    """A DataLoader that, without worker processes, does no more than load."""
+
+    def __iter__(self) -> Any:
+        if self.num_workers or self.pin_memory or not isinstance(self.dataset, Episodes):
+            return super().__iter__()
+        draw, numbers = self.dataset.__getitems__, self.batch_sampler
+        return (self.collate_fn(draw(i)) for i in numbers)  # type: ignore[arg-type, union-attr]
 
 
 def split_tasks(

@@ -160,6 +160,8 @@ class Learner(nn.Module):
         on_cpu = batch[0].device.type == "cpu"
         chunk = TASKS_PER_CHUNK if on_cpu else len(batch[0])
         if self.takes_batches:
+            if len(batch[0]) <= chunk:
+                return one_task(*batch)
             parts = [one_task(*part) for part in zip(*(t.split(chunk) for t in batch), strict=True)]
             return _joined(parts, torch.cat)
         if not self.vmaps or (self.convolves and on_cpu):
@@ -282,17 +284,29 @@ def episode_loss(outputs: Outputs, y_query: Tensor) -> Tensor:
     """
     if not y_query.is_floating_point():
         assert isinstance(outputs, Tensor)
-        real = y_query != IGNORED_CODE
+        missing = y_query == IGNORED_CODE
+        if _none(missing):
+            return F.cross_entropy(outputs.flatten(0, 1), y_query.flatten())
         losses = F.cross_entropy(
             outputs.transpose(1, 2), y_query, ignore_index=IGNORED_CODE, reduction="none"
         )
-        return (losses.sum(1) / real.sum(1).clamp_min(1)).mean()
-    real = ~y_query.isnan()
+        return (losses.sum(1) / (~missing).sum(1).clamp_min(1)).mean()
+    missing = y_query.isnan()
+    complete = _none(missing)
+    if complete and isinstance(outputs, Tensor):
+        return F.mse_loss(outputs, y_query)
     y_query = y_query.nan_to_num()
     if isinstance(outputs, Gaussian):
         error = (outputs.mean - y_query).square()
         losses = 0.5 * (error / outputs.variance + outputs.variance.log())
     else:
         losses = (outputs - y_query).square()
-    losses = torch.where(real, losses, 0.0)
-    return (losses.sum((1, 2)) / real.sum((1, 2)).clamp_min(1)).mean()
+    if complete:
+        return losses.mean()
+    losses = torch.where(missing, 0.0, losses)
+    return (losses.sum((1, 2)) / (~missing).sum((1, 2)).clamp_min(1)).mean()
+
+
+def _none(missing: Tensor) -> bool:
+    """Whether nothing is padded; not asked on a GPU, which would have to be waited for."""
+    return missing.device.type == "cpu" and not missing.any()

@@ -20,7 +20,18 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
 from .base import FewShotClassifier, FewShotRegressor
-from .encoders import MLP, Identity, Shape, affine
+from .descent import (
+    CrossEntropy,
+    Descent,
+    Layers,
+    Plan,
+    SquaredError,
+    SupportLoss,
+    affine,
+    backpropagate,
+    run,
+)
+from .encoders import MLP, Identity, Shape
 from .learner import Learner, State, present_classes
 from .tasks import Support
 
@@ -70,8 +81,8 @@ class MAMLLearner(Learner):
             self.head = nn.Linear(self.n_features, n_outputs)
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
-        # a subclass may compute something else in its forward
-        self.takes_batches = isinstance(encoder, Identity | MLP) and encoder.serves_vjp()
+        self.takes_batches = isinstance(encoder, Identity | MLP) and encoder.is_plain_mlp()
+        self.squash = any(isinstance(m, nn.Tanh) for m in encoder.modules())
 
     def initial(self, n_way: int) -> State:
         """Weights before adaptation.
@@ -85,65 +96,89 @@ class MAMLLearner(Learner):
             return params | {"head.weight": zeros, "head.bias": zeros[:, 0]}
         return params | {"head.weight": self.head.weight, "head.bias": self.head.bias}
 
-    def network(self, params: State, X: Tensor) -> tuple[Tensor, Tensor, Any]:
-        """Outputs of the network with the given weights, on scaled rows.
-
-        Returns them with the features and, where the encoder has a hand-written
-        gradient, its backward function.
-        """
-        inner = {k.removeprefix("encoder."): p for k, p in params.items() if k not in EXTRAS}
-        if self.takes_batches:
-            assert isinstance(self.encoder, Identity | MLP)
-            Z, backward = self.encoder.with_vjp(inner, X)
-        else:
-            Z, backward = functional_call(self.encoder, inner, (X,)), None
-        return affine(Z, params["head.weight"], params["head.bias"]), Z, backward
-
-    def loss(self, outputs: Tensor, y: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighted mean loss of the support rows, and its gradient at the outputs.
-
-        sum(w * loss) / sum(w), with any leading axes of tasks.
-        """
+    def support_loss(self, y: Tensor, w: Tensor) -> SupportLoss:
+        """The loss that adaptation descends, given memberships or targets and weights."""
         raise NotImplementedError
 
-    def gradient(self, params: State, X: Tensor, y: Tensor, w: Tensor) -> tuple[State, Tensor]:
+    def finished(self, outputs: Tensor, present: Tensor | None) -> Tensor:
+        """What the network puts out, as logits or in units of the targets."""
+        raise NotImplementedError
+
+    def layers(self, params: State) -> Layers:
+        """The weights of a plain MLP, head included."""
+        names = [k.removesuffix(".weight") for k in params if k.endswith(".weight")]
+        layers = [(params[f"{name}.weight"], params[f"{name}.bias"]) for name in names]
+        return [(w, b if w.ndim == 2 else b[..., None, :]) for w, b in layers]
+
+    def network(self, params: State, X: Tensor) -> Tensor:
+        """Outputs of the network with the given weights, on scaled rows."""
+        if self.takes_batches:
+            return run(self.layers(params), X, self.squash)[-1]
+        inner = {k.removeprefix("encoder."): p for k, p in params.items() if k not in EXTRAS}
+        Z = functional_call(self.encoder, inner, (X,))
+        return affine(Z, params["head.weight"], params["head.bias"])
+
+    def gradient(self, params: State, X: Tensor, loss: SupportLoss) -> tuple[State, Tensor]:
         """Gradient of the support loss at the weights, and the loss."""
         if self.takes_batches:
-            outputs, Z, backward = self.network(params, X)
-            loss, slope = self.loss(outputs, y, w)
-            grads = {f"encoder.{k}": g for k, g in backward(slope @ params["head.weight"]).items()}
-            grads["head.weight"], grads["head.bias"] = slope.mT @ Z, slope.sum(-2)
+            layers = self.layers(params)
+            hs = run(layers, X, self.squash)
+            value, slope = loss.value_and_slope(hs[-1])
+            dzs = backpropagate(layers, hs, slope, self.squash)
+            pairs = zip(dzs, hs[:-1], strict=True)
+            flat = [g for dz, h in pairs for g in (dz.mT @ h, dz.sum(-2))]
+            grads: State = dict(zip(params, flat, strict=True))
         else:
-            grads, loss = grad_and_value(
-                lambda params: self.loss(self.network(params, X)[0], y, w)[0]
-            )(params)
+            grads, value = grad_and_value(lambda p: loss.value(self.network(p, X)))(params)
         if self.first_order:
             grads = {name: g.detach() for name, g in grads.items()}
-        return grads, loss.detach()
+        return grads, value.detach()
 
     def adapt(self, support: Support) -> State:
-        X, y, w = self.scaled(support.X), self._targets(support.y), support.w
-        params, curve = self.initial(y.shape[-1]), []
+        X, w = self.scaled(support.X), support.w
+        loss = self.support_loss(self._targets(support.y), w)
+        params, curve = self.initial(support.y.shape[-1]), []
         if self.training:
             for _ in range(self.n_steps):
-                grads, loss = self.gradient(params, X, y, w)
-                curve.append(loss)
+                grads, value = self.gradient(params, X, loss)
+                curve.append(value)
                 params = {k: p - self.inner_lr * grads[k] for k, p in params.items()}
         else:
-            params, curve = self._guarded(params, X, y, w)
+            params, curve = self._guarded(params, X, loss)
         if self.n_outputs is None:
-            params = params | {"present": present_classes(support.y, support.w)}
+            params = params | {"present": present_classes(support.y, w)}
         none = w.new_zeros((*w.shape[:-1], 0))
         return params | {"loss_curve": torch.stack(curve, -1) if curve else none}
 
+    def predict(self, state: State, X: Tensor) -> Tensor:
+        params = {name: t for name, t in state.items() if name not in ("present", "loss_curve")}
+        return self.finished(self.network(params, self.scaled(X)), state.get("present"))
+
+    def forward(self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor) -> Tensor:
+        if not (self.training and self.takes_batches) or X.requires_grad:
+            return super().forward(X, y, w, X_query)  # type: ignore[return-value]
+        return self.over_tasks(self._descend, X, y, w, X_query)
+
+    def _descend(self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor) -> Tensor:
+        """`adapt` and `predict` while meta-training, with derivatives written by hand."""
+        loss = self.support_loss(self._targets(y), w)
+        plan = Plan(loss, self.n_steps, self.inner_lr, self.squash, self.first_order)
+        if self.n_outputs is not None:
+            plan = plan._replace(scale=self.y_scale, shift=self.y_mean)
+        params = self.initial(y.shape[-1]).values()
+        outputs = Descent.apply(plan, self.scaled(X), self.scaled(X_query), *params)
+        if self.n_outputs is not None:
+            return outputs
+        return self.finished(outputs, present_classes(y, w))
+
     def _guarded(
-        self, params: State, X: Tensor, y: Tensor, w: Tensor
+        self, params: State, X: Tensor, descended: SupportLoss
     ) -> tuple[State, list[Tensor]]:
         """Gradient descent that takes a step back, and halves its size, where it went wrong."""
         curve: list[Tensor] = []
         if not self.n_steps:
             return params, curve
-        grads, loss = self.gradient(params, X, y, w)
+        grads, loss = self.gradient(params, X, descended)
         rate, first = torch.full_like(loss, self.inner_lr), loss
 
         def keep(good: Tensor, new: State, old: State) -> State:
@@ -152,7 +187,7 @@ class MAMLLearner(Learner):
         for step in range(self.n_steps):
             curve.append(loss)
             trial = {k: p - _spread(rate, grads[k]) * grads[k] for k, p in params.items()}
-            trial_grads, trial_loss = self.gradient(trial, X, y, w)
+            trial_grads, trial_loss = self.gradient(trial, X, descended)
             good = trial_loss <= (first if step < self.trained_steps else loss)  # False for NaN
             params = keep(good, trial, params)
             grads = keep(good, trial_grads, grads)
@@ -172,17 +207,12 @@ def _spread(per_task: Tensor, like: Tensor) -> Tensor:
 class MAMLClassification(MAMLLearner):
     """Cross-entropy over the classes that have support."""
 
-    def loss(self, outputs: Tensor, y: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-        present = present_classes(y, w)[..., None, :]
-        logp = outputs.masked_fill(~present, -torch.inf).log_softmax(-1)
-        losses = -(y * torch.where(present, logp, 0.0)).sum(-1)
-        share = w / w.sum(-1, keepdim=True)
-        slope = share[..., None] * (logp.exp() * y.sum(-1, keepdim=True) - y)
-        return (share * losses).sum(-1), slope
+    def support_loss(self, y: Tensor, w: Tensor) -> SupportLoss:
+        return CrossEntropy(y, w)
 
-    def predict(self, state: State, X: Tensor) -> Tensor:
-        outputs = self.network(state, self.scaled(X))[0]
-        return outputs.masked_fill(~state["present"][..., None, :], -torch.inf)
+    def finished(self, outputs: Tensor, present: Tensor | None) -> Tensor:
+        assert present is not None
+        return outputs.masked_fill(~present[..., None, :], -torch.inf)
 
 
 class MAMLRegression(MAMLLearner):
@@ -191,13 +221,11 @@ class MAMLRegression(MAMLLearner):
     def _targets(self, y: Tensor) -> Tensor:
         return (y - self.y_mean) / self.y_scale
 
-    def loss(self, outputs: Tensor, y: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-        error, share = outputs - y, w / w.sum(-1, keepdim=True)
-        slope = (2 / y.shape[-1]) * share[..., None] * error
-        return (share * error.square().mean(-1)).sum(-1), slope
+    def support_loss(self, y: Tensor, w: Tensor) -> SupportLoss:
+        return SquaredError(y, w)
 
-    def predict(self, state: State, X: Tensor) -> Tensor:
-        return self.network(state, self.scaled(X))[0] * self.y_scale + self.y_mean
+    def finished(self, outputs: Tensor, present: Tensor | None) -> Tensor:
+        return torch.addcmul(self.y_mean, outputs, self.y_scale)
 
 
 class _MAMLEstimator:

@@ -2,46 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import joblib
 import numpy as np
 import sklearn
 import torch
 from sklearn.base import clone, is_classifier
-from sklearn.utils import check_array, check_random_state, check_X_y, column_or_1d
+from sklearn.utils import check_random_state
 from skorch import NeuralNet
+from skorch.callbacks import Callback
 
 from . import __version__
-from .base import ROW_DTYPES, FewShotEstimator, resolve_device
-from .episodes import (
-    ArrayTasks,
-    ClassEpisodes,
-    Episodes,
-    GeneratedTasks,
-    GroupEpisodes,
-    IntOrRange,
-    TaskStream,
-    split_tasks,
-)
+from .base import FewShotEstimator, resolve_device
+from .episodes import IntOrRange, TaskLoader, TaskStream
 from .learner import episode_loss
-from .meta_init import MetaInit, task_digests
+from .meta_init import MetaInit
 from .model_selection import few_shot_score
+from .past_tasks import PastTasks
 from .resume import load_epoch, save_epoch
 from .tasks import pad_tasks
 
-#: Tasks of a generator that the feature scale is learned from.
-SCALE_TASKS = 200
 #: Of skorch's parameters, those that have no meaning here.
 _NOT_OURS = {"module", "train_split", "dataset", "predict_nonlinearity", "use_caching"}
-#: Parameters that may differ between a run and the one that resumes it, by prefix.
-_NOT_IN_FINGERPRINT = (
-    "_", "callbacks", "checkpoint", "device", "estimator", "iterator_", "max_epochs", "verbose",
-)  # fmt: skip
+#: What happens at every batch.
+_AT_BATCHES = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 
 
 class MetaTrainer(NeuralNet):
@@ -91,6 +78,9 @@ class MetaTrainer(NeuralNet):
         Tasks a step.
     device : str or None, default="auto"
         Where to train; ``"auto"`` is the GPU where there is one.
+    iterator_train, iterator_valid : torch.utils.data.DataLoader class, default=TaskLoader
+        Loaders; ``iterator_train__num_workers=2`` draws the episodes in two
+        processes of their own.
     **kwargs
         Further parameters of skorch's ``NeuralNet``.
 
@@ -149,6 +139,8 @@ class MetaTrainer(NeuralNet):
         max_epochs: int = 10,
         batch_size: int = 16,
         device: Any = "auto",
+        iterator_train: Any = TaskLoader,
+        iterator_valid: Any = TaskLoader,
         **kwargs: Any,
     ):
         self.estimator = estimator
@@ -169,6 +161,8 @@ class MetaTrainer(NeuralNet):
             max_epochs=max_epochs,
             batch_size=batch_size,
             train_split=None,
+            iterator_train=iterator_train,
+            iterator_valid=iterator_valid,
             device=str(resolve_device(device)) if device == "auto" else device,
             **kwargs,
         )
@@ -274,7 +268,7 @@ class MetaTrainer(NeuralNet):
                 f"estimator must be a few-shot estimator of this package, got {self.estimator!r}."
             )
         with self._own_random_state():
-            self.plan_ = _Plan(self, X, y, groups, afresh)
+            self.plan_ = PastTasks(self, X, y, groups, afresh)
             try:
                 if afresh:
                     self.initialize()
@@ -292,7 +286,7 @@ class MetaTrainer(NeuralNet):
         with torch.random.fork_rng(devices=devices):
             yield
 
-    def _plan(self) -> _Plan:
+    def _plan(self) -> PastTasks:
         if not hasattr(self, "plan_"):
             raise ValueError(
                 "The shape of the data is not known yet: call fit, not initialize or predict."
@@ -307,6 +301,8 @@ class MetaTrainer(NeuralNet):
         """Loader of batches of tasks; in training, of new tasks every epoch."""
         kind = "iterator_train" if training else "iterator_valid"
         options = {"batch_size": self.batch_size, "collate_fn": pad_tasks}
+        # of its own: torch's loaders draw from the global one only with worker processes
+        options["generator"] = torch.Generator()
         if training:
             options["sampler"] = TaskStream(dataset, len(self.history))
         loader = self.iterator_train if training else self.iterator_valid
@@ -324,8 +320,53 @@ class MetaTrainer(NeuralNet):
         torch.manual_seed((self.seed_ + len(self.history)) % 2**63)
         super().on_epoch_begin(net, **kwargs)
 
+    def run_single_epoch(
+        self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
+    ) -> None:
+        """Skorch's loop over the batches of one epoch, without what nobody listens to.
+
+        Losses are read, which on a GPU means waiting for it, at the end of the
+        epoch, or after each batch where a callback asks for batches.
+        """
+        if iterator is None:
+            return
+        self._listeners = {
+            name: [cb for _, cb in self.callbacks_ if _overrides(cb, name)] for name in _AT_BATCHES
+        }
+        super()._set_training(training)
+        self._mode = training
+        start, losses, sizes = len(self.history[-1]["batches"]), [], []
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch, **fit_params)
+            losses.append(step["loss"].detach())
+            sizes.append(len(batch[1]))
+            if self._listeners["on_batch_end"]:
+                self.history.record_batch(f"{prefix}_loss", losses[-1].item())
+                self.history.record_batch(f"{prefix}_batch_size", sizes[-1])
+                self.notify("on_batch_end", batch=batch, training=training, **step)
+        told = torch.stack(losses).tolist()
+        rows = self.history[-1]["batches"][start:]
+        for row, loss, size in zip(rows, told, sizes, strict=True):
+            row[f"{prefix}_loss"], row[f"{prefix}_batch_size"] = loss, size
+        self.history.record(f"{prefix}_batch_count", len(sizes))
+
+    def _set_training(self, training: bool = True) -> None:
+        if self._mode is not training:
+            super()._set_training(training)
+            self._mode = training
+
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        """Adapt to a batch of tasks and predict their queries."""
+        return self.module_(**{k: t.to(self.device, non_blocking=True) for k, t in x.items()})
+
     def notify(self, method_name: str, **kwargs: Any) -> None:
         """Tell the callbacks; after an epoch's, write the checkpoint."""
+        if method_name in _AT_BATCHES:
+            getattr(self, method_name)(self, **kwargs)
+            for callback in self._listeners[method_name]:
+                getattr(callback, method_name)(self, **kwargs)
+            return
         super().notify(method_name, **kwargs)
         if method_name == "on_epoch_end" and self.checkpoint is not None:
             save_epoch(self, self.checkpoint, self._plan().fingerprint)
@@ -402,111 +443,5 @@ class MetaTrainer(NeuralNet):
     predict_proba = predict
 
 
-def _described(value: Any) -> str:
-    """A description that is the same in every process."""
-    if hasattr(value, "__qualname__"):
-        return value.__qualname__
-    if type(value).__repr__ is object.__repr__:
-        return type(value).__qualname__
-    return repr(value)
-
-
-class _Plan:
-    """What one call of fit trains on: streams of episodes and the facts about the data."""
-
-    def __init__(self, trainer: MetaTrainer, X: Any, y: Any, groups: Any, afresh: bool):
-        self.trainer, self.classification = trainer, is_classifier(trainer.estimator)
-        self.afresh = afresh
-        self.estimator = trainer.estimator._as_trained()
-        self.feature_names: list[str] | None = None
-        self.tasks: dict[str, Any] | None = None
-        self.valid: Episodes | None = None
-        seed = trainer.seed_
-        if callable(X):
-            if y is not None or groups is not None:
-                raise ValueError("With a generator of tasks, y and groups must be None.")
-            source = GeneratedTasks(X, self.classification)
-            self.train = Episodes(source, trainer.n_episodes, seed=seed)
-            if trainer.validation_fraction > 0:
-                self.valid = Episodes(source, trainer.n_valid_episodes, seed=seed + 1)
-            first = self.train[0]
-            self.input_shape, targets = first.X.shape[1:], first.y
-            data = joblib.hash([tuple(self.train[i]) for i in range(3)])
-        else:
-            self._from_arrays(X, y, groups, seed)
-            self.input_shape, targets = self._rows.shape[1:], self._targets
-            data = joblib.hash([np.asarray(X), np.asarray(y), groups])
-        self.n_outputs = None if self.classification else targets.shape[1]
-        settings = {
-            name: _described(value)
-            for name, value in sorted(trainer.get_params(deep=False).items())
-            if not name.startswith(_NOT_IN_FINGERPRINT)
-        }
-        own = {name: _described(value) for name, value in self.estimator.get_params().items()}
-        facts = f"{settings}{sorted(own.items())}{data}"
-        self.fingerprint = f"{hashlib.sha256(facts.encode()).hexdigest()[:12]}-seed{seed}"
-
-    def _from_arrays(self, X: Any, y: Any, groups: Any, seed: int) -> None:
-        trainer = self.trainer
-        columns = getattr(X, "columns", None)
-        if columns is not None and all(isinstance(name, str) for name in columns):
-            self.feature_names = list(columns)
-        if y is None:
-            raise ValueError("y is needed: the labels or targets of the past tasks.")
-        if self.classification:
-            X, y = check_array(X, dtype=ROW_DTYPES, allow_nd=True), column_or_1d(y)
-            targets = None
-        else:
-            if groups is None:
-                raise ValueError(
-                    "groups is needed to meta-train a regressor: it says which task each row "
-                    "belongs to. Inside cross_validate pass params={'groups': groups}, with "
-                    "sklearn.set_config(enable_metadata_routing=True)."
-                )
-            X, y = check_X_y(
-                X, y, dtype=ROW_DTYPES, allow_nd=True, multi_output=True, y_numeric=True
-            )
-            targets = y.reshape(len(y), -1).astype(np.float64)
-        groups = None if groups is None else column_or_1d(groups)
-        for name, column in (("y", y), ("groups", groups)):
-            if column is not None and len(column) != len(X):
-                raise ValueError(f"{name} has {len(column)} rows, but X has {len(X)}.")
-        units = y if groups is None else groups
-        train, valid = split_tasks(
-            y, groups, trainer.validation_fraction, np.random.default_rng([seed, 0])
-        )
-        digests = task_digests(units[train])
-        kind = "classes" if groups is None else "groups"
-        self.tasks = {"kind": kind, "count": len(digests), "ids": digests}
-        self._rows = X[train]
-        self._targets = y[train] if targets is None else targets[train]
-
-        def stream(rows: np.ndarray, n: int, seed: int, augment: Any) -> Episodes:
-            inside = None if groups is None else groups[rows]
-            sampler: ClassEpisodes | GroupEpisodes
-            if self.classification:
-                sampler = ClassEpisodes(
-                    y[rows], inside,
-                    n_way=trainer.n_way, n_shot=trainer.n_shot, n_query=trainer.n_query,
-                )  # fmt: skip
-            else:
-                sampler = GroupEpisodes(inside, n_shot=trainer.n_shot, n_query=trainer.n_query)
-            outputs = None if targets is None else targets[rows]
-            return Episodes(ArrayTasks(X[rows], outputs, sampler, augment), n, seed=seed)
-
-        self.train = stream(train, trainer.n_episodes, seed, trainer.augment)
-        if valid is not None:
-            self.valid = stream(valid, trainer.n_valid_episodes, seed + 1, None)
-
-    def scale_rows(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Rows, and targets of a regression, that the scale is learned from."""
-        if hasattr(self, "_rows"):
-            X, y = self._rows, self._targets
-        else:
-            scaling = Episodes(self.train.source, SCALE_TASKS, seed=self.trainer.seed_ + 2)
-            drawn = [scaling[i] for i in range(SCALE_TASKS)]
-            X = np.concatenate([part for t in drawn for part in (t.X, t.X_query)])
-            y = np.concatenate([part for t in drawn for part in (t.y, t.y_query)])
-        if self.classification:
-            return torch.as_tensor(X), None
-        return torch.as_tensor(X), torch.as_tensor(y)
+def _overrides(callback: Any, name: str) -> bool:
+    return getattr(type(callback), name, None) is not getattr(Callback, name)

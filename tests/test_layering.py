@@ -14,8 +14,10 @@ import fewshot_sklearn
 
 ROOT = Path(fewshot_sklearn.__file__).parent
 ALGORITHMS = ["protonet", "maml", "ridge"]
-BEFORE_ALGORITHMS = ["tasks", "episodes", "encoders", "learner", "meta_init", "base"]
-AFTER_ALGORITHMS = ["model_selection", "resume", "meta_training"]
+BEFORE_ALGORITHMS = [
+    "tasks", "episodes", "encoders", "descent", "learner", "meta_init", "base"
+]  # fmt: skip
+AFTER_ALGORITHMS = ["model_selection", "resume", "past_tasks", "meta_training"]
 ORDER = BEFORE_ALGORITHMS + ALGORITHMS + AFTER_ALGORITHMS
 
 ALLOWED = {room: set(ORDER[:place]) for place, room in enumerate(ORDER)}
