@@ -14,6 +14,7 @@ layers, is ReLU or tanh.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -21,16 +22,20 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+_tanh_backward = torch.ops.aten.tanh_backward.default
+_relu_backward = torch.ops.aten.threshold_backward.default
+
 Layers = list[tuple[Tensor, Tensor]]
-#: Takes a direction at the outputs to the slope's derivative along it.
-Curvature = Callable[[Tensor], Tensor]
 
 
 class SupportLoss(Protocol):
     """Weighted mean loss of the support rows, with derivatives at the outputs.
 
-    All of them accept leading axes of tasks.
+    Made from memberships or targets and from weights, all of which may have
+    leading axes of tasks.
     """
+
+    def __init__(self, y: Tensor, w: Tensor): ...
 
     def value(self, outputs: Tensor) -> Tensor:
         """sum(w * loss) / sum(w), one value a task."""
@@ -38,8 +43,11 @@ class SupportLoss(Protocol):
     def value_and_slope(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """The value, and its gradient at the outputs."""
 
-    def slope_and_curvature(self, outputs: Tensor) -> tuple[Tensor, Curvature]:
-        """The gradient, and the product of the second derivative with a direction."""
+    def slope(self, outputs: Tensor) -> Tensor:
+        """The gradient alone."""
+
+    def curvature(self, outputs: Tensor, direction: Tensor) -> Tensor:
+        """The slope's derivative along a direction at the outputs."""
 
 
 class SquaredError:
@@ -56,8 +64,11 @@ class SquaredError:
         error = outputs - self.y
         return (self.share * error.square().mean(-1)).sum(-1), self.rate * error
 
-    def slope_and_curvature(self, outputs: Tensor) -> tuple[Tensor, Curvature]:
-        return (outputs - self.y).mul_(self.rate), self.rate.mul
+    def slope(self, outputs: Tensor) -> Tensor:
+        return (outputs - self.y) * self.rate
+
+    def curvature(self, outputs: Tensor, direction: Tensor) -> Tensor:
+        return self.rate * direction
 
 
 class CrossEntropy:
@@ -75,22 +86,28 @@ class CrossEntropy:
         losses = -(self.y * logp.masked_fill(self.absent, 0.0)).sum(-1)
         return (self.share * losses).sum(-1)
 
+    def _slope(self, p: Tensor) -> Tensor:
+        return self.share[..., None] * (p * self.total - self.y)
+
     def value(self, outputs: Tensor) -> Tensor:
         return self._value(self._log_probabilities(outputs))
 
     def value_and_slope(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         logp = self._log_probabilities(outputs)
-        return self._value(logp), self.share[..., None] * (logp.exp() * self.total - self.y)
+        return self._value(logp), self._slope(logp.exp())
 
-    def slope_and_curvature(self, outputs: Tensor) -> tuple[Tensor, Curvature]:
-        p = outputs.masked_fill(self.absent, -torch.inf).softmax(-1)
-        rate = self.share[..., None] * self.total
+    def slope(self, outputs: Tensor) -> Tensor:
+        return self._slope(self._log_probabilities(outputs).exp())
 
-        def curvature(direction: Tensor) -> Tensor:
-            moved = p * direction
-            return rate * (moved - p * moved.sum(-1, keepdim=True))
+    def curvature(self, outputs: Tensor, direction: Tensor) -> Tensor:
+        p = self._log_probabilities(outputs).exp()
+        moved = p * direction
+        change = moved - p * moved.sum(-1, keepdim=True)
+        return self.share[..., None] * self.total * change
 
-        return self.share[..., None] * (p * self.total - self.y), curvature
+
+def _t(matrices: Tensor) -> Tensor:
+    return matrices.transpose(-1, -2)
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -98,8 +115,8 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if weight.ndim == 2:
         return F.linear(x, weight, bias)
     if x.shape[-1] == 1:  # an outer product; batched matrix products are slow at those
-        return torch.addcmul(bias, x, weight.mT)
-    return torch.baddbmm(bias, x, weight.mT)
+        return torch.addcmul(bias, x, _t(weight))
+    return torch.baddbmm(bias, x, _t(weight))
 
 
 def _back(dz: Tensor, weight: Tensor) -> Tensor:
@@ -110,13 +127,15 @@ def _back(dz: Tensor, weight: Tensor) -> Tensor:
 def _descended(weight: Tensor, dz: Tensor, h: Tensor, rate: float) -> Tensor:
     """W - rate dz' h for each task, in the orientation that is quicker."""
     if h.shape[-1] < dz.shape[-1]:
-        return torch.baddbmm(weight.mT, h.mT, dz, alpha=-rate).mT
-    return torch.baddbmm(weight, dz.mT, h, alpha=-rate)
+        return _t(torch.baddbmm(_t(weight), _t(h), dz, alpha=-rate))
+    return torch.baddbmm(weight, _t(dz), h, alpha=-rate)
 
 
 def _outer(dz: Tensor, h: Tensor) -> Tensor:
     """dz' h for each task, in the orientation that is quicker."""
-    return torch.bmm(h.mT, dz).mT if h.shape[-1] < dz.shape[-1] else torch.bmm(dz.mT, h)
+    if h.shape[-1] < dz.shape[-1]:
+        return _t(torch.bmm(_t(h), dz))
+    return torch.bmm(_t(dz), h)
 
 
 def run(layers: Layers, x: Tensor, squash: bool) -> list[Tensor]:
@@ -132,124 +151,151 @@ def run(layers: Layers, x: Tensor, squash: bool) -> list[Tensor]:
 
 def _through(dh: Tensor, h: Tensor, squash: bool) -> Tensor:
     """Gradient before the nonlinearity, given that after it and its value."""
-    if squash:
-        return torch.ops.aten.tanh_backward(dh, h)
-    return torch.ops.aten.threshold_backward(dh, h, 0)
+    return _tanh_backward(dh, h) if squash else _relu_backward(dh, h, 0)
 
 
 def backpropagate(layers: Layers, hs: list[Tensor], slope: Tensor, squash: bool) -> list[Tensor]:
-    """Gradients before each layer's nonlinearity; a weight's is ``dz.mT @ h``."""
+    """Gradients before each layer's nonlinearity; a weight's is dz' h."""
     dzs = [slope]
     for i in range(len(layers) - 1, 0, -1):
         dzs.append(_through(_back(dzs[-1], layers[i][0]), hs[i], squash))
     return dzs[::-1]
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
     """What one inner step leaves for the way back."""
 
     layers: Layers
     hs: list[Tensor]
     dzs: list[Tensor]
-    curvature: Curvature
 
 
 class Plan(NamedTuple):
-    """How to descend, and how to scale and shift what comes out in the end."""
+    """How to descend."""
 
-    loss: SupportLoss
+    loss: type[SupportLoss]
     n_steps: int
     rate: float
     squash: bool
     first_order: bool
-    scale: Tensor | None = None
-    shift: Tensor | None = None
+
+
+class Batch(NamedTuple):
+    """Scaled support and query rows of many tasks, and what scales and shifts the outputs."""
+
+    X: Tensor
+    y: Tensor
+    w: Tensor
+    X_query: Tensor
+    scale: Tensor | None
+    shift: Tensor | None
+
+
+def there(plan: Plan, batch: Batch, layers: Layers) -> tuple[Tensor, list[Step]]:
+    """Descend from shared layers: outputs for the queries, and all steps, the query's last."""
+    ones = batch.X.new_ones(len(batch.X), 1, batch.X.shape[1])
+    loss = plan.loss(batch.y, batch.w)
+    steps = []
+    for _ in range(plan.n_steps):
+        hs = run(layers, batch.X, plan.squash)
+        dzs = backpropagate(layers, hs, loss.slope(hs[-1]), plan.squash)
+        steps.append(Step(layers, hs, dzs))
+        layers = [
+            (
+                _descended(weight, dz, h, plan.rate),
+                torch.baddbmm(bias, ones, dz, alpha=-plan.rate),
+            )
+            for (weight, bias), dz, h in zip(layers, dzs, hs[:-1], strict=True)
+        ]
+    hs = run(layers, batch.X_query, plan.squash)
+    outputs = hs[-1]
+    if batch.scale is not None and batch.shift is not None:
+        outputs = torch.addcmul(batch.shift, outputs, batch.scale)
+    return outputs, [*steps, Step(layers, hs, [])]
+
+
+def back(plan: Plan, batch: Batch, steps: list[Step], slope: Tensor) -> Layers:
+    """Gradients of the shared layers, given that at the outputs for the queries."""
+    *steps, (layers, hs, _) = steps
+    if batch.scale is not None:
+        slope = slope * batch.scale
+    dzs = backpropagate(layers, hs, slope, plan.squash)
+    if plan.first_order or not steps:
+        return [_shared(dz, h) for dz, h in zip(dzs, hs[:-1], strict=True)]
+    ones = batch.X.new_ones(len(batch.X), 1, batch.X.shape[1])
+    loss = plan.loss(batch.y, batch.w)
+    along: Layers = [
+        (_outer(dz, h), dz.sum(1, keepdim=True)) for dz, h in zip(dzs, hs[:-1], strict=True)
+    ]
+    for step in steps[:0:-1]:
+        changes = _hessian_product(loss, step, along, plan.squash)
+        for i, ((weight, bias), parts) in enumerate(zip(along, changes, strict=True)):
+            bias = torch.baddbmm(bias, ones, parts[0][0], alpha=-plan.rate)
+            for dz, h in parts:
+                weight = _descended(weight, dz, h, plan.rate)
+            along[i] = weight, bias
+    grads = []
+    changes = _hessian_product(loss, steps[0], along, plan.squash)
+    for (weight, bias), parts in zip(along, changes, strict=True):
+        flat = [(dz.flatten(0, 1), h.flatten(0, 1)) for dz, h in parts]
+        weight, bias = weight.sum(0), bias.flatten(0, 1).sum(0)
+        bias = bias.sub(flat[0][0].sum(0), alpha=plan.rate)
+        for dz, h in flat:
+            weight = torch.addmm(weight, dz.t(), h, alpha=-plan.rate)
+        grads.append((weight, bias))
+    return grads
 
 
 class Descent(torch.autograd.Function):
-    """Outputs of the adapted networks on query rows, as a function of the shared start."""
+    """Outputs of the adapted networks for the queries, as a function of the shared layers."""
 
     @staticmethod
-    def forward(ctx: Any, plan: Plan, X: Tensor, X_query: Tensor, *params: Tensor) -> Tensor:
+    def forward(ctx: Any, plan: Plan, batch: Batch, compiled: bool, *params: Tensor) -> Tensor:
         layers: Layers = list(zip(params[::2], params[1::2], strict=True))
-        ones = X.new_ones(len(X), 1, X.shape[1])
-        tape = []
-        for _ in range(plan.n_steps):
-            hs = run(layers, X, plan.squash)
-            slope, curvature = plan.loss.slope_and_curvature(hs[-1])
-            dzs = backpropagate(layers, hs, slope, plan.squash)
-            tape.append(_Step(layers, hs, dzs, curvature))
-            layers = [
-                (
-                    _descended(weight, dz, h, plan.rate),
-                    torch.baddbmm(bias, ones, dz, alpha=-plan.rate),
-                )
-                for (weight, bias), dz, h in zip(layers, dzs, hs[:-1], strict=True)
-            ]
-        hs = run(layers, X_query, plan.squash)
-        ctx.plan, ctx.tape, ctx.ones = plan, tape, ones
-        ctx.query = layers, hs
-        if plan.scale is None:
-            return hs[-1]
-        return torch.addcmul(plan.shift, hs[-1], plan.scale)
+        go = _compiled(there) if compiled else there
+        outputs, steps = go(plan, batch, layers)
+        ctx.known = plan, batch, steps, compiled
+        return outputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
-        plan, tape = ctx.plan, ctx.tape
-        layers, hs = ctx.query
-        if plan.scale is not None:
-            slope = slope * plan.scale
-        dzs = backpropagate(layers, hs, slope, plan.squash)
-        if plan.first_order or not tape:
-            grads = [_shared(dz, h) for dz, h in zip(dzs, hs[:-1], strict=True)]
-        else:
-            along: Layers = [
-                (_outer(dz, h), dz.sum(1, keepdim=True)) for dz, h in zip(dzs, hs[:-1], strict=True)
-            ]
-            for step in tape[:0:-1]:
-                changes = _hessian_product(step, along, plan.squash)
-                for i, ((weight, bias), parts) in enumerate(zip(along, changes, strict=True)):
-                    bias.baddbmm_(ctx.ones, parts[0][0], alpha=-plan.rate)
-                    for dz, h in parts:
-                        weight = _descended(weight, dz, h, plan.rate)
-                    along[i] = weight, bias
-            grads = []
-            changes = _hessian_product(tape[0], along, plan.squash)
-            for (weight, bias), parts in zip(along, changes, strict=True):
-                bias = bias.sum(0)[0].sub_(parts[0][0].sum((0, 1)), alpha=plan.rate)
-                weight = weight.sum(0)
-                for dz, h in parts:
-                    weight.addmm_(dz.flatten(0, 1).mT, h.flatten(0, 1), alpha=-plan.rate)
-                grads.append((weight, bias))
+        plan, batch, steps, compiled = ctx.known
+        go = _compiled(back) if compiled else back
+        grads = go(plan, batch, steps, slope)
         return None, None, None, *(g for pair in grads for g in pair)
+
+
+@cache
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(function, fullgraph=True, options={"cpp_wrapper": True})
 
 
 def _shared(dz: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of a weight and a bias that all tasks share."""
     dz = dz.flatten(0, 1)
-    return dz.mT @ h.flatten(0, 1), dz.sum(0)
+    return dz.t() @ h.flatten(0, 1), dz.sum(0)
 
 
 def _hessian_product(
-    step: _Step, along: Layers, squash: bool
+    loss: SupportLoss, step: Step, along: Layers, squash: bool
 ) -> Sequence[Sequence[tuple[Tensor, Tensor]]]:
     """Product of the support loss's second derivative with a direction, as factors.
 
     For each layer one or two pairs (dz, h): the weight's part is the sum of
-    ``dz.mT @ h``, the bias's is the sum of the first dz over rows.
+    dz' h, the bias's is the sum of the first dz over rows.
     """
-    layers, hs, dzs = step.layers, step.hs, step.dzs
+    layers, hs, dzs = step
     last = len(layers) - 1
     moved: list[Tensor] = []  # derivatives of the activations
     for i, (weight, bias) in enumerate(along):
         change = affine(hs[i], weight, bias)
         if i:
-            change += _back(moved[-1], layers[i][0].mT)
+            change += _back(moved[-1], _t(layers[i][0]))
         if i < last:
             change = _through(change, hs[i + 1], squash)
         moved.append(change)
-    bent = step.curvature(moved[last])
+    bent = loss.curvature(hs[-1], moved[last])
     products: list[list[tuple[Tensor, Tensor]]] = []
     for i in range(last, -1, -1):
         parts = [(bent, hs[i])]

@@ -74,6 +74,8 @@ class Learner(nn.Module):
 
     #: Whether `adapt` needs a feature scale even without past tasks to learn it from.
     scales_inputs_without_past = False
+    #: Whether training runs compiled kernels, where the learner has any.
+    compiled = False
     #: Whether `adapt` and `predict` take tensors with a leading axis of tasks as they are.
     takes_batches = False
 

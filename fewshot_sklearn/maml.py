@@ -21,6 +21,7 @@ from torch.func import functional_call, grad_and_value
 
 from .base import FewShotClassifier, FewShotRegressor
 from .descent import (
+    Batch,
     CrossEntropy,
     Descent,
     Layers,
@@ -52,6 +53,8 @@ class MAMLLearner(Learner):
     """
 
     scales_inputs_without_past = True
+    #: The loss that adaptation descends.
+    loss: type[SupportLoss]
 
     def __init__(
         self,
@@ -82,6 +85,7 @@ class MAMLLearner(Learner):
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
         self.takes_batches = isinstance(encoder, Identity | MLP) and encoder.is_plain_mlp()
+        self._linear = [m for m in self.modules() if isinstance(m, nn.Linear)]
         self.squash = any(isinstance(m, nn.Tanh) for m in encoder.modules())
 
     def initial(self, n_way: int) -> State:
@@ -96,9 +100,13 @@ class MAMLLearner(Learner):
             return params | {"head.weight": zeros, "head.bias": zeros[:, 0]}
         return params | {"head.weight": self.head.weight, "head.bias": self.head.bias}
 
-    def support_loss(self, y: Tensor, w: Tensor) -> SupportLoss:
-        """The loss that adaptation descends, given memberships or targets and weights."""
-        raise NotImplementedError
+    def _start(self, n_way: int) -> list[Tensor]:
+        """`initial` of a plain MLP, without names."""
+        params = [p for layer in self._linear for p in (layer.weight, layer.bias)]
+        if self.n_outputs is not None:
+            return params
+        zeros = self.x_mean.new_zeros(n_way, self.n_features)
+        return [*params, zeros, zeros[:, 0]]
 
     def finished(self, outputs: Tensor, present: Tensor | None) -> Tensor:
         """What the network puts out, as logits or in units of the targets."""
@@ -136,7 +144,7 @@ class MAMLLearner(Learner):
 
     def adapt(self, support: Support) -> State:
         X, w = self.scaled(support.X), support.w
-        loss = self.support_loss(self._targets(support.y), w)
+        loss = self.loss(self._targets(support.y), w)
         params, curve = self.initial(support.y.shape[-1]), []
         if self.training:
             for _ in range(self.n_steps):
@@ -161,12 +169,10 @@ class MAMLLearner(Learner):
 
     def _descend(self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor) -> Tensor:
         """`adapt` and `predict` while meta-training, with derivatives written by hand."""
-        loss = self.support_loss(self._targets(y), w)
-        plan = Plan(loss, self.n_steps, self.inner_lr, self.squash, self.first_order)
-        if self.n_outputs is not None:
-            plan = plan._replace(scale=self.y_scale, shift=self.y_mean)
-        params = self.initial(y.shape[-1]).values()
-        outputs = Descent.apply(plan, self.scaled(X), self.scaled(X_query), *params)
+        plan = Plan(self.loss, self.n_steps, self.inner_lr, self.squash, self.first_order)
+        scale, shift = (None, None) if self.n_outputs is None else (self.y_scale, self.y_mean)
+        batch = Batch(self.scaled(X), self._targets(y), w, self.scaled(X_query), scale, shift)
+        outputs = Descent.apply(plan, batch, self.compiled, *self._start(y.shape[-1]))
         if self.n_outputs is not None:
             return outputs
         return self.finished(outputs, present_classes(y, w))
@@ -207,8 +213,7 @@ def _spread(per_task: Tensor, like: Tensor) -> Tensor:
 class MAMLClassification(MAMLLearner):
     """Cross-entropy over the classes that have support."""
 
-    def support_loss(self, y: Tensor, w: Tensor) -> SupportLoss:
-        return CrossEntropy(y, w)
+    loss = CrossEntropy
 
     def finished(self, outputs: Tensor, present: Tensor | None) -> Tensor:
         assert present is not None
@@ -218,11 +223,10 @@ class MAMLClassification(MAMLLearner):
 class MAMLRegression(MAMLLearner):
     """Squared error of the scaled targets, averaged over outputs."""
 
+    loss = SquaredError
+
     def _targets(self, y: Tensor) -> Tensor:
         return (y - self.y_mean) / self.y_scale
-
-    def support_loss(self, y: Tensor, w: Tensor) -> SupportLoss:
-        return SquaredError(y, w)
 
     def finished(self, outputs: Tensor, present: Tensor | None) -> Tensor:
         return torch.addcmul(self.y_mean, outputs, self.y_scale)

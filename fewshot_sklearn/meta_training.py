@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,13 +19,15 @@ from skorch.callbacks import Callback
 from . import __version__
 from .base import FewShotEstimator, resolve_device
 from .episodes import IntOrRange, TaskLoader, TaskStream
-from .learner import episode_loss
+from .learner import Learner, episode_loss
 from .meta_init import MetaInit
 from .model_selection import few_shot_score
 from .past_tasks import PastTasks
 from .resume import load_epoch, save_epoch
 from .tasks import pad_tasks
 
+#: Steps of training from which on compiling takes less time than it saves.
+STEPS_THAT_PAY = 50_000
 #: Of skorch's parameters, those that have no meaning here.
 _NOT_OURS = {"module", "train_split", "dataset", "predict_nonlinearity", "use_caching"}
 #: What happens at every batch.
@@ -64,6 +67,11 @@ class MetaTrainer(NeuralNet):
         File that holds the state after each epoch. If it exists, `fit` goes on
         from it and ends, at `max_epochs` in all, with exactly the weights that
         an uninterrupted run gives.
+    compile : bool or "auto", default="auto"
+        Whether training runs kernels compiled by ``torch.compile``, where the
+        algorithm has any (MAML with ``encoder="mlp"``). Compiling takes tens of
+        seconds, so ``"auto"`` does it from 50,000 planned steps on, and only
+        where there is a C++ compiler.
     random_state : int, RandomState instance or None, default=None
         Seeds initial weights, the held-out tasks and the stream of episodes.
     criterion : callable, default=episode_loss
@@ -132,6 +140,7 @@ class MetaTrainer(NeuralNet):
         n_valid_episodes: int = 160,
         augment: Callable[..., Any] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
+        compile: bool | str = "auto",
         random_state: Any = None,
         criterion: Any = episode_loss,
         optimizer: Any = torch.optim.Adam,
@@ -161,6 +170,7 @@ class MetaTrainer(NeuralNet):
             max_epochs=max_epochs,
             batch_size=batch_size,
             train_split=None,
+            compile=compile,
             iterator_train=iterator_train,
             iterator_valid=iterator_valid,
             device=str(resolve_device(device)) if device == "auto" else device,
@@ -212,8 +222,22 @@ class MetaTrainer(NeuralNet):
         else:
             plan.estimator._check_fits(start, plan.input_shape, plan.n_outputs)
             plan.estimator._load(learner, start)
+        learner.compiled = self._compiles(learner)
         self.module_ = learner
         return self
+
+    def torch_compile(self, module: Any, name: str) -> Any:
+        """Leave the module as it is: a learner knows itself what is worth compiling."""
+        return module
+
+    def _compiles(self, learner: Learner) -> bool:
+        if self.compile not in (True, False, "auto"):
+            raise ValueError(f"compile must be True, False or 'auto', got {self.compile!r}.")
+        if self.compile != "auto":
+            return bool(self.compile)
+        steps = self.max_epochs * -(-self.n_episodes // self.batch_size)
+        compiler = os.environ.get("CXX", "c++")
+        return steps >= STEPS_THAT_PAY and shutil.which(compiler) is not None
 
     # ------------------------------------------------------------------ fit
     def fit(self, X: Any, y: Any = None, groups: Any = None) -> MetaTrainer:
@@ -358,7 +382,9 @@ class MetaTrainer(NeuralNet):
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
         """Adapt to a batch of tasks and predict their queries."""
-        return self.module_(**{k: t.to(self.device, non_blocking=True) for k, t in x.items()})
+        if self.device != "cpu":
+            x = {name: t.to(self.device, non_blocking=True) for name, t in x.items()}
+        return self.module_(**x)
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
         """Tell the callbacks; after an epoch's, write the checkpoint."""
