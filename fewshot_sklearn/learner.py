@@ -18,8 +18,9 @@ State = dict[str, Tensor]
 
 #: Tasks a vmapped call takes at once on a CPU: what stays in its cache.
 TASKS_PER_CHUNK = 25
-#: Rows an encoder takes at once on a CPU when no gradient is asked for.
+#: Rows a convolutional encoder takes at once on a CPU, without a gradient and with one.
 ROWS_PER_CHUNK = 80
+ROWS_PER_TRAINING_CHUNK = 400
 
 
 class Gaussian(NamedTuple):
@@ -32,7 +33,7 @@ class Gaussian(NamedTuple):
 Outputs = Tensor | Gaussian
 
 
-def _joined(items: list[Any], join: Callable[[list[Tensor]], Tensor]) -> Any:
+def joined(items: list[Any], join: Callable[[list[Tensor]], Tensor]) -> Any:
     """Stack or concatenate what a function of tasks returned: tensors, Gaussians or states."""
     if isinstance(items[0], Gaussian):
         return Gaussian(*(join(list(parts)) for parts in zip(*items, strict=True)))
@@ -76,6 +77,8 @@ class Learner(nn.Module):
     scales_inputs_without_past = False
     #: Whether training runs compiled kernels, where the learner has any.
     compiled = False
+    #: Whether training may round to bfloat16 where that is safe.
+    bf16 = False
     #: Whether `adapt` and `predict` take tensors with a leading axis of tasks as they are.
     takes_batches = False
 
@@ -150,6 +153,21 @@ class Learner(nn.Module):
             X, y, w, X_query,
         )  # fmt: skip
 
+    def tasks_at_once(self, X: Tensor, X_query: Tensor) -> int:
+        """How many tasks of a batch to take between two backward passes.
+
+        Bounds the memory of a training step, and on a CPU keeps what
+        convolutions work on in the cache.
+        """
+        if not self.convolves or X.device.type != "cpu":
+            return len(X)
+        return max(1, ROWS_PER_TRAINING_CHUNK // (X.shape[1] + X_query.shape[1]))
+
+    def rounded(self, X: Tensor, allowed: bool = True) -> torch.autocast:
+        """Context in which products are computed in bfloat16, if training may and it is on."""
+        on = self.bf16 and self.training and allowed
+        return torch.autocast(X.device.type, torch.bfloat16, enabled=on)
+
     def over_tasks(self, one_task: Callable[..., Any], *batch: Tensor) -> Any:
         """Map a function of one task over a batch of tasks.
 
@@ -165,9 +183,9 @@ class Learner(nn.Module):
             if len(batch[0]) <= chunk:
                 return one_task(*batch)
             parts = [one_task(*part) for part in zip(*(t.split(chunk) for t in batch), strict=True)]
-            return _joined(parts, torch.cat)
+            return joined(parts, torch.cat)
         if not self.vmaps or (self.convolves and on_cpu):
-            return _joined([one_task(*task) for task in zip(*batch, strict=True)], torch.stack)
+            return joined([one_task(*task) for task in zip(*batch, strict=True)], torch.stack)
         # vmap cannot return a Gaussian made inside it unless as a tuple, which a NamedTuple is
         return vmap(one_task, randomness="different", chunk_size=chunk)(*batch)
 
@@ -234,6 +252,9 @@ class FeatureLearner(Learner):
     def embed(self, X: Tensor) -> Tensor:
         """Features (n, n_features) of rows (n, \\*input_shape)."""
         X = self.scaled(X)
+        if self.bf16:
+            with self.rounded(X):
+                return self.encoder(X).to(X.dtype)
         if torch.is_grad_enabled() or X.device.type != "cpu" or not self.convolves:
             return self.encoder(X)
         return torch.cat([self.encoder(part) for part in X.split(ROWS_PER_CHUNK)])

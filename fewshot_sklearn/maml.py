@@ -33,15 +33,14 @@ from .descent import (
     run,
 )
 from .encoders import MLP, Identity, Shape
-from .learner import Learner, State, present_classes
-from .tasks import Support
+from .learner import FeatureLearner, State, present_classes
 
 HEAD = ("head.weight", "head.bias")
 #: What a state holds beside the encoder's weights.
 EXTRAS = (*HEAD, "loss_curve", "present")
 
 
-class MAMLLearner(Learner):
+class MAMLLearner(FeatureLearner):
     """adapt: gradient descent on the support loss (eq. 1). predict: the adapted network.
 
     Meta-training runs plain gradient descent. Learned initialisations and step
@@ -65,6 +64,7 @@ class MAMLLearner(Learner):
         n_steps: int = 5,
         inner_lr: float = 0.1,
         first_order: bool = False,
+        head_only: bool = False,
         trained_steps: int = 0,
     ):
         super().__init__(encoder, input_shape, n_outputs)
@@ -79,12 +79,13 @@ class MAMLLearner(Learner):
         if not inner_lr > 0:
             raise ValueError(f"inner_lr must be positive, got {inner_lr!r}.")
         self.n_steps, self.inner_lr, self.first_order = n_steps, inner_lr, first_order
-        self.trained_steps = trained_steps
+        self.head_only, self.trained_steps = head_only, trained_steps
         if n_outputs is not None:
             self.head = nn.Linear(self.n_features, n_outputs)
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
-        self.takes_batches = isinstance(encoder, Identity | MLP) and encoder.is_plain_mlp()
+        plain = isinstance(encoder, Identity | MLP) and encoder.is_plain_mlp()
+        self.takes_batches = plain or head_only
         self._linear = [m for m in self.modules() if isinstance(m, nn.Linear)]
         self.squash = any(isinstance(m, nn.Tanh) for m in encoder.modules())
 
@@ -94,7 +95,9 @@ class MAMLLearner(Learner):
         The head of a classifier is zero: all classes start alike, and softmax
         would not see what their rows have in common.
         """
-        params: State = {f"encoder.{k}": p for k, p in self.encoder.named_parameters()}
+        params: State = {}
+        if not self.head_only:
+            params = {f"encoder.{k}": p for k, p in self.encoder.named_parameters()}
         if self.n_outputs is None:
             zeros = self.x_mean.new_zeros(n_way, self.n_features)
             return params | {"head.weight": zeros, "head.bias": zeros[:, 0]}
@@ -118,54 +121,69 @@ class MAMLLearner(Learner):
         layers = [(params[f"{name}.weight"], params[f"{name}.bias"]) for name in names]
         return [(w, b if w.ndim == 2 else b[..., None, :]) for w, b in layers]
 
-    def network(self, params: State, X: Tensor) -> Tensor:
-        """Outputs of the network with the given weights, on scaled rows."""
+    def embed(self, X: Tensor) -> Tensor:
+        """What adaptation leaves alone: the scaling, and the encoder if only the head adapts."""
+        return super().embed(X) if self.head_only else self.scaled(X)
+
+    def network(self, params: State, Z: Tensor) -> Tensor:
+        """Outputs of what adapts, with the given weights."""
         if self.takes_batches:
-            return run(self.layers(params), X, self.squash)[-1]
+            return run(self.layers(params), Z, self.squash)[-1]
         inner = {k.removeprefix("encoder."): p for k, p in params.items() if k not in EXTRAS}
-        Z = functional_call(self.encoder, inner, (X,))
+        Z = functional_call(self.encoder, inner, (Z,))
         return affine(Z, params["head.weight"], params["head.bias"])
 
-    def gradient(self, params: State, X: Tensor, loss: SupportLoss) -> tuple[State, Tensor]:
+    def gradient(self, params: State, Z: Tensor, loss: SupportLoss) -> tuple[State, Tensor]:
         """Gradient of the support loss at the weights, and the loss."""
         if self.takes_batches:
             layers = self.layers(params)
-            hs = run(layers, X, self.squash)
+            hs = run(layers, Z, self.squash)
             value, slope = loss.value_and_slope(hs[-1])
             dzs = backpropagate(layers, hs, slope, self.squash)
             pairs = zip(dzs, hs[:-1], strict=True)
             flat = [g for dz, h in pairs for g in (dz.mT @ h, dz.sum(-2))]
             grads: State = dict(zip(params, flat, strict=True))
         else:
-            grads, value = grad_and_value(lambda p: loss.value(self.network(p, X)))(params)
+            grads, value = grad_and_value(lambda p: self._value(p, Z, loss))(params)
         if self.first_order:
             grads = {name: g.detach() for name, g in grads.items()}
         return grads, value.detach()
 
-    def adapt(self, support: Support) -> State:
-        X, w = self.scaled(support.X), support.w
-        loss = self.loss(self._targets(support.y), w)
-        params, curve = self.initial(support.y.shape[-1]), []
+    def _value(self, params: State, Z: Tensor, loss: SupportLoss) -> Tensor:
+        with self.rounded(Z, self.first_order):  # second derivatives would gain nothing
+            outputs = self.network(params, Z)
+        return loss.value(outputs.to(Z.dtype))
+
+    def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
+        loss = self.loss(self._targets(y), w)
+        params, curve = self.initial(y.shape[-1]), []
         if self.training:
             for _ in range(self.n_steps):
-                grads, value = self.gradient(params, X, loss)
+                grads, value = self.gradient(params, Z, loss)
                 curve.append(value)
                 params = {k: p - self.inner_lr * grads[k] for k, p in params.items()}
         else:
-            params, curve = self._guarded(params, X, loss)
+            params, curve = self._guarded(params, Z, loss)
         if self.n_outputs is None:
-            params = params | {"present": present_classes(support.y, w)}
+            params = params | {"present": present_classes(y, w)}
         none = w.new_zeros((*w.shape[:-1], 0))
         return params | {"loss_curve": torch.stack(curve, -1) if curve else none}
 
-    def predict(self, state: State, X: Tensor) -> Tensor:
+    def predict_features(self, state: State, Z: Tensor) -> Tensor:
         params = {name: t for name, t in state.items() if name not in ("present", "loss_curve")}
-        return self.finished(self.network(params, self.scaled(X)), state.get("present"))
+        with self.rounded(Z):
+            outputs = self.network(params, Z)
+        return self.finished(outputs.to(Z.dtype), state.get("present"))
 
     def forward(self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor) -> Tensor:
-        if not (self.training and self.takes_batches) or X.requires_grad:
-            return super().forward(X, y, w, X_query)  # type: ignore[return-value]
-        return self.over_tasks(self._descend, X, y, w, X_query)
+        by_hand = self.training and self.takes_batches and not self.head_only
+        if by_hand and not X.requires_grad:
+            return self.over_tasks(self._descend, X, y, w, X_query)
+        return super().forward(X, y, w, X_query)  # type: ignore[return-value]
+
+    def tasks_at_once(self, X: Tensor, X_query: Tensor) -> int:
+        own = self.convolves and not self.head_only and X.device.type == "cpu"
+        return 1 if own else super().tasks_at_once(X, X_query)
 
     def _descend(self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor) -> Tensor:
         """`adapt` and `predict` while meta-training, with derivatives written by hand."""
@@ -178,13 +196,13 @@ class MAMLLearner(Learner):
         return self.finished(outputs, present_classes(y, w))
 
     def _guarded(
-        self, params: State, X: Tensor, descended: SupportLoss
+        self, params: State, Z: Tensor, descended: SupportLoss
     ) -> tuple[State, list[Tensor]]:
         """Gradient descent that takes a step back, and halves its size, where it went wrong."""
         curve: list[Tensor] = []
         if not self.n_steps:
             return params, curve
-        grads, loss = self.gradient(params, X, descended)
+        grads, loss = self.gradient(params, Z, descended)
         rate, first = torch.full_like(loss, self.inner_lr), loss
 
         def keep(good: Tensor, new: State, old: State) -> State:
@@ -193,7 +211,7 @@ class MAMLLearner(Learner):
         for step in range(self.n_steps):
             curve.append(loss)
             trial = {k: p - _spread(rate, grads[k]) * grads[k] for k, p in params.items()}
-            trial_grads, trial_loss = self.gradient(trial, X, descended)
+            trial_grads, trial_loss = self.gradient(trial, Z, descended)
             good = trial_loss <= (first if step < self.trained_steps else loss)  # False for NaN
             params = keep(good, trial, params)
             grads = keep(good, trial_grads, grads)
@@ -235,7 +253,7 @@ class MAMLRegression(MAMLLearner):
 class _MAMLEstimator:
     """What the classifier and the regressor share."""
 
-    _defaults = {"n_steps": 5, "inner_lr": 0.1, "first_order": False}
+    _defaults = {"n_steps": 5, "inner_lr": 0.1, "first_order": False, "head_only": False}
 
     def _learner_params(self, trained: dict[str, Any] | None) -> dict[str, Any]:
         params = super()._learner_params(trained)  # type: ignore[misc]
@@ -274,6 +292,9 @@ class MAMLClassifier(_MAMLEstimator, FewShotClassifier):
     first_order : bool or None, default=None
         Whether meta-training ignores second derivatives (FOMAML); changes
         nothing at `fit`. None takes the meta-init's, or False.
+    head_only : bool or None, default=None
+        Whether only the last layer adapts, on features that stay as they were
+        meta-trained (ANIL [4]_). None takes the meta-init's, or False.
     device : str, default="auto"
         Where to compute; ``"auto"`` is the GPU where there is one.
     dtype : {"float32", "float64"} or None, default=None
@@ -309,6 +330,8 @@ class MAMLClassifier(_MAMLEstimator, FewShotClassifier):
        in classification", ICLR 2022.
     .. [3] H.-J. Ye and W.-L. Chao, "How to train your MAML to excel in few-shot
        classification", ICLR 2022.
+    .. [4] A. Raghu, M. Raghu, S. Bengio and O. Vinyals, "Rapid learning or feature
+       reuse? Towards understanding the effectiveness of MAML", ICLR 2020.
 
     Examples
     --------
@@ -330,6 +353,7 @@ class MAMLClassifier(_MAMLEstimator, FewShotClassifier):
         n_steps: int | None = None,
         inner_lr: float | None = None,
         first_order: bool | None = None,
+        head_only: bool | None = None,
         device: str = "auto",
         dtype: str | None = None,
         random_state: Any = None,
@@ -340,6 +364,7 @@ class MAMLClassifier(_MAMLEstimator, FewShotClassifier):
         self.n_steps = n_steps
         self.inner_lr = inner_lr
         self.first_order = first_order
+        self.head_only = head_only
         self.device = device
         self.dtype = dtype
         self.random_state = random_state
@@ -371,6 +396,9 @@ class MAMLRegressor(_MAMLEstimator, FewShotRegressor):
     first_order : bool or None, default=None
         Whether meta-training ignores second derivatives (FOMAML); changes
         nothing at `fit`. None takes the meta-init's, or False.
+    head_only : bool or None, default=None
+        Whether only the last layer adapts, on features that stay as they were
+        meta-trained (ANIL [2]_). None takes the meta-init's, or False.
     device : str, default="auto"
         Where to compute; ``"auto"`` is the GPU where there is one.
     dtype : {"float32", "float64"} or None, default=None
@@ -400,6 +428,8 @@ class MAMLRegressor(_MAMLEstimator, FewShotRegressor):
     ----------
     .. [1] C. Finn, P. Abbeel and S. Levine, "Model-agnostic meta-learning for fast
        adaptation of deep networks", ICML 2017.
+    .. [2] A. Raghu, M. Raghu, S. Bengio and O. Vinyals, "Rapid learning or feature
+       reuse? Towards understanding the effectiveness of MAML", ICLR 2020.
 
     Examples
     --------
@@ -419,6 +449,7 @@ class MAMLRegressor(_MAMLEstimator, FewShotRegressor):
         n_steps: int | None = None,
         inner_lr: float | None = None,
         first_order: bool | None = None,
+        head_only: bool | None = None,
         device: str = "auto",
         dtype: str | None = None,
         random_state: Any = None,
@@ -429,6 +460,7 @@ class MAMLRegressor(_MAMLEstimator, FewShotRegressor):
         self.n_steps = n_steps
         self.inner_lr = inner_lr
         self.first_order = first_order
+        self.head_only = head_only
         self.device = device
         self.dtype = dtype
         self.random_state = random_state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +20,7 @@ from skorch.callbacks import Callback
 from . import __version__
 from .base import FewShotEstimator, resolve_device
 from .episodes import IntOrRange, TaskLoader, TaskStream
-from .learner import Learner, episode_loss
+from .learner import Learner, episode_loss, joined
 from .meta_init import MetaInit
 from .model_selection import few_shot_score
 from .past_tasks import PastTasks
@@ -67,6 +68,14 @@ class MetaTrainer(NeuralNet):
         File that holds the state after each epoch. If it exists, `fit` goes on
         from it and ends, at `max_epochs` in all, with exactly the weights that
         an uninterrupted run gives.
+    chunk_size : int, None or "auto", default="auto"
+        Tasks between two backward passes of a step, which bounds its memory:
+        the loss, a mean over the tasks, is accumulated over chunks. ``"auto"``
+        fits the processor's cache; None takes all at once.
+    precision : {"fp32", "bf16"}, default="fp32"
+        ``"bf16"`` computes products in bfloat16 while training, where that is
+        quicker and safe: in encoders, in MAML's query pass and, if it is first
+        order, in its steps. What is learned stays float32.
     compile : bool or "auto", default="auto"
         Whether training runs kernels compiled by ``torch.compile``, where the
         algorithm has any (MAML with ``encoder="mlp"``). Compiling takes tens of
@@ -140,6 +149,8 @@ class MetaTrainer(NeuralNet):
         n_valid_episodes: int = 160,
         augment: Callable[..., Any] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
+        chunk_size: int | str | None = "auto",
+        precision: str = "fp32",
         compile: bool | str = "auto",
         random_state: Any = None,
         criterion: Any = episode_loss,
@@ -161,6 +172,8 @@ class MetaTrainer(NeuralNet):
         self.n_valid_episodes = n_valid_episodes
         self.augment = augment
         self.checkpoint = checkpoint
+        self.chunk_size = chunk_size
+        self.precision = precision
         self.random_state = random_state
         super().__init__(
             module=None,
@@ -223,12 +236,26 @@ class MetaTrainer(NeuralNet):
             plan.estimator._check_fits(start, plan.input_shape, plan.n_outputs)
             plan.estimator._load(learner, start)
         learner.compiled = self._compiles(learner)
+        learner.bf16 = self._rounds()
         self.module_ = learner
         return self
 
     def torch_compile(self, module: Any, name: str) -> Any:
         """Leave the module as it is: a learner knows itself what is worth compiling."""
         return module
+
+    def _rounds(self) -> bool:
+        if self.precision not in ("fp32", "bf16"):
+            raise ValueError(f"precision must be 'fp32' or 'bf16', got {self.precision!r}.")
+        on_cpu = torch.device(self.device or "cpu").type == "cpu"
+        if self.precision == "bf16" and on_cpu and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            warnings.warn(
+                "This processor has no instructions for bfloat16: training in float32, which is "
+                "quicker here.",
+                stacklevel=2,
+            )
+            return False
+        return self.precision == "bf16"
 
     def _compiles(self, learner: Learner) -> bool:
         if self.compile not in (True, False, "auto"):
@@ -379,6 +406,26 @@ class MetaTrainer(NeuralNet):
         if self._mode is not training:
             super()._set_training(training)
             self._mode = training
+
+    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Loss and gradients of one batch, a chunk of tasks at a time."""
+        X, y = batch
+        size = len(y) if self.chunk_size is None else self.chunk_size
+        if not isinstance(size, int):
+            size = self.module_.tasks_at_once(X["X"], X["X_query"])
+        if size >= len(y):
+            return super().train_step_single(batch, **fit_params)
+        self._set_training(True)
+        losses, outputs = [], []
+        parts = zip(*(t.split(size) for t in X.values()), strict=True)
+        for tensors, asked in zip(parts, y.split(size), strict=True):
+            out = self.infer(dict(zip(X, tensors, strict=True)), **fit_params)
+            loss = self.get_loss(out, asked, X=X, training=True) * (len(asked) / len(y))
+            loss.backward()
+            losses.append(loss.detach())
+            outputs.append(out)
+        with torch.no_grad():
+            return {"loss": torch.stack(losses).sum(), "y_pred": joined(outputs, torch.cat)}
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
         """Adapt to a batch of tasks and predict their queries."""

@@ -328,7 +328,7 @@ def _batched_scores(
             used = np.unique(np.concatenate([rows.support, rows.query], 1))
             used = used[used >= 0]
             Z = learner.embed(torch.as_tensor(X[used]).to(device, dtype))
-            X = np.empty((len(X), Z.shape[1]), Z.cpu().numpy().dtype)
+            X = np.empty((len(X), *Z.shape[1:]), Z.cpu().numpy().dtype)
             X[used], forward = Z.cpu().numpy(), learner.forward_features
         scores: list[float] = []
         for start in range(0, split.n_episodes, EPISODES_PER_BATCH):
