@@ -252,7 +252,7 @@ class Descent(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, plan: Plan, batch: Batch, compiled: bool, *params: Tensor) -> Tensor:
         layers: Layers = list(zip(params[::2], params[1::2], strict=True))
-        go = _compiled(there) if compiled else there
+        go = _compiled(there, batch.X.device.type) if compiled else there
         outputs, steps = go(plan, batch, layers)
         ctx.known = plan, batch, steps, compiled
         return outputs
@@ -261,14 +261,14 @@ class Descent(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         plan, batch, steps, compiled = ctx.known
-        go = _compiled(back) if compiled else back
+        go = _compiled(back, batch.X.device.type) if compiled else back
         grads = go(plan, batch, steps, slope)
         return None, None, None, *(g for pair in grads for g in pair)
 
 
 @cache
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    return torch.compile(function, fullgraph=True, options={"cpp_wrapper": True})
+def _compiled(function: Callable[..., Any], device: str) -> Callable[..., Any]:
+    return torch.compile(function, fullgraph=True, options={"cpp_wrapper": device == "cpu"})
 
 
 def _shared(dz: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:

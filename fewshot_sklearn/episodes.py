@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .tasks import IGNORED_CODE, Task, TaskBatch, stack_tasks
@@ -348,13 +350,13 @@ def _concatenated(parts: Sequence[Any]) -> np.ndarray | None:
     )
 
 
-def tasks_at(X: np.ndarray, y: np.ndarray | None, rows: EpisodeRows) -> TaskBatch:
+def tasks_at(X: np.ndarray | Tensor, y: np.ndarray | None, rows: EpisodeRows) -> TaskBatch:
     """The tasks that the rows of many episodes make.
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, \\*input_shape)
-        Rows.
+    X : ndarray or Tensor of shape (n_rows, \\*input_shape)
+        Rows; a tensor may lie on a GPU, and what is taken from it stays there.
     y : ndarray of shape (n_rows, n_outputs) or None
         Regression targets; None where the episodes' codes are the labels.
     rows : EpisodeRows
@@ -371,7 +373,7 @@ def tasks_at(X: np.ndarray, y: np.ndarray | None, rows: EpisodeRows) -> TaskBatc
     if labels is None or asked is None:
         assert y is not None
         labels, asked = y[rows.support], y[rows.query]
-    X_support, X_query, w = X[rows.support], X[rows.query], None
+    X_support, X_query, w = _taken(X, rows.support), _taken(X, rows.query), None
     if absent.any():
         labels, w = labels.copy(), 1.0 - absent
         X_support[absent], labels[absent] = 0, none
@@ -379,6 +381,10 @@ def tasks_at(X: np.ndarray, y: np.ndarray | None, rows: EpisodeRows) -> TaskBatc
         asked = asked.copy()
         X_query[unasked], asked[unasked] = 0, unknown
     return TaskBatch(X_support, labels, w, X_query, asked)
+
+
+def _taken(X: Any, rows: np.ndarray) -> Any:
+    return X[torch.as_tensor(rows).to(X.device)] if isinstance(X, Tensor) else X[rows]
 
 
 class ArrayTasks:
@@ -405,8 +411,14 @@ class ArrayTasks:
         sampler: ClassEpisodes | GroupEpisodes,
         augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
     ):
-        self.X, self.y, self.augment = X, y, augment
+        self.X: np.ndarray | Tensor = X
+        self.y, self.augment = y, augment
         self.blocks = Blocks(sampler.draw, sampler.block_size)
+
+    def move(self, device: torch.device) -> None:
+        """Keep the rows on a device, where batches are then put together; not if augmented."""
+        if self.augment is None:
+            self.X = torch.as_tensor(self.X).to(device)
 
     def tasks(self, seed: int, indices: Sequence[int]) -> TaskBatch:
         """The tasks of the given numbers."""

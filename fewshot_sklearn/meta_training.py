@@ -1,10 +1,8 @@
-"""Meta-training: skorch's training loop over episodes. The only module that imports skorch."""
+"""Meta-training: learning an initialization from past tasks, with skorch's training loop."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,28 +12,23 @@ import sklearn
 import torch
 from sklearn.base import clone, is_classifier
 from sklearn.utils import check_random_state
-from skorch import NeuralNet
-from skorch.callbacks import Callback
 
 from . import __version__
 from .base import FewShotEstimator, resolve_device
 from .episodes import IntOrRange, TaskLoader, TaskStream
-from .learner import Learner, episode_loss, joined
+from .learner import episode_loss
 from .meta_init import MetaInit
 from .model_selection import few_shot_score
 from .past_tasks import PastTasks
 from .resume import load_epoch, save_epoch
 from .tasks import pad_tasks
+from .training_loop import EpisodicNet
 
-#: Steps of training from which on compiling takes less time than it saves.
-STEPS_THAT_PAY = 50_000
 #: Of skorch's parameters, those that have no meaning here.
 _NOT_OURS = {"module", "train_split", "dataset", "predict_nonlinearity", "use_caching"}
-#: What happens at every batch.
-_AT_BATCHES = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 
 
-class MetaTrainer(NeuralNet):
+class MetaTrainer(EpisodicNet):
     """Learn an initialization from past tasks, with skorch's training loop.
 
     One item of a batch is one episode: a few support rows to adapt to, a few
@@ -72,10 +65,12 @@ class MetaTrainer(NeuralNet):
         Tasks between two backward passes of a step, which bounds its memory:
         the loss, a mean over the tasks, is accumulated over chunks. ``"auto"``
         fits the processor's cache; None takes all at once.
-    precision : {"fp32", "bf16"}, default="fp32"
-        ``"bf16"`` computes products in bfloat16 while training, where that is
-        quicker and safe: in encoders, in MAML's query pass and, if it is first
-        order, in its steps. What is learned stays float32.
+    precision : {"fp32", "tf32", "bf16"}, default="fp32"
+        ``"tf32"`` rounds the factors of products as a GPU's tensor cores do (on a
+        CPU it changes nothing). ``"bf16"`` computes products in bfloat16 while
+        training, where that is quicker and safe: in encoders, in MAML's query
+        pass and, if it is first order, in its steps. What is learned stays
+        float32.
     compile : bool or "auto", default="auto"
         Whether training runs kernels compiled by ``torch.compile``, where the
         algorithm has any (MAML with ``encoder="mlp"``). Compiling takes tens of
@@ -235,36 +230,9 @@ class MetaTrainer(NeuralNet):
         else:
             plan.estimator._check_fits(start, plan.input_shape, plan.n_outputs)
             plan.estimator._load(learner, start)
-        learner.compiled = self._compiles(learner)
-        learner.bf16 = self._rounds()
+        self._prepare(learner)
         self.module_ = learner
         return self
-
-    def torch_compile(self, module: Any, name: str) -> Any:
-        """Leave the module as it is: a learner knows itself what is worth compiling."""
-        return module
-
-    def _rounds(self) -> bool:
-        if self.precision not in ("fp32", "bf16"):
-            raise ValueError(f"precision must be 'fp32' or 'bf16', got {self.precision!r}.")
-        on_cpu = torch.device(self.device or "cpu").type == "cpu"
-        if self.precision == "bf16" and on_cpu and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            warnings.warn(
-                "This processor has no instructions for bfloat16: training in float32, which is "
-                "quicker here.",
-                stacklevel=2,
-            )
-            return False
-        return self.precision == "bf16"
-
-    def _compiles(self, learner: Learner) -> bool:
-        if self.compile not in (True, False, "auto"):
-            raise ValueError(f"compile must be True, False or 'auto', got {self.compile!r}.")
-        if self.compile != "auto":
-            return bool(self.compile)
-        steps = self.max_epochs * -(-self.n_episodes // self.batch_size)
-        compiler = os.environ.get("CXX", "c++")
-        return steps >= STEPS_THAT_PAY and shutil.which(compiler) is not None
 
     # ------------------------------------------------------------------ fit
     def fit(self, X: Any, y: Any = None, groups: Any = None) -> MetaTrainer:
@@ -318,11 +286,12 @@ class MetaTrainer(NeuralNet):
             raise ValueError(
                 f"estimator must be a few-shot estimator of this package, got {self.estimator!r}."
             )
-        with self._own_random_state():
+        with self._own_random_state(), self._own_precision():
             self.plan_ = PastTasks(self, X, y, groups, afresh)
             try:
                 if afresh:
                     self.initialize()
+                self._bring_rows_to_the_device(self.plan_.train)
                 super().partial_fit(self.plan_.train, None)
                 self.meta_init_ = self._make_meta_init()
             finally:
@@ -371,75 +340,8 @@ class MetaTrainer(NeuralNet):
         torch.manual_seed((self.seed_ + len(self.history)) % 2**63)
         super().on_epoch_begin(net, **kwargs)
 
-    def run_single_epoch(
-        self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
-    ) -> None:
-        """Skorch's loop over the batches of one epoch, without what nobody listens to.
-
-        Losses are read, which on a GPU means waiting for it, at the end of the
-        epoch, or after each batch where a callback asks for batches.
-        """
-        if iterator is None:
-            return
-        self._listeners = {
-            name: [cb for _, cb in self.callbacks_ if _overrides(cb, name)] for name in _AT_BATCHES
-        }
-        super()._set_training(training)
-        self._mode = training
-        start, losses, sizes = len(self.history[-1]["batches"]), [], []
-        for batch in iterator:
-            self.notify("on_batch_begin", batch=batch, training=training)
-            step = step_fn(batch, **fit_params)
-            losses.append(step["loss"].detach())
-            sizes.append(len(batch[1]))
-            if self._listeners["on_batch_end"]:
-                self.history.record_batch(f"{prefix}_loss", losses[-1].item())
-                self.history.record_batch(f"{prefix}_batch_size", sizes[-1])
-                self.notify("on_batch_end", batch=batch, training=training, **step)
-        told = torch.stack(losses).tolist()
-        rows = self.history[-1]["batches"][start:]
-        for row, loss, size in zip(rows, told, sizes, strict=True):
-            row[f"{prefix}_loss"], row[f"{prefix}_batch_size"] = loss, size
-        self.history.record(f"{prefix}_batch_count", len(sizes))
-
-    def _set_training(self, training: bool = True) -> None:
-        if self._mode is not training:
-            super()._set_training(training)
-            self._mode = training
-
-    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
-        """Loss and gradients of one batch, a chunk of tasks at a time."""
-        X, y = batch
-        size = len(y) if self.chunk_size is None else self.chunk_size
-        if not isinstance(size, int):
-            size = self.module_.tasks_at_once(X["X"], X["X_query"])
-        if size >= len(y):
-            return super().train_step_single(batch, **fit_params)
-        self._set_training(True)
-        losses, outputs = [], []
-        parts = zip(*(t.split(size) for t in X.values()), strict=True)
-        for tensors, asked in zip(parts, y.split(size), strict=True):
-            out = self.infer(dict(zip(X, tensors, strict=True)), **fit_params)
-            loss = self.get_loss(out, asked, X=X, training=True) * (len(asked) / len(y))
-            loss.backward()
-            losses.append(loss.detach())
-            outputs.append(out)
-        with torch.no_grad():
-            return {"loss": torch.stack(losses).sum(), "y_pred": joined(outputs, torch.cat)}
-
-    def infer(self, x: Any, **fit_params: Any) -> Any:
-        """Adapt to a batch of tasks and predict their queries."""
-        if self.device != "cpu":
-            x = {name: t.to(self.device, non_blocking=True) for name, t in x.items()}
-        return self.module_(**x)
-
     def notify(self, method_name: str, **kwargs: Any) -> None:
         """Tell the callbacks; after an epoch's, write the checkpoint."""
-        if method_name in _AT_BATCHES:
-            getattr(self, method_name)(self, **kwargs)
-            for callback in self._listeners[method_name]:
-                getattr(callback, method_name)(self, **kwargs)
-            return
         super().notify(method_name, **kwargs)
         if method_name == "on_epoch_end" and self.checkpoint is not None:
             save_epoch(self, self.checkpoint, self._plan().fingerprint)
@@ -514,7 +416,3 @@ class MetaTrainer(NeuralNet):
         )
 
     predict_proba = predict
-
-
-def _overrides(callback: Any, name: str) -> bool:
-    return getattr(type(callback), name, None) is not getattr(Callback, name)

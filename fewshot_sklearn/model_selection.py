@@ -328,8 +328,9 @@ def _batched_scores(
             used = np.unique(np.concatenate([rows.support, rows.query], 1))
             used = used[used >= 0]
             Z = learner.embed(torch.as_tensor(X[used]).to(device, dtype))
-            X = np.empty((len(X), *Z.shape[1:]), Z.cpu().numpy().dtype)
-            X[used], forward = Z.cpu().numpy(), learner.forward_features
+            X = Z.new_empty((len(X), *Z.shape[1:]))
+            X[torch.as_tensor(used, device=device)] = Z
+            forward = learner.forward_features
         scores: list[float] = []
         for start in range(0, split.n_episodes, EPISODES_PER_BATCH):
             stop = start + EPISODES_PER_BATCH
@@ -352,7 +353,7 @@ def _batched_scores(
 
 
 def _tasks(
-    X: np.ndarray, y: np.ndarray, rows: EpisodeRows, n_outputs: int | None
+    X: np.ndarray | torch.Tensor, y: np.ndarray, rows: EpisodeRows, n_outputs: int | None
 ) -> list[Task] | TaskBatch:
     if n_outputs is not None:
         return tasks_at(X, y.reshape(len(y), -1).astype(np.float64), rows)
@@ -362,7 +363,8 @@ def _tasks(
     for one in (rows.episode(i) for i in range(len(rows.support))):
         classes, codes = np.unique(y[one.support], return_inverse=True)
         asked = np.searchsorted(classes, y[one.query]).clip(max=len(classes) - 1)
-        tasks.append(Task(X[one.support], codes, X[one.query], asked))
+        support, query = (np.asarray(torch.as_tensor(X[r]).cpu()) for r in one[:2])
+        tasks.append(Task(support, codes, query, asked))
     return tasks
 
 

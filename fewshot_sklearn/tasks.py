@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -56,7 +56,7 @@ class TaskBatch(NamedTuple):
 
     Attributes
     ----------
-    X, X_query : ndarray of shape (T, n, \\*input_shape), (T, n_query, \\*input_shape)
+    X, X_query : ndarray or Tensor of shape (T, n, ...), (T, n_query, ...)
         Rows.
     y : ndarray
         Integer codes (T, n), -100 where padded, or targets (T, n, n_outputs).
@@ -67,10 +67,10 @@ class TaskBatch(NamedTuple):
         n_outputs), NaN where padded.
     """
 
-    X: np.ndarray
+    X: Any
     y: np.ndarray
     w: np.ndarray | None
-    X_query: np.ndarray
+    X_query: Any
     y_query: np.ndarray
 
     def task(self, i: int) -> Task:

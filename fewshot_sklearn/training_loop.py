@@ -1,0 +1,166 @@
+"""How a batch of tasks is run: skorch's loop over batches, precision, device, memory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+
+from .episodes import ArrayTasks, Episodes
+from .learner import Learner, joined
+
+#: What happens at every batch.
+_AT_BATCHES = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+#: Steps of training from which on compiling takes less time than it saves.
+STEPS_THAT_PAY = 50_000
+
+
+class EpisodicNet(NeuralNet):
+    """A ``skorch.NeuralNet`` whose module is a `Learner` and whose batches are tasks.
+
+    `MetaTrainer` says what its parameters mean.
+    """
+
+    chunk_size: Any
+    precision: str
+    max_epochs: int
+    n_episodes: int
+
+    # ------------------------------------------------------------------ how to compute
+    def torch_compile(self, module: Any, name: str) -> Any:
+        """Leave the module as it is: a learner knows itself what is worth compiling."""
+        return module
+
+    def _prepare(self, learner: Learner) -> None:
+        """Tell a learner how to compute while training."""
+        learner.compiled = self._compiles()
+        learner.bf16 = self._rounds()
+
+    def _compiles(self) -> bool:
+        if self.compile not in (True, False, "auto"):
+            raise ValueError(f"compile must be True, False or 'auto', got {self.compile!r}.")
+        if self.compile != "auto":
+            return bool(self.compile)
+        steps = self.max_epochs * -(-self.n_episodes // self.batch_size)
+        compiler = os.environ.get("CXX", "c++")
+        return steps >= STEPS_THAT_PAY and shutil.which(compiler) is not None
+
+    def _rounds(self) -> bool:
+        if self.precision not in ("fp32", "tf32", "bf16"):
+            raise ValueError(f"precision must be 'fp32', 'tf32' or 'bf16', got {self.precision!r}.")
+        on_cpu = torch.device(self.device or "cpu").type == "cpu"
+        if self.precision == "bf16" and on_cpu and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            warnings.warn(
+                "This processor has no instructions for bfloat16: training in float32, which is "
+                "quicker here.",
+                stacklevel=2,
+            )
+            return False
+        return self.precision == "bf16"
+
+    @contextmanager
+    def _own_precision(self) -> Iterator[None]:
+        if self.precision != "tf32" or torch.device(self.device or "cpu").type != "cuda":
+            yield
+            return
+        before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+        try:
+            torch.set_float32_matmul_precision("high")
+            torch.backends.cudnn.allow_tf32 = True
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before[0])
+            torch.backends.cudnn.allow_tf32 = before[1]
+
+    def _bring_rows_to_the_device(self, episodes: Episodes) -> None:
+        """On a GPU, where there is room, batches are put together from rows that lie there."""
+        device = torch.device(self.device or "cpu")
+        workers = self.get_params_for("iterator_train").get("num_workers", 0)
+        source = episodes.source
+        if device.type != "cuda" or workers or not isinstance(source, ArrayTasks):
+            return
+        if source.X.nbytes < torch.cuda.mem_get_info(device)[0] // 4:
+            source.move(device)
+
+    # ------------------------------------------------------------------ batches
+    def run_single_epoch(
+        self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
+    ) -> None:
+        """Skorch's loop over the batches of one epoch, without what nobody listens to.
+
+        Losses are read, which on a GPU means waiting for it, at the end of the
+        epoch, or after each batch where a callback asks for batches.
+        """
+        if iterator is None:
+            return
+        self._listeners = {
+            name: [cb for _, cb in self.callbacks_ if _overrides(cb, name)] for name in _AT_BATCHES
+        }
+        super()._set_training(training)
+        self._mode = training
+        start, losses, sizes = len(self.history[-1]["batches"]), [], []
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch, **fit_params)
+            losses.append(step["loss"].detach())
+            sizes.append(len(batch[1]))
+            if self._listeners["on_batch_end"]:
+                self.history.record_batch(f"{prefix}_loss", losses[-1].item())
+                self.history.record_batch(f"{prefix}_batch_size", sizes[-1])
+                self.notify("on_batch_end", batch=batch, training=training, **step)
+        told = torch.stack(losses).tolist()
+        rows = self.history[-1]["batches"][start:]
+        for row, loss, size in zip(rows, told, sizes, strict=True):
+            row[f"{prefix}_loss"], row[f"{prefix}_batch_size"] = loss, size
+        self.history.record(f"{prefix}_batch_count", len(sizes))
+
+    def _set_training(self, training: bool = True) -> None:
+        if self._mode is not training:
+            super()._set_training(training)
+            self._mode = training
+
+    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Loss and gradients of one batch, a chunk of tasks at a time."""
+        X, y = batch
+        size = len(y) if self.chunk_size is None else self.chunk_size
+        if not isinstance(size, int):
+            size = self.module_.tasks_at_once(X["X"], X["X_query"])
+        if size >= len(y):
+            return super().train_step_single(batch, **fit_params)
+        self._set_training(True)
+        losses, outputs = [], []
+        parts = zip(*(t.split(size) for t in X.values()), strict=True)
+        for tensors, asked in zip(parts, y.split(size), strict=True):
+            out = self.infer(dict(zip(X, tensors, strict=True)), **fit_params)
+            loss = self.get_loss(out, asked, X=X, training=True) * (len(asked) / len(y))
+            loss.backward()
+            losses.append(loss.detach())
+            outputs.append(out)
+        with torch.no_grad():
+            return {"loss": torch.stack(losses).sum(), "y_pred": joined(outputs, torch.cat)}
+
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        """Adapt to a batch of tasks and predict their queries."""
+        if self.device != "cpu":
+            x = {name: t.to(self.device, non_blocking=True) for name, t in x.items()}
+        return self.module_(**x)
+
+    def notify(self, method_name: str, **kwargs: Any) -> None:
+        """Tell the callbacks; of batches only those that listen."""
+        if method_name in _AT_BATCHES:
+            getattr(self, method_name)(self, **kwargs)
+            for callback in self._listeners[method_name]:
+                getattr(callback, method_name)(self, **kwargs)
+        else:
+            super().notify(method_name, **kwargs)
+
+
+def _overrides(callback: Any, name: str) -> bool:
+    return getattr(type(callback), name, None) is not getattr(Callback, name)
