@@ -367,20 +367,33 @@ def tasks_at(X: np.ndarray | Tensor, y: np.ndarray | None, rows: EpisodeRows) ->
     TaskBatch
         Padded rows are zero.
     """
-    absent, unasked = rows.support < 0, rows.query < 0
-    labels, asked = rows.support_codes, rows.query_codes
+    support, labels, absent = _trimmed(rows.support, rows.support_codes)
+    query, asked, unasked = _trimmed(rows.query, rows.query_codes)
     none, unknown = (0.0, np.nan) if labels is None else (IGNORED_CODE, IGNORED_CODE)
     if labels is None or asked is None:
         assert y is not None
-        labels, asked = y[rows.support], y[rows.query]
-    X_support, X_query, w = _taken(X, rows.support), _taken(X, rows.query), None
-    if absent.any():
+        labels, asked = y[support], y[query]
+    X_support, X_query, w = _taken(X, support), _taken(X, query), None
+    if absent is not None:
         labels, w = labels.copy(), 1.0 - absent
         X_support[absent], labels[absent] = 0, none
-    if unasked.any():
+    if unasked is not None:
         asked = asked.copy()
         X_query[unasked], asked[unasked] = 0, unknown
     return TaskBatch(X_support, labels, w, X_query, asked)
+
+
+def _trimmed(
+    rows: np.ndarray, codes: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Rows and codes without columns that are all padding, and what is padded, if any is."""
+    padded = rows < 0
+    if not padded.any():
+        return rows, codes, None
+    width = int((~padded).sum(1).max())
+    rows, padded = rows[:, :width], padded[:, :width]
+    codes = None if codes is None else codes[:, :width]
+    return rows, codes, padded if padded.any() else None
 
 
 def _taken(X: Any, rows: np.ndarray) -> Any:

@@ -9,14 +9,18 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from fewshot_sklearn.datasets import make_sinusoid_tasks
 from fewshot_sklearn.episodes import (
+    BLOCK,
     ArrayTasks,
+    Blocks,
     ClassEpisodes,
     Episodes,
     GeneratedTasks,
     GroupEpisodes,
     TaskStream,
     check_int_or_range,
+    choose,
     split_tasks,
 )
 from fewshot_sklearn.tasks import pad_tasks
@@ -185,6 +189,84 @@ def test_one_class_is_no_episode():
 @pytest.mark.parametrize("value", [3, np.int64(3), (3, 3), [3, 3]])
 def test_an_int_is_a_range_of_one(value):
     assert check_int_or_range(value, "n", 1) == (3, 3)
+
+
+# ---------------------------------------------------------------- many draws at once
+@pytest.mark.parametrize("k", [1, 3, 7])
+def test_choosing_without_replacement(k):
+    sizes = np.array([0, 1, 2, 5, 8, 30, 1000] * 40)
+    chosen = choose(sizes, k, np.random.default_rng(0))
+    assert chosen.shape == (len(sizes), k)
+    for size, row in zip(sizes, chosen, strict=True):
+        real = row[row >= 0]
+        assert len(set(real)) == len(real) == min(size, k)
+        assert (real < size).all() and (row[len(real) :] == -1).all()
+
+
+@pytest.mark.parametrize("size", [4, 40], ids=["by sorting", "by drawing again"])
+def test_every_choice_and_every_order_is_as_likely(size):
+    chosen = choose(np.full(40_000, size), 2, np.random.default_rng(0))
+    pairs = np.bincount(chosen[:, 0] * size + chosen[:, 1], minlength=size * size)
+    pairs = pairs.reshape(size, size)
+    assert (np.diag(pairs) == 0).all()
+    expected = 40_000 / (size * (size - 1))
+    spread = (pairs[~np.eye(size, dtype=bool)] - expected) / np.sqrt(expected)
+    assert 0.8 < spread.std() < 1.2 and abs(spread).max() < 6
+
+
+def test_items_depend_on_their_number_alone_across_blocks():
+    drawn = []
+
+    def draw(rng, n):
+        drawn.append(n)
+        width = int(rng.integers(2, 5))
+        return rng.integers(0, 100, (n, width)), None
+
+    blocks = Blocks(draw, 4)
+    whole = [blocks.take(7, [i])[0][0] for i in range(12)]
+    batch, nothing = blocks.take(7, [2, 3, 4, 9, 1])
+    assert nothing is None
+    for row, i in zip(batch, [2, 3, 4, 9, 1], strict=True):
+        assert row[: len(whole[i])].tolist() == whole[i].tolist()
+        assert (row[len(whole[i]) :] == -1).all()
+    assert np.array_equal(blocks.take(7, [4, 5, 6, 7])[0], [whole[i] for i in range(4, 8)])
+    assert blocks.take(8, [0])[0].tolist() != [whole[0].tolist()]
+    assert len(drawn) < 12
+
+
+def test_a_batch_is_its_tasks():
+    episodes = array_episodes()
+    numbers = [BLOCK - 2, BLOCK - 1, BLOCK, 3]
+    batch = episodes.__getitems__(numbers)
+    for i, number in enumerate(numbers):
+        assert_same_task(batch.task(i), episodes[number])
+    stacked, together = pad_tasks([episodes[i] for i in numbers]), pad_tasks(batch)
+    for a, b in zip(
+        [*stacked[0].values(), stacked[1]], [*together[0].values(), together[1]], strict=True
+    ):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("n_shot", [4, (2, 6)])
+def test_generators_that_draw_many_tasks_at_once(n_shot):
+    generator = make_sinusoid_tasks(n_shot=n_shot, n_query=3)
+    episodes = Episodes(GeneratedTasks(generator, classification=False), 10, seed=0)
+    batch = episodes.__getitems__(range(300))
+    shots = set()
+    for i in (0, 7, 255, 256, 299):
+        task = episodes[i]
+        assert_same_task(task, batch.task(i))
+        assert task.X_query.shape == task.y_query.shape == (3, 1)
+    for i in range(300):
+        task = batch.task(i)
+        shots.add(len(task.X))
+        x = np.concatenate([task.X, task.X_query])[:, 0]
+        waves = np.stack([np.sin(x), np.cos(x)], 1)
+        y = np.concatenate([task.y, task.y_query])[:, 0]
+        amplitude = np.linalg.norm(np.linalg.lstsq(waves, y)[0])
+        assert 0.1 <= amplitude <= 5
+        np.testing.assert_allclose(waves @ np.linalg.lstsq(waves, y)[0], y, atol=1e-9)
+    assert shots == ({4} if n_shot == 4 else {2, 3, 4, 5, 6})
 
 
 # ---------------------------------------------------------------- from rows to tasks

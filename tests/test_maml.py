@@ -386,3 +386,35 @@ def test_second_order_meta_gradient_against_higher(n_steps):
     found = meta_gradient(learner, batch, y_query)
     for p, expected in zip(network.parameters(), total, strict=True):
         torch.testing.assert_close(found[names[id(p)]], expected, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_steps", [0, 4])
+def test_the_head_alone_adapts_on_features_that_stay(n_steps):
+    """ANIL by hand: gradient descent of a linear head on frozen features."""
+    encoder = make_encoder("conv4", (8, 8), {"width": 4})
+    learner = MAMLClassification(encoder, (8, 8), n_steps=n_steps, inner_lr=0.5, head_only=True)
+    learner = learner.double()
+    batch, y_query = make_batch(learner)
+    outputs = learner(**batch)
+    total = 0.0
+    for i, (X, y, w, X_query) in enumerate(zip(*batch.values(), strict=True)):
+        Z, Z_query = learner.encoder(X), learner.encoder(X_query)
+        head = torch.zeros(3, learner.n_features + 1, requires_grad=True).double()
+        for _ in range(n_steps):
+            out = Z @ head[:, :-1].T + head[:, -1]
+            loss = (w * F.cross_entropy(out, y, reduction="none")).sum() / w.sum()
+            head = head - 0.5 * torch.autograd.grad(loss, head, create_graph=True)[0]
+        logits = Z_query @ head[:, :-1].T + head[:, -1]
+        torch.testing.assert_close(outputs[i], logits)
+        total = total + episode_loss(logits[None], y_query[i : i + 1]) / len(y_query)
+    if n_steps:
+        expected = torch.autograd.grad(total, list(learner.parameters()))
+        for a, b in zip(meta_gradient(learner, batch, y_query), expected, strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_the_state_of_a_head_holds_no_encoder(digits_new):
+    X, y = digits_new
+    clf = MAMLClassifier(encoder="mlp", head_only=True, random_state=0).fit(X[:20], y[:20])
+    assert set(clf.state_) == {"head.weight", "head.bias", "present", "loss_curve"}
+    assert (np.diff(clf.loss_curve_) < 0).all()
