@@ -2,7 +2,7 @@
 PYTHON ?= python
 export MPLBACKEND = Agg
 
-.PHONY: install demo test lint docs doctest bench
+.PHONY: install demo test lint docs doctest counts bench
 
 install:
 	$(PYTHON) -m pip install -c constraints.txt -e ".[plot,test,docs]"
@@ -25,5 +25,9 @@ doctest:
 	$(PYTHON) -m pytest -q --doctest-modules fewshot_sklearn
 	$(PYTHON) -m pytest -q --doctest-glob="*.rst" docs
 
+counts:
+	$(PYTHON) -W ignore benchmarks/counts.py
+
 bench:
-	$(PYTHON) benchmarks/sinusoids.py ridge
+	PYTHON=$(PYTHON) sh benchmarks/install_peers.sh
+	benchmarks/.peers/bin/python benchmarks/speed.py

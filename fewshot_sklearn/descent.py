@@ -106,36 +106,34 @@ class CrossEntropy:
         return self.share[..., None] * self.total * change
 
 
-def _t(matrices: Tensor) -> Tensor:
-    return matrices.transpose(-1, -2)
-
-
 def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x W' + b, with weights shared by all tasks or each task's own."""
     if weight.ndim == 2:
         return F.linear(x, weight, bias)
     if x.shape[-1] == 1:  # an outer product; batched matrix products are slow at those
-        return torch.addcmul(bias, x, _t(weight))
-    return torch.baddbmm(bias, x, _t(weight))
+        return torch.addcmul(bias, x, weight.mT)
+    return torch.baddbmm(bias, x, weight.mT)
 
 
 def _back(dz: Tensor, weight: Tensor) -> Tensor:
     """dz W."""
-    return dz * weight if dz.shape[-1] == 1 else torch.matmul(dz, weight)
+    if dz.shape[-1] == 1:
+        return dz * weight
+    return torch.matmul(dz, weight) if weight.ndim == 2 else torch.bmm(dz, weight)
 
 
 def _descended(weight: Tensor, dz: Tensor, h: Tensor, rate: float) -> Tensor:
     """W - rate dz' h for each task, in the orientation that is quicker."""
     if h.shape[-1] < dz.shape[-1]:
-        return _t(torch.baddbmm(_t(weight), _t(h), dz, alpha=-rate))
-    return torch.baddbmm(weight, _t(dz), h, alpha=-rate)
+        return torch.baddbmm(weight.mT, h.mT, dz, alpha=-rate).mT
+    return torch.baddbmm(weight, dz.mT, h, alpha=-rate)
 
 
 def _outer(dz: Tensor, h: Tensor) -> Tensor:
     """dz' h for each task, in the orientation that is quicker."""
     if h.shape[-1] < dz.shape[-1]:
-        return _t(torch.bmm(_t(h), dz))
-    return torch.bmm(_t(dz), h)
+        return torch.bmm(h.mT, dz).mT
+    return torch.bmm(dz.mT, h)
 
 
 def run(layers: Layers, x: Tensor, squash: bool) -> list[Tensor]:
@@ -291,7 +289,7 @@ def _hessian_product(
     for i, (weight, bias) in enumerate(along):
         change = affine(hs[i], weight, bias)
         if i:
-            change += _back(moved[-1], _t(layers[i][0]))
+            change += _back(moved[-1], layers[i][0].mT)
         if i < last:
             change = _through(change, hs[i + 1], squash)
         moved.append(change)

@@ -1,0 +1,122 @@
+"""How the time of a training step and of a fit grows, on logarithmic axes.
+
+    python benchmarks/scaling.py [picture.png]
+
+One torch thread, process CPU time, the best of several runs.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from fewshot_sklearn import (
+    MAMLClassifier,
+    MetaTrainer,
+    ProtoNetClassifier,
+    RidgeHeadClassifier,
+)
+
+#: What is varied, over which values, and what the other quantities are meanwhile.
+AXES: dict[str, tuple[int, ...]] = {
+    "tasks a step": (1, 4, 16, 64, 256),
+    "ways": (2, 5, 10, 20, 40),
+    "shots": (1, 2, 5, 10, 20, 40),
+    "inner steps": (1, 2, 5, 10, 20),
+    "width of the layers": (16, 32, 64, 128, 256, 512),
+}
+USUAL = {
+    "tasks a step": 16,
+    "ways": 5,
+    "shots": 5,
+    "inner steps": 5,
+    "width of the layers": 64,
+}
+ESTIMATORS = {
+    "MAML": MAMLClassifier,
+    "ProtoNet": ProtoNetClassifier,
+    "ridge head": RidgeHeadClassifier,
+}
+N_FEATURES, N_CLASSES, N_QUERY = 64, 60, 15
+STEPS = 150
+
+
+def seconds(work: Callable[[], Any], rounds: int = 5) -> float:
+    """Least CPU time of a call."""
+    work()
+    times = []
+    for _ in range(rounds):
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+def measure(name: str, sizes: dict[str, int], X: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Milliseconds of a training step, and of fit and predict."""
+    width = sizes["width of the layers"]
+    estimator = ESTIMATORS[name](encoder="mlp", encoder__hidden=(width, width))
+    if name == "MAML":
+        estimator.set_params(n_steps=sizes["inner steps"])
+    tasks, n_way, n_shot = sizes["tasks a step"], sizes["ways"], sizes["shots"]
+    trainer = MetaTrainer(
+        estimator, n_way=n_way, n_shot=n_shot, n_query=N_QUERY, n_episodes=STEPS * tasks,
+        batch_size=tasks, max_epochs=1, validation_fraction=0, optimizer__fused=True,
+        device="cpu", compile=False, random_state=0, verbose=0,
+    ).fit(X, y)  # fmt: skip
+    step = seconds(lambda: trainer.partial_fit(X, y), 3) / STEPS
+    place = np.arange(len(y)) // N_CLASSES  # the classes take turns
+    few = y < n_way
+    support, query = few & (place < n_shot), few & (place >= n_shot) & (place < n_shot + N_QUERY)
+    clf = trainer.estimator_
+
+    def fit_and_predict() -> Any:
+        return clf.fit(X[support], y[support]).predict(X[query])
+
+    return 1e3 * step, 1e3 * seconds(fit_and_predict, 20)
+
+
+def main(picture: Path) -> None:
+    """Measure, print and draw."""
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    y = np.arange(60 * N_CLASSES) % N_CLASSES
+    X = rng.normal(size=(len(y), N_FEATURES)) + rng.normal(size=(N_CLASSES, N_FEATURES))[y]
+    figure, panels = plt.subplots(2, len(AXES), figsize=(16, 6.5), layout="constrained")
+    for column, (axis, values) in enumerate(AXES.items()):
+        for name in ESTIMATORS:
+            if axis == "inner steps" and name != "MAML":
+                continue
+            both = np.array([measure(name, USUAL | {axis: v}, X, y) for v in values])
+            for panel, row, times in zip(
+                panels[:, column], ("step", "fit + predict"), both.T, strict=True
+            ):
+                grows = np.polyfit(np.log(values[-2:]), np.log(times[-2:]), 1)[0]
+                label = f"{name}: power {grows:.1f} at the end"
+                panel.loglog(values, times, "o-", label=label, lw=1.5, ms=4)
+                told = "  ".join(f"{v}: {t:.2f}" for v, t in zip(values, times, strict=True))
+                print(f"{row:14} {name:11} {axis:20} {told}", flush=True)
+        panels[0, column].set_title(axis)
+        panels[1, column].set_xlabel(axis)
+        for panel in panels[:, column]:
+            panel.legend(fontsize=7, frameon=False)
+            panel.grid(alpha=0.3, which="both", lw=0.4)
+    panels[0, 0].set_ylabel("ms a training step")
+    panels[1, 0].set_ylabel("ms for fit and predict")
+    figure.savefig(picture, dpi=110)
+    print(f"written: {picture}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("scaling.png"))

@@ -1,0 +1,102 @@
+"""Copying an estimator whose meta-init takes 50 MB, and a grid search with it in two processes.
+
+Beside it: the same network as an ordinary constructor parameter.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.model_selection import GridSearchCV
+from timing import Contender, Row, compare, interleave
+from torch import nn
+from torch.nn import functional as F
+
+from fewshot_sklearn import EpisodeSplit, ProtoNetClassifier
+from workloads.features import make_pool, meta_trained
+
+#: 64 features, then layers of 4 MB each.
+HIDDEN = (1024,) * 13
+N_FITS = 100
+#: Rounds of the grid search, at most: with the module it takes half a minute.
+MOST_ROUNDS = 3
+
+
+class ModuleProtoNet(ClassifierMixin, BaseEstimator):
+    """A prototypical network that holds its network as torch users would: as a parameter."""
+
+    def __init__(self, network: nn.Module | None = None, metric: str = "euclidean"):
+        self.network = network
+        self.metric = metric
+
+    def embed(self, X: np.ndarray) -> torch.Tensor:
+        """Features of rows."""
+        with torch.no_grad():
+            Z = self.network(torch.as_tensor(X))
+        return F.normalize(Z, dim=1) if self.metric == "cosine" else Z
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> ModuleProtoNet:
+        """Average the features of each class."""
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        Z = self.embed(X)
+        self.prototypes_ = torch.stack(
+            [Z[torch.as_tensor(codes == code)].mean(0) for code in range(len(self.classes_))]
+        )
+        return self
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Label of the nearest prototype."""
+        nearest = torch.cdist(self.embed(X), self.prototypes_).argmin(1)
+        return self.classes_[nearest.numpy()]
+
+
+def module_like(hidden: tuple[int, ...], n_features: int) -> nn.Sequential:
+    """A network of the same size as ours."""
+    layers: list[nn.Module] = []
+    for width, units in zip((n_features, *hidden), hidden, strict=False):
+        layers += [nn.Linear(width, units), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+def run(rounds: int) -> list[Row | str]:
+    """Time clone, deepcopy, pickle (CPU) and a grid search of 100 fits (wall clock)."""
+    ours = meta_trained(ProtoNetClassifier(encoder="mlp", encoder__hidden=HIDDEN))
+    X, y = make_pool(20, random_state=0)
+    y = y + 1000  # classes that meta-training has not seen
+    theirs = ModuleProtoNet(module_like(HIDDEN, X.shape[1]))
+    peer = "nn.Module as a parameter"
+    actions: dict[str, Any] = {
+        "clone": clone,
+        "deepcopy": copy.deepcopy,
+        "pickle and back": lambda estimator: pickle.loads(pickle.dumps(estimator, protocol=5)),
+    }
+    report: list[Row | str] = []
+    for name, action in actions.items():
+        contenders = {
+            "ours": Contender(lambda action=action: action(ours)),
+            peer: Contender(lambda action=action: action(theirs)),
+        }
+        report += compare(f"sharing, {name}", interleave(contenders, rounds), "ours")
+
+    def search(estimator: Any) -> GridSearchCV:
+        cv = EpisodeSplit(n_way=5, n_shot=5, n_query=5, n_episodes=N_FITS // 2, random_state=0)
+        grid = {"metric": ["euclidean", "cosine"]}
+        return GridSearchCV(estimator, grid, cv=cv, n_jobs=2, refit=False).fit(X, y)
+
+    contenders = {
+        "ours": Contender(lambda: search(ours)),
+        peer: Contender(lambda: search(theirs)),
+    }
+    times = interleave(contenders, min(rounds, MOST_ROUNDS), clock=time.perf_counter)
+    report += compare(f"sharing, GridSearchCV of {N_FITS} fits, n_jobs=2", times, "ours")
+    size = ours.meta_init.nbytes / 1e6
+    report.append(
+        f"sharing: the meta-init takes {size:.0f} MB; the grid search is wall-clock time."
+    )
+    return report
