@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -148,10 +149,11 @@ class Learner(nn.Module):
         Tensor or Gaussian
             Outputs with a leading axis of tasks.
         """
-        return self.over_tasks(
-            lambda X, y, w, X_query: self.predict(self.adapt(Support(X, y, w)), X_query),
-            X, y, w, X_query,
-        )  # fmt: skip
+        return self.over_tasks("episode", X, y, w, X_query)
+
+    def episode(self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor) -> Outputs:
+        """Adapt to one task and predict its queries."""
+        return self.predict(self.adapt(Support(X, y, w)), X_query)
 
     def tasks_at_once(self, X: Tensor, X_query: Tensor) -> int:
         """How many tasks of a batch to take between two backward passes.
@@ -168,15 +170,21 @@ class Learner(nn.Module):
         on = self.bf16 and self.training and allowed
         return torch.autocast(X.device.type, torch.bfloat16, enabled=on)
 
-    def over_tasks(self, one_task: Callable[..., Any], *batch: Tensor) -> Any:
-        """Map a function of one task over a batch of tasks.
+    def steps_that_pay(self) -> int | None:
+        """Training steps from which on compiling saves more time than it takes, if it ever does."""
+        vmapped = self.vmaps and not self.takes_batches and not self.convolves
+        return 10_000 if vmapped else None
+
+    def over_tasks(self, method: str, *batch: Tensor) -> Any:
+        """Map a method, a function of one task, over a batch of tasks.
 
         Learners whose functions take batches are called on them. Encoders whose
         second derivatives vmap would get wrong go one task after the other, and
         so do convolutions on a CPU, where weights of their own for each task
-        make them slower batched. All else is vmapped. In chunks that fit the
-        CPU's cache.
+        make them slower batched. All else is vmapped, and in a long training
+        compiled. In chunks that fit the CPU's cache.
         """
+        one_task = getattr(self, method)
         on_cpu = batch[0].device.type == "cpu"
         chunk = TASKS_PER_CHUNK if on_cpu else len(batch[0])
         if self.takes_batches:
@@ -186,8 +194,9 @@ class Learner(nn.Module):
             return joined(parts, torch.cat)
         if not self.vmaps or (self.convolves and on_cpu):
             return joined([one_task(*task) for task in zip(*batch, strict=True)], torch.stack)
-        # vmap cannot return a Gaussian made inside it unless as a tuple, which a NamedTuple is
-        return vmap(one_task, randomness="different", chunk_size=chunk)(*batch)
+        if self.compiled and self.training:
+            return _compiled_map()(self, method, chunk, *batch)
+        return _vmapped(self, method, chunk, *batch)
 
     # ------------------------------------------------------------------ scale
     @torch.no_grad()
@@ -211,6 +220,16 @@ class Learner(nn.Module):
     def scaled(self, X: Tensor) -> Tensor:
         """Bring rows to the scale the encoder was trained on."""
         return (X - self.x_mean) / self.x_scale
+
+
+def _vmapped(learner: Learner, method: str, chunk: int, *batch: Tensor) -> Any:
+    # vmap cannot return a Gaussian made inside it unless as a tuple, which a NamedTuple is
+    return vmap(getattr(learner, method), randomness="different", chunk_size=chunk)(*batch)
+
+
+@cache
+def _compiled_map() -> Callable[..., Any]:
+    return torch.compile(_vmapped)
 
 
 def _mean_and_scale(values: Tensor, w: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -273,12 +292,11 @@ class FeatureLearner(Learner):
 
     def forward_features(self, Z: Tensor, y: Tensor, w: Tensor, Z_query: Tensor) -> Outputs:
         """`forward`, given the features of the support and query rows."""
-        return self.over_tasks(
-            lambda Z, y, w, Z_query: self.predict_features(
-                self.adapt_features(Z, y, w), Z_query
-            ),
-            Z, y, w, Z_query,
-        )  # fmt: skip
+        return self.over_tasks("episode_of_features", Z, y, w, Z_query)
+
+    def episode_of_features(self, Z: Tensor, y: Tensor, w: Tensor, Z_query: Tensor) -> Outputs:
+        """`episode`, given the features of the support and query rows of one task."""
+        return self.predict_features(self.adapt_features(Z, y, w), Z_query)
 
 
 def present_classes(y: Tensor, w: Tensor) -> Tensor:

@@ -178,8 +178,12 @@ class MAMLLearner(FeatureLearner):
     def forward(self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor) -> Tensor:
         by_hand = self.training and self.takes_batches and not self.head_only
         if by_hand and not X.requires_grad:
-            return self.over_tasks(self._descend, X, y, w, X_query)
+            return self.over_tasks("_descend", X, y, w, X_query)
         return super().forward(X, y, w, X_query)  # type: ignore[return-value]
+
+    def steps_that_pay(self) -> int | None:
+        by_hand = self.takes_batches and not self.head_only
+        return 50_000 if by_hand else super().steps_that_pay()
 
     def tasks_at_once(self, X: Tensor, X_query: Tensor) -> int:
         own = self.convolves and not self.head_only and X.device.type == "cpu"

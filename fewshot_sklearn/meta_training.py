@@ -72,10 +72,11 @@ class MetaTrainer(EpisodicNet):
         pass and, if it is first order, in its steps. What is learned stays
         float32.
     compile : bool or "auto", default="auto"
-        Whether training runs kernels compiled by ``torch.compile``, where the
-        algorithm has any (MAML with ``encoder="mlp"``). Compiling takes tens of
-        seconds, so ``"auto"`` does it from 50,000 planned steps on, and only
-        where there is a C++ compiler.
+        Whether training runs kernels compiled by ``torch.compile``, where that
+        makes it quicker: MAML of fully connected networks. Compiling takes tens
+        of seconds, so ``"auto"`` does it for long trainings only (from 10,000 or
+        50,000 planned steps on, by how much it saves) and where there is a C++
+        compiler.
     random_state : int, RandomState instance or None, default=None
         Seeds initial weights, the held-out tasks and the stream of episodes.
     criterion : callable, default=episode_loss

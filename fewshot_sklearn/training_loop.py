@@ -18,8 +18,6 @@ from .learner import Learner, joined
 
 #: What happens at every batch.
 _AT_BATCHES = ("on_batch_begin", "on_batch_end", "on_grad_computed")
-#: Steps of training from which on compiling takes less time than it saves.
-STEPS_THAT_PAY = 50_000
 
 
 class EpisodicNet(NeuralNet):
@@ -40,17 +38,17 @@ class EpisodicNet(NeuralNet):
 
     def _prepare(self, learner: Learner) -> None:
         """Tell a learner how to compute while training."""
-        learner.compiled = self._compiles()
+        learner.compiled = self._compiles(learner.steps_that_pay())
         learner.bf16 = self._rounds()
 
-    def _compiles(self) -> bool:
+    def _compiles(self, steps_that_pay: int | None) -> bool:
         if self.compile not in (True, False, "auto"):
             raise ValueError(f"compile must be True, False or 'auto', got {self.compile!r}.")
-        if self.compile != "auto":
-            return bool(self.compile)
+        if self.compile != "auto" or steps_that_pay is None:
+            return self.compile is True and steps_that_pay is not None
         steps = self.max_epochs * -(-self.n_episodes // self.batch_size)
         compiler = os.environ.get("CXX", "c++")
-        return steps >= STEPS_THAT_PAY and shutil.which(compiler) is not None
+        return steps >= steps_that_pay and shutil.which(compiler) is not None
 
     def _rounds(self) -> bool:
         if self.precision not in ("fp32", "tf32", "bf16"):
@@ -127,6 +125,21 @@ class EpisodicNet(NeuralNet):
             self._mode = training
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Loss and gradients of one batch; what cannot be compiled is run as it is."""
+        if not self.module_.compiled:
+            return self._in_chunks(batch, **fit_params)
+        from torch._dynamo.exc import TorchDynamoException
+
+        try:
+            return self._in_chunks(batch, **fit_params)
+        except TorchDynamoException as error:
+            told = str(error).strip().partition("\n")[0]
+            warnings.warn(f"Training goes on without compiling: {told}", stacklevel=2)
+            self.module_.compiled = False
+            self._zero_grad_optimizer()
+            return self._in_chunks(batch, **fit_params)
+
+    def _in_chunks(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Loss and gradients of one batch, a chunk of tasks at a time."""
         X, y = batch
         size = len(y) if self.chunk_size is None else self.chunk_size

@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from skorch.callbacks import Callback
 from torch.utils.data import DataLoader
@@ -134,12 +135,14 @@ def test_bad_switches_are_named(digits, option):
 
 # ------------------------------------------------------------------ compiling
 @needs_compiler
-@pytest.mark.parametrize("classification", [False, True])
-def test_compiled_kernels_teach_the_same(digits, classification):
-    if classification:
+@pytest.mark.parametrize("kind", ["regression", "classification", "vmapped"])
+def test_compiled_kernels_teach_the_same(digits, kind):
+    if kind == "classification":
         past, estimator = digits, CLASSIFIERS["MAML, mlp"]
     else:
         past, estimator = (make_sinusoid_tasks(n_shot=5),), MAMLRegressor(**SMALL_MLP, n_steps=2)
+    if kind == "vmapped":
+        estimator = clone(estimator).set_params(encoder__activation="gelu", encoder__norm="layer")
     eager = trainer(estimator, compile=False).fit(*past)
     compiled = trainer(estimator, compile=True).fit(*past)
     assert compiled.module_.compiled and not eager.module_.compiled
@@ -157,16 +160,32 @@ def test_ragged_tasks_are_compiled_only_a_few_times(digits):
 
 
 def test_only_long_trainings_are_compiled(monkeypatch):
-    def compiles(max_epochs, compiler="/usr/bin/c++", **options):
+    def compiles(max_epochs, compiler="/usr/bin/c++", name="MAML, mlp", **options):
         monkeypatch.setattr(training_loop.shutil, "which", lambda name: compiler)
-        net = trainer(CLASSIFIERS["MAML, mlp"], max_epochs=max_epochs, **options)
-        return net._compiles()
+        net = trainer(CLASSIFIERS[name], max_epochs=max_epochs, **options)
+        learner = CLASSIFIERS[name]._new_learner((64,), None, seed=0)
+        return net._compiles(learner.steps_that_pay())
 
     assert not compiles(10)
     assert compiles(50_000 // 3 + 1)  # three steps an epoch
     assert not compiles(50_000, compiler=None)
     assert not compiles(50_000, compile=False)
     assert compiles(1, compile=True)
+    for name in ("MAML, conv4", "ProtoNet, mlp", "MAML of the head, conv4"):
+        assert not compiles(50_000, name=name) and not compiles(1, name=name, compile=True)
+
+
+def test_what_cannot_be_compiled_is_run_as_it_is(monkeypatch):
+    from torch._dynamo.exc import TorchDynamoException
+
+    def fails(*args):
+        raise TorchDynamoException("this is too hard\nfor many reasons")
+
+    monkeypatch.setattr("fewshot_sklearn.descent._compiled", lambda *args: fails)
+    past, estimator = make_sinusoid_tasks(n_shot=5), MAMLRegressor(**SMALL_MLP)
+    with pytest.warns(UserWarning, match="without compiling: this is too hard$"):
+        compiled = trainer(estimator, compile=True).fit(past)
+    assert_taught_the_same(trainer(estimator).fit(past), compiled, rtol=0)
 
 
 # ------------------------------------------------------------------ batches
