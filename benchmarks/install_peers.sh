@@ -11,6 +11,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 venv=${1:-$here/.peers}
 
 "${PYTHON:-python3}" -m venv "$venv"
+venv=$(cd "$venv" && pwd)
 install() {
     "$venv/bin/python" -m pip install -q --disable-pip-version-check \
         -c "$here/../constraints.txt" "$@"

@@ -209,7 +209,8 @@ def there(plan: Plan, batch: Batch, layers: Layers) -> tuple[Tensor, list[Step]]
     outputs = hs[-1]
     if batch.scale is not None and batch.shift is not None:
         outputs = torch.addcmul(batch.shift, outputs, batch.scale)
-    return outputs, [*steps, Step(layers, hs, [])]
+    # without the outputs: autograd would hold on to them, and they to autograd
+    return outputs, [*steps, Step(layers, hs[:-1], [])]
 
 
 def back(plan: Plan, batch: Batch, steps: list[Step], slope: Tensor) -> Layers:
@@ -219,11 +220,11 @@ def back(plan: Plan, batch: Batch, steps: list[Step], slope: Tensor) -> Layers:
         slope = slope * batch.scale
     dzs = backpropagate(layers, hs, slope, plan.squash)
     if plan.first_order or not steps:
-        return [_shared(dz, h) for dz, h in zip(dzs, hs[:-1], strict=True)]
+        return [_shared(dz, h) for dz, h in zip(dzs, hs, strict=True)]
     ones = batch.X.new_ones(len(batch.X), 1, batch.X.shape[1])
     loss = plan.loss(batch.y, batch.w)
     along: Layers = [
-        (_outer(dz, h), dz.sum(1, keepdim=True)) for dz, h in zip(dzs, hs[:-1], strict=True)
+        (_outer(dz, h), dz.sum(1, keepdim=True)) for dz, h in zip(dzs, hs, strict=True)
     ]
     for step in steps[:0:-1]:
         changes = _hessian_product(loss, step, along, plan.squash)

@@ -19,9 +19,8 @@ State = dict[str, Tensor]
 
 #: Tasks a vmapped call takes at once on a CPU: what stays in its cache.
 TASKS_PER_CHUNK = 25
-#: Rows a convolutional encoder takes at once on a CPU, without a gradient and with one.
-ROWS_PER_CHUNK = 80
-ROWS_PER_TRAINING_CHUNK = 400
+#: Rows a convolutional encoder takes at once on a CPU: what malloc keeps hold of between calls.
+ROWS_PER_CHUNK = 160
 
 
 class Gaussian(NamedTuple):
@@ -163,7 +162,7 @@ class Learner(nn.Module):
         """
         if not self.convolves or X.device.type != "cpu":
             return len(X)
-        return max(1, ROWS_PER_TRAINING_CHUNK // (X.shape[1] + X_query.shape[1]))
+        return max(1, ROWS_PER_CHUNK // (X.shape[1] + X_query.shape[1]))
 
     def rounded(self, X: Tensor, allowed: bool = True) -> torch.autocast:
         """Context in which products are computed in bfloat16, if training may and it is on."""
@@ -271,12 +270,12 @@ class FeatureLearner(Learner):
     def embed(self, X: Tensor) -> Tensor:
         """Features (n, n_features) of rows (n, \\*input_shape)."""
         X = self.scaled(X)
-        if self.bf16:
-            with self.rounded(X):
-                return self.encoder(X).to(X.dtype)
-        if torch.is_grad_enabled() or X.device.type != "cpu" or not self.convolves:
-            return self.encoder(X)
-        return torch.cat([self.encoder(part) for part in X.split(ROWS_PER_CHUNK)])
+        with self.rounded(X):
+            if X.device.type != "cpu" or not self.convolves or len(X) <= ROWS_PER_CHUNK:
+                Z = self.encoder(X)
+            else:
+                Z = torch.cat([self.encoder(part) for part in X.split(ROWS_PER_CHUNK)])
+        return Z.to(X.dtype)
 
     def adapt(self, support: Support) -> State:
         return self.adapt_features(self.embed(support.X), support.y, support.w)

@@ -32,6 +32,11 @@ _KINDS = {
 }
 
 
+#: Meta-inits kept in a process after unpickling: a worker gets the same one with every task.
+KEPT = 2
+_unpickled: dict[str, MetaInit] = {}
+
+
 class MetaInit:
     """What meta-training learned: tensors and a specification in one immutable buffer.
 
@@ -260,7 +265,13 @@ def _json(content: Mapping[str, Any]) -> str:
 
 
 def _rebuild(buffer: np.ndarray) -> MetaInit:
-    return MetaInit(buffer, verify=False)
+    """Unpickle: the very object that is at hand already, with what was built from it."""
+    init = MetaInit(buffer, verify=False)
+    init = _unpickled.pop(init.digest, init)
+    _unpickled[init.digest] = init
+    if len(_unpickled) > KEPT:
+        del _unpickled[next(iter(_unpickled))]
+    return init
 
 
 def task_digests(ids: Any) -> list[str]:

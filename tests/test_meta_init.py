@@ -158,6 +158,19 @@ def test_a_clone_of_an_estimator_shares_its_meta_init(trained):
     assert copy.deepcopy(estimator).meta_init is estimator.meta_init
 
 
+def test_a_process_that_unpickles_the_same_meta_init_again_builds_nothing_anew():
+    init = make()
+    pickled = pickle.dumps(init)
+    first = pickle.loads(pickled)
+    first.built["key"] = "a learner"
+    again = pickle.loads(pickled)
+    assert again is first and again.built == {"key": "a learner"}
+    for scale in range(meta_init.KEPT):
+        pickle.loads(pickle.dumps(MetaInit.from_state({"x": torch.full((2,), scale)}, {})))
+    fresh = pickle.loads(pickled)
+    assert fresh == first and fresh is not first and not fresh.built
+
+
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_pickle_round_trip(protocol, path):
     for init in (make(), MetaInit.load(path)):

@@ -4,7 +4,6 @@ the same."""
 from __future__ import annotations
 
 import shutil
-import warnings
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from skorch.callbacks import Callback
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader
 
 from fewshot_sklearn import (
@@ -265,19 +265,21 @@ def test_compiled_kernels_on_cuda():
 
 
 # ------------------------------------------------------------------ memory
-def test_memory_does_not_grow_with_steps():
-    """Tensors that are alive after 20 and after 200 steps."""
-    import gc
+@pytest.mark.parametrize("name", [*CLASSIFIERS, "MAML for regression", "ridge for regression"])
+def test_memory_does_not_grow_with_steps(digits, name):
+    """No tensor outlives its step: what is allocated and not freed stays the same."""
+    if "regression" in name:
+        past = (make_sinusoid_tasks(n_shot=5),)
+        estimator = (MAMLRegressor if "MAML" in name else RidgeHeadRegressor)(**SMALL_MLP)
+    else:
+        past, estimator = digits, CLASSIFIERS[name]
+    options = {"batch_size": 4, "max_epochs": 1, "validation_fraction": 0}
+    net = trainer(estimator, n_episodes=4, **options).fit(*past)
 
-    def alive():
-        gc.collect()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())
+    def grown(n_episodes):
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as held:
+            net.set_params(n_episodes=n_episodes).partial_fit(*past)
+        return sum(event.self_cpu_memory_usage for event in held.key_averages())
 
-    past = make_sinusoid_tasks(n_shot=5)
-    for estimator in (MAMLRegressor(**SMALL_MLP), RidgeHeadRegressor(**SMALL_MLP)):
-        net = trainer(estimator, batch_size=4, n_episodes=80, max_epochs=1).fit(past)
-        before = alive()
-        net.set_params(n_episodes=720).partial_fit(past)
-        assert alive() <= before
+    grown(4)
+    assert abs(grown(12) - grown(4)) < 5_000  # one step and three
