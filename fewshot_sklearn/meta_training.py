@@ -15,12 +15,13 @@ from sklearn.utils import check_random_state
 
 from . import __version__
 from .base import FewShotEstimator, resolve_device
-from .episodes import IntOrRange, TaskLoader, TaskStream
+from .episodes import TaskLoader, TaskStream
 from .learner import episode_loss
 from .meta_init import MetaInit
 from .model_selection import few_shot_score
 from .past_tasks import PastTasks
 from .resume import load_epoch, save_epoch
+from .sampling import IntOrRange
 from .tasks import pad_tasks
 from .training_loop import EpisodicNet
 

@@ -16,8 +16,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 
 from .base import ROW_DTYPES, FewShotEstimator, resolve_device
-from .episodes import Blocks, ClassEpisodes, EpisodeRows, GroupEpisodes, IntOrRange, tasks_at
+from .episodes import Blocks, tasks_at
 from .learner import FeatureLearner, Gaussian
+from .sampling import ClassEpisodes, EpisodeRows, GroupEpisodes, IntOrRange
 from .tasks import Task, TaskBatch, pad_tasks
 
 #: Episodes scored in one batched call.

@@ -12,15 +12,9 @@ from sklearn.base import is_classifier
 from sklearn.utils import check_array, check_X_y, column_or_1d
 
 from .base import ROW_DTYPES
-from .episodes import (
-    ArrayTasks,
-    ClassEpisodes,
-    Episodes,
-    GeneratedTasks,
-    GroupEpisodes,
-    split_tasks,
-)
+from .episodes import ArrayTasks, Episodes, GeneratedTasks
 from .meta_init import task_digests
+from .sampling import ClassEpisodes, GroupEpisodes, split_tasks
 
 #: Tasks of a generator that the feature scale is learned from.
 SCALE_TASKS = 200

@@ -10,15 +10,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from fewshot_sklearn.datasets import make_sinusoid_tasks
-from fewshot_sklearn.episodes import (
+from fewshot_sklearn.episodes import ArrayTasks, Blocks, Episodes, GeneratedTasks, TaskStream
+from fewshot_sklearn.sampling import (
     BLOCK,
-    ArrayTasks,
-    Blocks,
     ClassEpisodes,
-    Episodes,
-    GeneratedTasks,
     GroupEpisodes,
-    TaskStream,
     check_int_or_range,
     choose,
     split_tasks,

@@ -15,7 +15,7 @@ import fewshot_sklearn
 ROOT = Path(fewshot_sklearn.__file__).parent
 ALGORITHMS = ["protonet", "maml", "ridge"]
 BEFORE_ALGORITHMS = [
-    "tasks", "episodes", "encoders", "descent", "learner", "meta_init", "base"
+    "tasks", "sampling", "episodes", "encoders", "descent", "learner", "meta_init", "base"
 ]  # fmt: skip
 AFTER_ALGORITHMS = ["model_selection", "resume", "past_tasks", "training_loop", "meta_training"]
 ORDER = BEFORE_ALGORITHMS + ALGORITHMS + AFTER_ALGORITHMS

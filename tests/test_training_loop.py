@@ -24,7 +24,8 @@ from fewshot_sklearn import (
     training_loop,
 )
 from fewshot_sklearn.datasets import make_sinusoid_tasks
-from fewshot_sklearn.episodes import ArrayTasks, ClassEpisodes, Episodes
+from fewshot_sklearn.episodes import ArrayTasks, Episodes
+from fewshot_sklearn.sampling import ClassEpisodes
 from fewshot_sklearn.tasks import pad_tasks
 
 SMALL_MLP = {"encoder": "mlp", "encoder__hidden": (8,)}
