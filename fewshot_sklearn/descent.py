@@ -35,7 +35,7 @@ class SupportLoss(Protocol):
     leading axes of tasks.
     """
 
-    def __init__(self, y: Tensor, w: Tensor): ...
+    def __init__(self, y: Tensor, w: Tensor, absent: Tensor | None = None): ...
 
     def value(self, outputs: Tensor) -> Tensor:
         """sum(w * loss) / sum(w), one value a task."""
@@ -50,10 +50,15 @@ class SupportLoss(Protocol):
         """The slope's derivative along a direction at the outputs."""
 
 
+def absent_classes(y: Tensor, w: Tensor) -> Tensor:
+    """Which classes have no support: a boolean (..., 1, n_way) tensor."""
+    return ((w[..., None] * y).sum(-2) <= 0)[..., None, :]
+
+
 class SquaredError:
     """Squared error, averaged over outputs."""
 
-    def __init__(self, y: Tensor, w: Tensor):
+    def __init__(self, y: Tensor, w: Tensor, absent: Tensor | None = None):
         self.y, self.share = y, w / w.sum(-1, keepdim=True)
         self.rate = (self.share * (2 / y.shape[-1]))[..., None]
 
@@ -72,11 +77,14 @@ class SquaredError:
 
 
 class CrossEntropy:
-    """Cross-entropy over the classes that have support; y are class memberships."""
+    """Cross-entropy over the classes that have support; y are class memberships.
 
-    def __init__(self, y: Tensor, w: Tensor):
+    Which are absent is read off y and w, unless these are of queries and it is told.
+    """
+
+    def __init__(self, y: Tensor, w: Tensor, absent: Tensor | None = None):
         self.y, self.share = y, w / w.sum(-1, keepdim=True)
-        self.absent = ((w[..., None] * y).sum(-2) <= 0)[..., None, :]
+        self.absent = absent_classes(y, w) if absent is None else absent
         self.total = y.sum(-1, keepdim=True)
 
     def _log_probabilities(self, outputs: Tensor) -> Tensor:
@@ -245,28 +253,42 @@ def back(plan: Plan, batch: Batch, steps: list[Step], slope: Tensor) -> Layers:
     return grads
 
 
+def there_and_back(
+    plan: Plan, batch: Batch, layers: Layers, y: Tensor, w: Tensor, share: float
+) -> tuple[Tensor, Tensor, Layers]:
+    """Share of the mean query loss, outputs, and gradients of the shared layers.
+
+    y and w are the queries' memberships or targets and their weights.
+    """
+    outputs, steps = there(plan, batch, layers)
+    absent = absent_classes(batch.y, batch.w) if batch.scale is None else None
+    values, slope = plan.loss(y, w, absent).value_and_slope(outputs)
+    share /= len(y)
+    return values.sum() * share, outputs, back(plan, batch, steps, slope * share)
+
+
 class Descent(torch.autograd.Function):
     """Outputs of the adapted networks for the queries, as a function of the shared layers."""
 
     @staticmethod
-    def forward(ctx: Any, plan: Plan, batch: Batch, compiled: bool, *params: Tensor) -> Tensor:
+    def forward(ctx: Any, plan: Plan, batch: Batch, compile: bool, *params: Tensor) -> Tensor:
         layers: Layers = list(zip(params[::2], params[1::2], strict=True))
-        go = _compiled(there, batch.X.device.type) if compiled else there
+        go = compiled(there, batch.X.device.type) if compile else there
         outputs, steps = go(plan, batch, layers)
-        ctx.known = plan, batch, steps, compiled
+        ctx.known = plan, batch, steps, compile
         return outputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
-        plan, batch, steps, compiled = ctx.known
-        go = _compiled(back, batch.X.device.type) if compiled else back
+        plan, batch, steps, compile = ctx.known
+        go = compiled(back, batch.X.device.type) if compile else back
         grads = go(plan, batch, steps, slope)
         return None, None, None, *(g for pair in grads for g in pair)
 
 
 @cache
-def _compiled(function: Callable[..., Any], device: str) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], device: str) -> Callable[..., Any]:
     return torch.compile(function, fullgraph=True, options={"cpp_wrapper": device == "cpu"})
 
 

@@ -169,6 +169,18 @@ class Learner(nn.Module):
         on = self.bf16 and self.training and allowed
         return torch.autocast(X.device.type, torch.bfloat16, enabled=on)
 
+    def backward_by_hand(
+        self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor, y_query: Tensor, share: float
+    ) -> tuple[Tensor, Outputs] | None:
+        """Add the gradients of `share` times `episode_loss` to the parameters', without autograd.
+
+        Returns
+        -------
+        (loss, outputs) or None
+            None where a learner cannot, which is the usual case.
+        """
+        return None
+
     def steps_that_pay(self) -> int | None:
         """Training steps from which on compiling saves more time than it takes, if it ever does."""
         vmapped = self.vmaps and not self.takes_batches and not self.convolves

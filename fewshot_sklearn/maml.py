@@ -30,10 +30,13 @@ from .descent import (
     SupportLoss,
     affine,
     backpropagate,
+    compiled,
     run,
+    there_and_back,
 )
 from .encoders import MLP, Identity, Shape
-from .learner import FeatureLearner, State, present_classes
+from .learner import TASKS_PER_CHUNK, FeatureLearner, State, present_classes
+from .tasks import IGNORED_CODE, memberships
 
 HEAD = ("head.weight", "head.bias")
 #: What a state holds beside the encoder's weights.
@@ -181,19 +184,50 @@ class MAMLLearner(FeatureLearner):
             return self.over_tasks("_descend", X, y, w, X_query)
         return super().forward(X, y, w, X_query)  # type: ignore[return-value]
 
+    def _plan(self) -> Plan:
+        return Plan(self.loss, self.n_steps, self.inner_lr, self.squash, self.first_order)
+
+    def _batch(self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor) -> Batch:
+        scale, shift = (None, None) if self.n_outputs is None else (self.y_scale, self.y_mean)
+        return Batch(self.scaled(X), self._targets(y), w, self.scaled(X_query), scale, shift)
+
+    @torch.no_grad()
+    def backward_by_hand(
+        self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor, y_query: Tensor, share: float
+    ) -> tuple[Tensor, Tensor] | None:
+        if not self.takes_batches or self.head_only:
+            return None
+        if self.n_outputs is None:
+            w_query = (y_query != IGNORED_CODE).to(w.dtype)
+            y_query = memberships(y_query, y.shape[-1], y.dtype)
+        else:
+            missing = y_query.isnan()
+            w_query = (~missing[..., 0]).to(w.dtype)
+            y_query = y_query.masked_fill(missing, 0.0)
+        params = self._start(y.shape[-1])
+        layers: Layers = list(zip(params[::2], params[1::2], strict=True))
+        go = compiled(there_and_back, X.device.type) if self.compiled else there_and_back
+        batch = self._batch(X, y, w, X_query)
+        loss, outputs, grads = go(self._plan(), batch, layers, y_query, w_query, share)
+        for p, g in zip(params, (g for pair in grads for g in pair), strict=True):
+            if p.requires_grad:
+                p.grad = g if p.grad is None else p.grad + g
+        if self.n_outputs is None:
+            outputs = self.finished(outputs, present_classes(y, w))
+        return loss, outputs
+
     def steps_that_pay(self) -> int | None:
         by_hand = self.takes_batches and not self.head_only
         return 50_000 if by_hand else super().steps_that_pay()
 
     def tasks_at_once(self, X: Tensor, X_query: Tensor) -> int:
-        own = self.convolves and not self.head_only and X.device.type == "cpu"
-        return 1 if own else super().tasks_at_once(X, X_query)
+        if X.device.type != "cpu" or self.head_only:
+            return super().tasks_at_once(X, X_query)
+        return 1 if self.convolves else TASKS_PER_CHUNK
 
     def _descend(self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor) -> Tensor:
         """`adapt` and `predict` while meta-training, with derivatives written by hand."""
-        plan = Plan(self.loss, self.n_steps, self.inner_lr, self.squash, self.first_order)
-        scale, shift = (None, None) if self.n_outputs is None else (self.y_scale, self.y_mean)
-        batch = Batch(self.scaled(X), self._targets(y), w, self.scaled(X_query), scale, shift)
+        plan, batch = self._plan(), self._batch(X, y, w, X_query)
         outputs = Descent.apply(plan, batch, self.compiled, *self._start(y.shape[-1]))
         if self.n_outputs is not None:
             return outputs

@@ -14,7 +14,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 
 from .episodes import ArrayTasks, Episodes
-from .learner import Learner, joined
+from .learner import Learner, episode_loss, joined
 
 #: What happens at every batch.
 _AT_BATCHES = ("on_batch_begin", "on_batch_end", "on_grad_computed")
@@ -101,6 +101,12 @@ class EpisodicNet(NeuralNet):
         self._listeners = {
             name: [cb for _, cb in self.callbacks_ if _overrides(cb, name)] for name in _AT_BATCHES
         }
+        # whether nobody has put another loss, or more, in its place
+        self._plain_loss = (
+            self.criterion_ is episode_loss
+            and type(self).get_loss is NeuralNet.get_loss
+            and type(self).infer is EpisodicNet.infer
+        )
         super()._set_training(training)
         self._mode = training
         start, losses, sizes = len(self.history[-1]["batches"]), [], []
@@ -145,25 +151,39 @@ class EpisodicNet(NeuralNet):
         size = len(y) if self.chunk_size is None else self.chunk_size
         if not isinstance(size, int):
             size = self.module_.tasks_at_once(X["X"], X["X_query"])
-        if size >= len(y):
-            return super().train_step_single(batch, **fit_params)
         self._set_training(True)
         losses, outputs = [], []
         parts = zip(*(t.split(size) for t in X.values()), strict=True)
         for tensors, asked in zip(parts, y.split(size), strict=True):
-            out = self.infer(dict(zip(X, tensors, strict=True)), **fit_params)
-            loss = self.get_loss(out, asked, X=X, training=True) * (len(asked) / len(y))
-            loss.backward()
-            losses.append(loss.detach())
+            part = dict(zip(X, tensors, strict=True))
+            loss, out = self._backward(part, asked, len(asked) / len(y), **fit_params)
+            losses.append(loss)
             outputs.append(out)
+        if len(losses) == 1:
+            return {"loss": losses[0], "y_pred": outputs[0]}
         with torch.no_grad():
             return {"loss": torch.stack(losses).sum(), "y_pred": joined(outputs, torch.cat)}
 
+    def _backward(self, X: Any, y: Any, share: float, **fit_params: Any) -> tuple[Any, Any]:
+        """Loss and outputs of some tasks, whose gradients are added to the parameters'."""
+        if self._plain_loss:
+            X, y = self._moved(X), y.to(self.device)
+            told = self.module_.backward_by_hand(**X, y_query=y, share=share)
+            if told is not None:
+                return told
+        outputs = self.infer(X, **fit_params)
+        loss = self.get_loss(outputs, y, X=X, training=True) * share
+        loss.backward()
+        return loss.detach(), outputs
+
     def infer(self, x: Any, **fit_params: Any) -> Any:
         """Adapt to a batch of tasks and predict their queries."""
-        if self.device != "cpu":
-            x = {name: t.to(self.device, non_blocking=True) for name, t in x.items()}
-        return self.module_(**x)
+        return self.module_(**self._moved(x))
+
+    def _moved(self, x: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        if self.device == "cpu":
+            return x
+        return {name: t.to(self.device, non_blocking=True) for name, t in x.items()}
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
         """Tell the callbacks; of batches only those that listen."""

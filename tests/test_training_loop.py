@@ -96,8 +96,30 @@ def test_what_a_processor_takes_at_once():
         return learner.tasks_at_once(*shapes)
 
     assert at_once("MAML, conv4") == 1
-    assert at_once("ProtoNet, conv4") == at_once("MAML of the head, conv4") == 5
-    assert at_once("MAML, mlp") == at_once("ProtoNet, mlp") == 32
+    assert at_once("ProtoNet, conv4") == at_once("MAML of the head, conv4") == 2
+    assert at_once("MAML, mlp") == 25 and at_once("ProtoNet, mlp") == 32
+
+
+class WithLossOfItsOwn(MetaTrainer):
+    """Changes nothing, but could."""
+
+    def get_loss(self, *args, **kwargs):
+        return super().get_loss(*args, **kwargs)
+
+
+@pytest.mark.parametrize("kind", ["regression", "classification", "ragged"])
+def test_gradients_by_hand_teach_what_autograd_teaches(digits, kind):
+    options = {"n_way": (2, 5), "n_shot": (1, 4), "n_query": (1, 5)} if kind == "ragged" else {}
+    past, estimator = digits, CLASSIFIERS["MAML, mlp"]
+    if kind == "regression":
+        past, estimator = (make_sinusoid_tasks(n_shot=(2, 6)),), MAMLRegressor(**SMALL_MLP)
+    by_hand = trainer(estimator, **options).fit(*past)
+    params = {k: v for k, v in by_hand.get_params(deep=False).items() if k != "module"}
+    by_autograd = WithLossOfItsOwn(**params).fit(*past)
+    assert by_hand._plain_loss and not by_autograd._plain_loss
+    assert_taught_the_same(by_hand, by_autograd, rtol=1e-4, atol=1e-6)
+    losses = (t.history[:, "train_loss"] for t in (by_hand, by_autograd))
+    np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
 # ------------------------------------------------------------------ rounding
@@ -182,7 +204,7 @@ def test_what_cannot_be_compiled_is_run_as_it_is(monkeypatch):
     def fails(*args):
         raise TorchDynamoException("this is too hard\nfor many reasons")
 
-    monkeypatch.setattr("fewshot_sklearn.descent._compiled", lambda *args: fails)
+    monkeypatch.setattr("fewshot_sklearn.maml.compiled", lambda *args: fails)
     past, estimator = make_sinusoid_tasks(n_shot=5), MAMLRegressor(**SMALL_MLP)
     with pytest.warns(UserWarning, match="without compiling: this is too hard$"):
         compiled = trainer(estimator, compile=True).fit(past)
