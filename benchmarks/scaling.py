@@ -20,6 +20,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.ticker import LogFormatter, NullLocator
 
 from fewshot_sklearn import (
     MAMLClassifier,
@@ -50,6 +51,9 @@ ESTIMATORS = {
 }
 N_FEATURES, N_CLASSES, N_QUERY = 64, 60, 15
 STEPS = 60
+ROWS = ("training step", "fit and predict")
+#: Milliseconds by row, axis and estimator.
+Times = dict[tuple[str, str, str], np.ndarray]
 
 
 def seconds(work: Callable[[], Any], rounds: int = 5) -> float:
@@ -93,29 +97,39 @@ def main(picture: Path) -> None:
     rng = np.random.default_rng(0)
     y = np.arange(60 * N_CLASSES) % N_CLASSES
     X = rng.normal(size=(len(y), N_FEATURES)) + rng.normal(size=(N_CLASSES, N_FEATURES))[y]
-    figure, panels = plt.subplots(2, len(AXES), figsize=(16, 6.5), layout="constrained")
-    for column, (axis, values) in enumerate(AXES.items()):
+    found: Times = {}
+    for axis, values in AXES.items():
         for name in ESTIMATORS:
             if axis == "inner steps" and name != "MAML":
                 continue
             both = np.array([measure(name, USUAL | {axis: v}, X, y) for v in values])
-            for panel, row, times in zip(
-                panels[:, column], ("step", "fit + predict"), both.T, strict=True
-            ):
-                grows = np.polyfit(np.log(values[-2:]), np.log(times[-2:]), 1)[0]
-                label = f"{name}: power {grows:.1f} at the end"
-                panel.loglog(values, times, "o-", label=label, lw=1.5, ms=4)
+            for row, times in zip(ROWS, both.T, strict=True):
+                found[row, axis, name] = times
                 told = "  ".join(f"{v}: {t:.2f}" for v, t in zip(values, times, strict=True))
-                print(f"{row:14} {name:11} {axis:20} {told}", flush=True)
-        panels[0, column].set_title(axis)
-        panels[1, column].set_xlabel(axis)
-        for panel in panels[:, column]:
-            panel.legend(fontsize=7, frameon=False)
-            panel.grid(alpha=0.3, which="both", lw=0.4)
-    panels[0, 0].set_ylabel("ms a training step")
-    panels[1, 0].set_ylabel("ms for fit and predict")
-    figure.savefig(picture, dpi=110)
+                print(f"{row:16} {name:11} {axis:20} {told}", flush=True)
+    draw(found, picture)
     print(f"written: {picture}")
+
+
+def draw(found: Times, picture: Path) -> None:
+    """Times against sizes, on logarithmic axes."""
+    figure, panels = plt.subplots(2, len(AXES), figsize=(16, 6.5), layout="constrained")
+    for (row, axis, name), times in found.items():
+        panel, values = panels[ROWS.index(row), list(AXES).index(axis)], AXES[axis]
+        power = np.polyfit(np.log(values[-2:]), np.log(times[-2:]), 1)[0]
+        panel.loglog(
+            values, times, "o-", label=f"{name} ({np.round(power, 1) + 0:g})", lw=1.5, ms=4
+        )
+        panel.set_xticks(values, [str(v) for v in values])
+        panel.xaxis.set_minor_locator(NullLocator())
+        for ticks in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
+            ticks(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
+        panel.set_title(axis)
+        panel.legend(fontsize=8, frameon=False)
+        panel.grid(alpha=0.3, which="both", lw=0.4)
+    for panel, row in zip(panels[:, 0], ROWS, strict=True):
+        panel.set_ylabel(f"{row}, ms")
+    figure.savefig(picture, dpi=110)
 
 
 if __name__ == "__main__":
