@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from .maml import MAMLClassifier, MAMLRegressor
+from .algorithms.maml import MAMLClassifier, MAMLRegressor
+from .algorithms.protonet import ProtoNetClassifier
+from .algorithms.ridge import RidgeHeadClassifier, RidgeHeadRegressor
 from .meta_init import MetaInit
-from .protonet import ProtoNetClassifier
-from .ridge import RidgeHeadClassifier, RidgeHeadRegressor
 
 __version__ = "0.1.0.dev0"
 

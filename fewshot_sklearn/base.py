@@ -1,4 +1,4 @@
-"""What all few-shot estimators share: validation, labels, weights, device, probabilities."""
+"""What all few-shot estimators share: parameters, meta-init, device, adaptation."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from .encoders import ENCODERS, channels_last, make_encoder
 from .learner import Learner, State
 from .meta_init import MetaInit
-from .tasks import Support, memberships
+from .tasks import Support
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 #: Types of X that are kept as they are; all others become float64.
@@ -302,7 +301,7 @@ def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy().copy()
 
 
-def _check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
+def check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
     if sample_weight is None:
         return np.ones(n_rows)
     weights = np.asarray(sample_weight, dtype=np.float64)
@@ -319,135 +318,3 @@ def _check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
     if not weights.any():
         raise ValueError("sample_weight must hold at least one positive weight; all are zero.")
     return weights
-
-
-class FewShotClassifier(ClassifierMixin, FewShotEstimator):
-    """Base class of the classifiers."""
-
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> FewShotClassifier:
-        """Adapt to a task from its labelled rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
-            Support rows.
-        y : array-like of shape (n_rows,)
-            Class labels of any kind: any number of classes, any rows a class.
-        sample_weight : array-like of shape (n_rows,) or None, default=None
-            Weights, at least zero.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator. The meta-init is read, never changed.
-        """
-        X, y = validate_data(self, X, y, dtype=ROW_DTYPES, allow_nd=True)
-        check_classification_targets(y)
-        weights = _check_weights(sample_weight, len(X))
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        one_hot = memberships(torch.as_tensor(codes), len(self.classes_), torch.float64)
-        self._adapt(X, one_hot.numpy(), weights, None)
-        return self
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Predict class probabilities.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_classes)
-            Probabilities, columns in the order of `classes_`.
-        """
-        return self._outputs(X).softmax(-1).cpu().numpy()
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Predict class labels.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (n_rows,)
-            Labels.
-        """
-        codes = self._outputs(X).argmax(-1).cpu().numpy()
-        return self.classes_[codes]
-
-    def decision_function(self, X: Any) -> np.ndarray:
-        """Logits of the classes; for two classes, of the second against the first.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_classes), or (n_rows,) for two classes
-            Finite logits; a class whose support weighs nothing has the least.
-        """
-        logits = self._outputs(X).cpu().numpy()
-        logits = np.nan_to_num(logits, neginf=float(np.finfo(np.float32).min))
-        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
-
-
-class FewShotRegressor(RegressorMixin, FewShotEstimator):
-    """Base class of the regressors."""
-
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> FewShotRegressor:
-        """Adapt to a task from its labelled rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
-            Support rows.
-        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
-            Targets.
-        sample_weight : array-like of shape (n_rows,) or None, default=None
-            Weights, at least zero.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator. The meta-init is read, never changed.
-        """
-        X, y = validate_data(
-            self, X, y, dtype=ROW_DTYPES, allow_nd=True, multi_output=True, y_numeric=True
-        )
-        weights = _check_weights(sample_weight, len(X))
-        targets = y.reshape(len(y), -1)
-        self._y_ndim = y.ndim
-        self._adapt(X, targets, weights, targets.shape[1])
-        return self
-
-    def _as_targets(self, values: Tensor) -> np.ndarray:
-        array = values.cpu().numpy()
-        return array if self._y_ndim == 2 else array[:, 0]
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Predict targets.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (n_rows,) or (n_rows, n_outputs)
-            Predictions.
-        """
-        outputs = self._outputs(X)
-        return self._as_targets(outputs if isinstance(outputs, Tensor) else outputs.mean)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags

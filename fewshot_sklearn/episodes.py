@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from .sampling import BLOCK, ClassEpisodes, EpisodeRows, GroupEpisodes
+from .sampling import BLOCK, ClassEpisodes, EpisodeRows, GroupEpisodes, PooledRows
 from .tasks import IGNORED_CODE, Task, TaskBatch, stack_tasks
 
 
@@ -139,7 +139,7 @@ class ArrayTasks:
     y : ndarray of shape (n_rows, n_outputs) or None
         Regression targets; None for classification, where the sampler's codes
         are the labels.
-    sampler : ClassEpisodes or GroupEpisodes
+    sampler : ClassEpisodes, GroupEpisodes or PooledRows
         Draws the rows.
     augment : callable or None, default=None
         ``augment(X, rng) -> X`` is applied to the rows of each episode, with
@@ -150,7 +150,7 @@ class ArrayTasks:
         self,
         X: np.ndarray,
         y: np.ndarray | None,
-        sampler: ClassEpisodes | GroupEpisodes,
+        sampler: ClassEpisodes | GroupEpisodes | PooledRows,
         augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
     ):
         self.X: np.ndarray | Tensor = X

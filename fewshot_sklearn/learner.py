@@ -81,6 +81,10 @@ class Learner(nn.Module):
     bf16 = False
     #: Whether `adapt` and `predict` take tensors with a leading axis of tasks as they are.
     takes_batches = False
+    #: Whether meta-training tells rows of all past classes apart, rather than those of episodes.
+    pretrains = False
+    #: Names of the submodules that only meta-training needs; a meta-init leaves them out.
+    training_only: tuple[str, ...] = ()
 
     def __init__(self, encoder: nn.Module, input_shape: Shape, n_outputs: int | None = None):
         super().__init__()
@@ -131,6 +135,32 @@ class Learner(nn.Module):
             means (n, n_outputs), with variances where the method has them.
         """
         raise NotImplementedError
+
+    # ------------------------------------------------------------------ what is trained
+    def loss(self, outputs: Outputs, y_query: Tensor) -> Tensor:
+        """What an episode's predictions cost; `episode_loss`, unless the method's paper differs."""
+        return episode_loss(outputs, y_query)
+
+    def training_loss(
+        self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor, y_query: Tensor
+    ) -> tuple[Tensor, Outputs]:
+        """What meta-training descends, and the outputs for the queries.
+
+        A method that learns from more than its predictions overrides this.
+        """
+        outputs = self(X, y, w, X_query)
+        return self.loss(outputs, y_query), outputs
+
+    def begin(self, n_classes: int | None) -> None:
+        """Make the submodules named in `training_only`, for that many past classes."""
+
+    def finish(self, X: Tensor) -> None:
+        """Learn from rows of past tasks what is to be learned once training is over."""
+
+    def lasting_state(self) -> dict[str, Tensor]:
+        """The ``state_dict`` without what only training needs."""
+        dropped = tuple(f"{name}." for name in self.training_only)
+        return {k: t for k, t in self.state_dict().items() if not k.startswith(dropped)}
 
     # ------------------------------------------------------------------ many tasks
     def forward(self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor) -> Outputs:

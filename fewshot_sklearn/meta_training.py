@@ -81,7 +81,8 @@ class MetaTrainer(EpisodicNet):
     random_state : int, RandomState instance or None, default=None
         Seeds initial weights, the held-out tasks and the stream of episodes.
     criterion : callable, default=episode_loss
-        ``criterion(outputs, y_query) -> loss``.
+        ``criterion(outputs, y_query) -> loss``. The default is the loss of the
+        estimator's method.
     optimizer : torch.optim.Optimizer class, default=torch.optim.Adam
         Outer-loop optimizer; ``optimizer__*`` sets its arguments.
     lr : float, default=1e-3
@@ -232,6 +233,9 @@ class MetaTrainer(EpisodicNet):
         else:
             plan.estimator._check_fits(start, plan.input_shape, plan.n_outputs)
             plan.estimator._load(learner, start)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed_)
+            learner.begin(plan.n_classes)
         self._prepare(learner)
         self.module_ = learner
         return self
@@ -295,6 +299,7 @@ class MetaTrainer(EpisodicNet):
                     self.initialize()
                 self._bring_rows_to_the_device(self.plan_.train)
                 super().partial_fit(self.plan_.train, None)
+                self._finish()
                 self.meta_init_ = self._make_meta_init()
             finally:
                 del self.plan_
@@ -348,6 +353,13 @@ class MetaTrainer(EpisodicNet):
         if method_name == "on_epoch_end" and self.checkpoint is not None:
             save_epoch(self, self.checkpoint, self._plan().fingerprint)
 
+    @torch.no_grad()
+    def _finish(self) -> None:
+        learner = self.module_.eval()
+        rows = self._plan().rows_to_finish_with()
+        like = learner.x_mean
+        learner.finish(rows.to(like.device, like.dtype))
+
     def _make_meta_init(self) -> MetaInit:
         plan = self._plan()
         spec = plan.estimator._spec(self.module_)
@@ -372,7 +384,7 @@ class MetaTrainer(EpisodicNet):
                 "numpy": np.__version__,
             },
         }
-        return MetaInit.from_state(self.module_.state_dict(), spec, provenance)
+        return MetaInit.from_state(self.module_.lasting_state(), spec, provenance)
 
     def _tasks_seen(self) -> dict[str, Any] | None:
         """Ids of the tasks trained on now and before."""

@@ -14,10 +14,12 @@ from sklearn.utils import check_array, check_X_y, column_or_1d
 from .base import ROW_DTYPES
 from .episodes import ArrayTasks, Episodes, GeneratedTasks
 from .meta_init import task_digests
-from .sampling import ClassEpisodes, GroupEpisodes, split_tasks
+from .sampling import ClassEpisodes, GroupEpisodes, PooledRows, check_int_or_range, split_tasks
 
 #: Tasks of a generator that the feature scale is learned from.
 SCALE_TASKS = 200
+#: Rows of past tasks that a learner sees once training is over.
+FINISHING_ROWS = 2000
 #: Parameters that may differ between a run and the one that resumes it, by prefix.
 _NOT_IN_FINGERPRINT = (
     "_", "callbacks", "checkpoint", "device", "estimator", "iterator_", "max_epochs", "verbose",
@@ -55,6 +57,8 @@ class PastTasks:
         Shape of one row.
     n_outputs : int or None
         Number of targets; None for classification.
+    n_classes : int or None
+        Number of past classes, where a method tells all of them apart.
     feature_names : list of str or None
         Column names.
     tasks : dict or None
@@ -70,8 +74,15 @@ class PastTasks:
         self.feature_names: list[str] | None = None
         self.tasks: dict[str, Any] | None = None
         self.valid: Episodes | None = None
+        self.n_classes: int | None = None
         seed = trainer.seed_
+        pretrains = self.estimator._learner_class.pretrains
         if callable(X):
+            if pretrains:
+                raise ValueError(
+                    f"{type(self.estimator).__name__} learns to tell the past classes apart: it "
+                    "needs them as arrays, not a generator of tasks."
+                )
             if y is not None or groups is not None:
                 raise ValueError("With a generator of tasks, y and groups must be None.")
             source = GeneratedTasks(X, self.classification)
@@ -143,9 +154,30 @@ class PastTasks:
             outputs = None if targets is None else targets[rows]
             return Episodes(ArrayTasks(X[rows], outputs, sampler, augment), n, seed=seed)
 
-        self.train = stream(train, trainer.n_episodes, seed, trainer.augment)
+        if self.estimator._learner_class.pretrains:
+            labels = y[train] if groups is None else [*zip(groups[train], y[train], strict=True)]
+            self.train = self._pool(labels, trainer.n_episodes, seed)
+        else:
+            self.train = stream(train, trainer.n_episodes, seed, trainer.augment)
         if valid is not None:
             self.valid = stream(valid, trainer.n_valid_episodes, seed + 1, None)
+
+    def _pool(self, labels: Any, n: int, seed: int) -> Episodes:
+        """Batches of rows of all past classes, as many rows as an episode at most has."""
+        trainer = self.trainer
+        sizes = (("n_way", 2), ("n_shot", 1), ("n_query", 1))
+        n_way, n_shot, n_query = (
+            check_int_or_range(getattr(trainer, name), name, low)[1] for name, low in sizes
+        )
+        sampler = PooledRows(labels, n_way * (n_shot + n_query))
+        self.n_classes = sampler.n_classes
+        return Episodes(ArrayTasks(self._rows, None, sampler, trainer.augment), n, seed=seed)
+
+    def rows_to_finish_with(self) -> torch.Tensor:
+        """Some rows of the past, as training sees them."""
+        rows = self.scale_rows()[0]
+        rng = np.random.default_rng(self.trainer.seed_)
+        return rows[np.sort(rng.permutation(len(rows))[:FINISHING_ROWS])]
 
     def scale_rows(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Rows, and targets of a regression, that the scale is learned from."""

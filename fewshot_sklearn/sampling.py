@@ -222,6 +222,34 @@ class ClassEpisodes:
         )
 
 
+class PooledRows:
+    """Batches of rows of all classes: episodes without support, whose classes are the whole pool.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_rows,), or sequence of pairs
+        Class of each row.
+    n_rows : int
+        Rows of a batch; drawn with replacement.
+
+    Attributes
+    ----------
+    n_classes : int
+        Number of classes; codes follow their sorted order.
+    """
+
+    def __init__(self, y: Any, n_rows: int):
+        labels, codes = np.unique(np.asarray(y), axis=0, return_inverse=True)
+        self.codes, self.n_classes, self.n_rows = codes.ravel(), len(labels), n_rows
+        self.block_size = _block_size(n_rows)
+
+    def draw(self, rng: np.random.Generator, n: int) -> EpisodeRows:
+        """Draw many batches."""
+        rows = rng.integers(0, len(self.codes), (n, self.n_rows))
+        none = np.empty((n, 0), np.int64)
+        return EpisodeRows(none, rows, none, self.codes[rows])
+
+
 class GroupEpisodes:
     """Episodes of whole tasks: each group is a task, its rows split afresh each time.
 

@@ -142,7 +142,7 @@ def pad_tasks(
         w = torch.as_tensor(stacked.w).to(dtype)
     if stacked.y.dtype.kind in "iu":
         codes, y_query = (torch.as_tensor(a).long() for a in (stacked.y, stacked.y_query))
-        n_way = int(max(codes.max(), y_query.max())) + 1
+        n_way = 1 + max(int(c.max()) for c in (codes, y_query) if c.numel())
         y = memberships(codes, n_way, dtype)
     else:
         y, y_query = (torch.as_tensor(a).to(dtype) for a in (stacked.y, stacked.y_query))

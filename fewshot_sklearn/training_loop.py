@@ -104,8 +104,9 @@ class EpisodicNet(NeuralNet):
         # whether nobody has put another loss, or more, in its place
         self._plain_loss = (
             self.criterion_ is episode_loss
-            and type(self).get_loss is NeuralNet.get_loss
+            and type(self).get_loss is EpisodicNet.get_loss
             and type(self).infer is EpisodicNet.infer
+            and isinstance(self.module_, Learner)
         )
         super()._set_training(training)
         self._mode = training
@@ -171,10 +172,19 @@ class EpisodicNet(NeuralNet):
             told = self.module_.backward_by_hand(**X, y_query=y, share=share)
             if told is not None:
                 return told
-        outputs = self.infer(X, **fit_params)
-        loss = self.get_loss(outputs, y, X=X, training=True) * share
+            loss, outputs = self.module_.training_loss(**X, y_query=y)
+        else:
+            outputs = self.infer(X, **fit_params)
+            loss = self.get_loss(outputs, y, X=X, training=True)
+        loss = loss * share
         loss.backward()
         return loss.detach(), outputs
+
+    def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Any:
+        """The learner's own loss, unless another criterion was asked for."""
+        if self.criterion_ is episode_loss and isinstance(self.module_, Learner):
+            return self.module_.loss(y_pred, y_true.to(self.device))
+        return super().get_loss(y_pred, y_true, X=X, training=training)
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
         """Adapt to a batch of tasks and predict their queries."""

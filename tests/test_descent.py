@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from fewshot_sklearn.algorithms.maml import MAMLClassification, MAMLRegression
 from fewshot_sklearn.descent import CrossEntropy, SquaredError, backpropagate, run
 from fewshot_sklearn.encoders import make_encoder
 from fewshot_sklearn.learner import Learner, episode_loss
-from fewshot_sklearn.maml import MAMLClassification, MAMLRegression
 
 KINDS = ["relu", "tanh", "deep", "no hidden layer", "classification"]
 

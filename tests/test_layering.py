@@ -13,15 +13,15 @@ import pytest
 import fewshot_sklearn
 
 ROOT = Path(fewshot_sklearn.__file__).parent
-ALGORITHMS = ["protonet", "maml", "ridge"]
 BEFORE_ALGORITHMS = [
-    "tasks", "sampling", "episodes", "encoders", "descent", "learner", "meta_init", "base"
+    "tasks", "sampling", "episodes", "encoders", "sequences", "descent", "learner", "inner_loop",
+    "meta_init",     "base", "classifier", "regressor",
 ]  # fmt: skip
 AFTER_ALGORITHMS = ["model_selection", "resume", "past_tasks", "training_loop", "meta_training"]
-ORDER = BEFORE_ALGORITHMS + ALGORITHMS + AFTER_ALGORITHMS
+ORDER = [*BEFORE_ALGORITHMS, "algorithms", *AFTER_ALGORITHMS]
 
 ALLOWED = {room: set(ORDER[:place]) for place, room in enumerate(ORDER)}
-ALLOWED |= {room: set(BEFORE_ALGORITHMS) for room in ALGORITHMS}  # not one another
+ALLOWED["algorithms"] |= {"algorithms"}  # MAML's kin build on MAML
 ALLOWED |= {"augmentation": {"encoders"}, "datasets": {"datasets"}}
 ALLOWED["__init__"] = {*ORDER, "augmentation", "datasets"}
 

@@ -12,8 +12,8 @@ from torch import nn
 
 from fewshot_sklearn import MAMLClassifier, MAMLRegressor, ProtoNetClassifier
 from fewshot_sklearn import learner as engine
+from fewshot_sklearn.algorithms.maml import MAMLClassification, MAMLRegression
 from fewshot_sklearn.learner import Gaussian, Learner, episode_loss
-from fewshot_sklearn.maml import MAMLClassification, MAMLRegression
 from fewshot_sklearn.tasks import IGNORED_CODE, Task, pad_tasks
 
 CLASSIFIERS = ("ProtoNetClassifier", "RidgeHeadClassifier", "MAMLClassifier")

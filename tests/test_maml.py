@@ -11,9 +11,9 @@ from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
 from fewshot_sklearn import MAMLClassifier, MAMLRegressor
+from fewshot_sklearn.algorithms.maml import MAMLClassification, MAMLRegression
 from fewshot_sklearn.encoders import MLP, make_encoder
 from fewshot_sklearn.learner import TASKS_PER_CHUNK, episode_loss
-from fewshot_sklearn.maml import MAMLClassification, MAMLRegression
 from fewshot_sklearn.tasks import Support, Task, pad_tasks
 
 

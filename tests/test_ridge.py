@@ -11,8 +11,8 @@ from sklearn.datasets import load_diabetes, load_iris
 from sklearn.linear_model import Ridge
 
 from fewshot_sklearn import RidgeHeadClassifier, RidgeHeadRegressor
+from fewshot_sklearn.algorithms.ridge import RidgeHeadClassification
 from fewshot_sklearn.encoders import make_encoder
-from fewshot_sklearn.ridge import RidgeHeadClassification
 
 
 @pytest.fixture(params=[6, 200], ids=["fewer rows than features", "more"])

@@ -204,7 +204,7 @@ def test_what_cannot_be_compiled_is_run_as_it_is(monkeypatch):
     def fails(*args):
         raise TorchDynamoException("this is too hard\nfor many reasons")
 
-    monkeypatch.setattr("fewshot_sklearn.maml.compiled", lambda *args: fails)
+    monkeypatch.setattr("fewshot_sklearn.algorithms.maml.compiled", lambda *args: fails)
     past, estimator = make_sinusoid_tasks(n_shot=5), MAMLRegressor(**SMALL_MLP)
     with pytest.warns(UserWarning, match="without compiling: this is too hard$"):
         compiled = trainer(estimator, compile=True).fit(past)

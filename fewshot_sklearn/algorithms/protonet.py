@@ -15,9 +15,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import FewShotClassifier
-from .encoders import Shape
-from .learner import FeatureLearner, State, present_classes
+from ..classifier import FewShotClassifier
+from ..encoders import Shape
+from ..learner import FeatureLearner, State, present_classes
 
 
 class ProtoNet(FeatureLearner):

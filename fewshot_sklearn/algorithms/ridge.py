@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .base import FewShotClassifier, FewShotRegressor
-from .encoders import Shape
-from .learner import FeatureLearner, Gaussian, State, present_classes
+from ..classifier import FewShotClassifier
+from ..encoders import Shape
+from ..learner import FeatureLearner, Gaussian, State, present_classes
+from ..regressor import ProbabilisticRegressor
 
 #: Prior standard deviation, in noise units, of an intercept that is free.
 FREE = 1e4
@@ -220,7 +221,7 @@ class RidgeHeadClassifier(FewShotClassifier):
         return self._state("coef")[-1]
 
 
-class RidgeHeadRegressor(FewShotRegressor):
+class RidgeHeadRegressor(ProbabilisticRegressor):
     """Bayesian linear regression on meta-learned features, with predictive uncertainty.
 
     `fit` computes the posterior of the weights of a linear model on the
@@ -331,25 +332,3 @@ class RidgeHeadRegressor(FewShotRegressor):
     @property
     def intercept_(self) -> np.ndarray | float:
         return self._in_target_units(self._state("coef")[-1], offset=True)
-
-    def predict(self, X: Any, return_std: bool = False) -> Any:
-        """Predict targets, with the predictive standard deviation if asked.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
-            Rows.
-        return_std : bool, default=False
-            Whether to return the standard deviation too.
-
-        Returns
-        -------
-        mean : ndarray of shape (n_rows,) or (n_rows, n_outputs)
-            Predictive mean.
-        std : ndarray of the same shape
-            Predictive standard deviation, noise included; only with
-            ``return_std=True``.
-        """
-        outputs = self._outputs(X)
-        mean = self._as_targets(outputs.mean)
-        return (mean, self._as_targets(outputs.variance.sqrt())) if return_std else mean

@@ -1,0 +1,124 @@
+"""What all few-shot classifiers share: labels in, probabilities out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
+
+from .base import ROW_DTYPES, FewShotEstimator, check_weights
+from .tasks import memberships
+
+
+class FewShotClassifier(ClassifierMixin, FewShotEstimator):
+    """Base class of the classifiers."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> FewShotClassifier:
+        """Adapt to a task from its labelled rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Support rows.
+        y : array-like of shape (n_rows,), or (n_rows, n_classes) of float
+            Class labels of any kind: any number of classes, any rows a class.
+            Or class probabilities, such as a teacher's: rows that sum to one;
+            the classes are then the column names of a DataFrame, or 0, 1, ...
+        sample_weight : array-like of shape (n_rows,) or None, default=None
+            Weights, at least zero.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator. The meta-init is read, never changed.
+
+        Raises
+        ------
+        ValueError
+            When y has several columns that are no probabilities, or all
+            weights are zero.
+        """
+        soft = np.ndim(y) == 2 and np.shape(y)[1] > 1
+        names = getattr(y, "columns", None)
+        X, y = validate_data(self, X, y, dtype=ROW_DTYPES, allow_nd=True, multi_output=soft)
+        weights = check_weights(sample_weight, len(X))
+        self.classes_, members = _soft(y, names) if soft else self._classes_and_members(y)
+        self._adapt(X, members, weights, None)
+        return self
+
+    def _classes_and_members(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sorted class labels, and which class each row is of (n_rows, n_classes)."""
+        check_classification_targets(y)
+        classes, codes = np.unique(y, return_inverse=True)
+        members = memberships(torch.as_tensor(codes), len(classes), torch.float64)
+        return classes, members.numpy()
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Predict class probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes)
+            Probabilities, columns in the order of `classes_`.
+        """
+        return self._outputs(X).softmax(-1).cpu().numpy()
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict class labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+            Labels.
+        """
+        codes = self._outputs(X).argmax(-1).cpu().numpy()
+        return self.classes_[codes]
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Logits of the classes; for two classes, of the second against the first.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes), or (n_rows,) for two classes
+            Finite logits; a class whose support weighs nothing has the least.
+        """
+        logits = self._outputs(X).cpu().numpy()
+        logits = np.nan_to_num(logits, neginf=float(np.finfo(np.float32).min))
+        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+
+def _soft(y: np.ndarray, names: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Classes and memberships, from class probabilities."""
+    probabilities = np.asarray(y)
+    numeric = probabilities.dtype.kind in "fiub"
+    if (
+        not numeric
+        or (probabilities < 0).any()
+        or not np.allclose(probabilities.sum(1), 1, atol=1e-3)
+    ):
+        raise ValueError(
+            "y with several columns must hold class probabilities, at least zero, in rows that sum "
+            f"to one; got an array of shape {probabilities.shape}."
+        )
+    classes = np.arange(probabilities.shape[1]) if names is None else np.asarray(names)
+    order = np.argsort(classes, kind="stable")
+    return classes[order], probabilities.astype(np.float64)[:, order]

@@ -1,0 +1,93 @@
+"""What all few-shot regressors share: targets in, predictions out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.utils.validation import validate_data
+from torch import Tensor
+
+from .base import ROW_DTYPES, FewShotEstimator, check_weights
+
+
+class FewShotRegressor(RegressorMixin, FewShotEstimator):
+    """Base class of the regressors."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> FewShotRegressor:
+        """Adapt to a task from its labelled rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Support rows.
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_rows,) or None, default=None
+            Weights, at least zero.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator. The meta-init is read, never changed.
+        """
+        X, y = validate_data(
+            self, X, y, dtype=ROW_DTYPES, allow_nd=True, multi_output=True, y_numeric=True
+        )
+        weights = check_weights(sample_weight, len(X))
+        targets = y.reshape(len(y), -1)
+        self._y_ndim = y.ndim
+        self._adapt(X, targets, weights, targets.shape[1])
+        return self
+
+    def _as_targets(self, values: Tensor) -> np.ndarray:
+        array = values.cpu().numpy()
+        return array if self._y_ndim == 2 else array[:, 0]
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict targets.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) or (n_rows, n_outputs)
+            Predictions.
+        """
+        outputs = self._outputs(X)
+        return self._as_targets(outputs if isinstance(outputs, Tensor) else outputs.mean)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+
+class ProbabilisticRegressor(FewShotRegressor):
+    """Base class of the regressors whose learners predict a `Gaussian`."""
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Predict targets, with the predictive standard deviation if asked.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Rows.
+        return_std : bool, default=False
+            Whether to return the standard deviation too.
+
+        Returns
+        -------
+        mean : ndarray of shape (n_rows,) or (n_rows, n_outputs)
+            Predictive mean.
+        std : ndarray of the same shape
+            Predictive standard deviation, noise included; only with
+            ``return_std=True``.
+        """
+        outputs = self._outputs(X)
+        mean = self._as_targets(outputs.mean)
+        return (mean, self._as_targets(outputs.variance.sqrt())) if return_std else mean

@@ -1,0 +1,119 @@
+"""Support sets for networks that read rows one after another.
+
+Such a network would answer differently for another order of the same rows, or
+for a row of weight two and the same row twice. So it reads each distinct row
+once, with its weight, in an order that the rows themselves determine.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def reading_order(Z: Tensor) -> Tensor:
+    """Where each row stands along a fixed direction, which is what they are ordered by.
+
+    Parameters
+    ----------
+    Z : Tensor of shape (..., n, n_features)
+        Rows.
+
+    Returns
+    -------
+    Tensor of shape (..., n)
+        The smaller, the earlier.
+    """
+    # any direction would do along which different rows hardly ever coincide
+    direction = torch.arange(1, Z.shape[-1] + 1, dtype=torch.float64, device=Z.device).sqrt()
+    return Z.detach().double() @ torch.cos(37.0 * direction)
+
+
+def in_order(Z: Tensor, y: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Order the rows of a support set and merge those that are the same.
+
+    Parameters
+    ----------
+    Z : Tensor of shape (..., n, n_features)
+        Features of the rows.
+    y : Tensor of shape (..., n, n_way or n_outputs)
+        Memberships or targets.
+    w : Tensor of shape (..., n)
+        Weights.
+
+    Returns
+    -------
+    Z, y, w : Tensor
+        The same rows, those of weight zero last. Of rows that are the same
+        and have the same y, the first weighs what all do; the others nothing.
+    """
+    order = torch.sort(torch.where(w > 0, reading_order(Z), torch.inf), stable=True)[1]
+    Z, y = (torch.take_along_dim(t, order[..., None], -2) for t in (Z, y))
+    w = w.gather(-1, order)
+    rows = Z.detach()
+    eps = torch.finfo(Z.dtype).eps
+    gap = (rows[..., :, None, :] - rows[..., None, :, :]).abs().amax(-1)
+    size = rows.abs().amax((-1, -2), keepdim=True)
+    labels = (y[..., :, None, :] - y[..., None, :, :]).abs().amax(-1)
+    real = (w > 0).to(w.dtype)
+    same = (gap <= 8 * eps * size) & (labels <= 8 * eps * y.abs().amax((-1, -2), keepdim=True))
+    same = same.to(w.dtype)
+    total = (same @ w[..., None])[..., 0]
+    earlier = (torch.tril(same, -1) @ real[..., None])[..., 0]
+    return Z, y, torch.where((earlier == 0) & (w > 0), total, 0.0)
+
+
+class LSTMCell(nn.Module):
+    """One step of an LSTM (Hochreiter and Schmidhuber 1997), for any leading axes.
+
+    Torch's own takes one leading axis. All gates start half open but the forget
+    gate, whose bias starts at one.
+
+    Parameters
+    ----------
+    n_in, n_hidden : int
+        Sizes of the input and of the hidden and cell state.
+    """
+
+    def __init__(self, n_in: int, n_hidden: int):
+        super().__init__()
+        self.n_hidden = n_hidden
+        self.gates = nn.Linear(n_in + n_hidden, 4 * n_hidden)
+        with torch.no_grad():
+            self.gates.bias.zero_()[n_hidden : 2 * n_hidden] = 1.0
+
+    def start(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """The state before the first step: zeros, with the leading axes of `like`."""
+        zeros = like.new_zeros((*like.shape[:-1], self.n_hidden))
+        return zeros, zeros
+
+    def forward(
+        self, x: Tensor, state: tuple[Tensor, Tensor], real: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden and cell state after reading x; where `real` is False, as they were."""
+        h, c = state
+        i, f, o, g = self.gates(torch.cat([x, h], -1)).chunk(4, -1)
+        new_c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        new_h = o.sigmoid() * new_c.tanh()
+        if real is None:
+            return new_h, new_c
+        return torch.where(real[..., None], new_h, h), torch.where(real[..., None], new_c, c)
+
+
+def masked_softmax(scores: Tensor, w: Tensor) -> Tensor:
+    """Softmax over rows, each counted as many times as it weighs.
+
+    Parameters
+    ----------
+    scores : Tensor of shape (..., n_query, n)
+        Scores of n rows.
+    w : Tensor of shape (..., n)
+        Their weights; a row of weight zero gets nothing.
+
+    Returns
+    -------
+    Tensor of shape (..., n_query, n)
+        Attention, which sums to one.
+    """
+    return F.softmax(scores + w.log()[..., None, :], -1)
