@@ -49,6 +49,9 @@ class MetaTrainer(EpisodicNet):
         Support rows a class (a task, for regression).
     n_query : int, (low, high) or None, default=15
         Query rows a class (a task); None takes all that the support leaves.
+    n_unlabelled : int, default=0
+        Support rows a class whose label is not told, for estimators that can use
+        them (``ProtoNetClassifier(unlabelled=...)``).
     n_episodes : int, default=320
         Training tasks an epoch, each drawn afresh.
     validation_fraction : float, default=0.1
@@ -142,6 +145,7 @@ class MetaTrainer(EpisodicNet):
         n_way: IntOrRange = 5,
         n_shot: IntOrRange = 5,
         n_query: IntOrRange | None = 15,
+        n_unlabelled: int = 0,
         n_episodes: int = 320,
         validation_fraction: float = 0.1,
         n_valid_episodes: int = 160,
@@ -165,6 +169,7 @@ class MetaTrainer(EpisodicNet):
         self.n_way = n_way
         self.n_shot = n_shot
         self.n_query = n_query
+        self.n_unlabelled = n_unlabelled
         self.n_episodes = n_episodes
         self.validation_fraction = validation_fraction
         self.n_valid_episodes = n_valid_episodes

@@ -127,6 +127,11 @@ class PastTasks:
                 X, y, dtype=ROW_DTYPES, allow_nd=True, multi_output=True, y_numeric=True
             )
             targets = y.reshape(len(y), -1).astype(np.float64)
+        if trainer.n_unlabelled and getattr(self.estimator, "unlabelled", None) is None:
+            raise ValueError(
+                "n_unlabelled needs an estimator that is told how rows without a label are marked, "
+                f"such as ProtoNetClassifier(unlabelled=-1), got {self.estimator!r}."
+            )
         groups = None if groups is None else column_or_1d(groups)
         for name, column in (("y", y), ("groups", groups)):
             if column is not None and len(column) != len(X):
@@ -148,6 +153,7 @@ class PastTasks:
                 sampler = ClassEpisodes(
                     y[rows], inside,
                     n_way=trainer.n_way, n_shot=trainer.n_shot, n_query=trainer.n_query,
+                    n_unlabelled=trainer.n_unlabelled,
                 )  # fmt: skip
             else:
                 sampler = GroupEpisodes(inside, n_shot=trainer.n_shot, n_query=trainer.n_query)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .tasks import IGNORED_CODE
+from .tasks import IGNORED_CODE, UNLABELLED_CODE
 
 IntOrRange = int | tuple[int, int]
 #: Episodes drawn at once.
@@ -131,6 +131,8 @@ class ClassEpisodes:
         Classes an episode, support rows a class.
     n_query : int, (low, high) or None, default=15
         Query rows a class; None takes every row the support leaves.
+    n_unlabelled : int, default=0
+        Support rows a class that come without their label, coded -1.
 
     Warns
     -----
@@ -153,13 +155,17 @@ class ClassEpisodes:
         n_way: IntOrRange = 5,
         n_shot: IntOrRange = 1,
         n_query: IntOrRange | None = 15,
+        n_unlabelled: int = 0,
     ):
         y = np.asarray(y)
+        self.n_unlabelled = check_int_or_range(n_unlabelled, "n_unlabelled", 0)[1]
         self.n_way = check_int_or_range(n_way, "n_way", 2)
         self.n_shot = check_int_or_range(n_shot, "n_shot", 1)
         self.n_query = None if n_query is None else check_int_or_range(n_query, "n_query", 1)
         by_group = [np.arange(len(y))] if groups is None else _rows_by(np.asarray(groups))
-        wanted = self.n_shot[1] + (1 if self.n_query is None else self.n_query[1])
+        wanted = (
+            self.n_shot[1] + self.n_unlabelled + (1 if self.n_query is None else self.n_query[1])
+        )
         lone = short = narrow = left_out = 0
         pools: list[list[np.ndarray]] = []
         for rows in by_group:
@@ -205,6 +211,8 @@ class ClassEpisodes:
         sizes = np.where(present, self.class_sizes[classes], 0)
         # at least one row of a class for support and one for query
         shot = np.where(present, np.minimum(n_shot[:, None], sizes - 1), 0)
+        told = shot  # rows of the support that keep their label
+        shot = np.where(present, np.minimum(shot + self.n_unlabelled, sizes - 1), 0)
         both = sizes
         if self.n_query is not None:
             both = np.minimum(shot + _numbers(self.n_query, n, rng)[:, None], sizes)
@@ -212,6 +220,9 @@ class ClassEpisodes:
         rows = self.rows[self.class_starts[classes][..., None] + picked].reshape(n, -1)
         codes = np.broadcast_to(np.arange(sizes.shape[1])[:, None], picked.shape).reshape(n, -1)
         place = np.arange(picked.shape[2])
+        if self.n_unlabelled:
+            secret = (place >= told[..., None]) & (place < shot[..., None])
+            codes = np.where(secret.reshape(n, -1), UNLABELLED_CODE, codes)
         support = (place < shot[..., None]).reshape(n, -1)
         query = (place < both[..., None]).reshape(n, -1) & ~support
         return EpisodeRows(

@@ -11,6 +11,8 @@ from torch import Tensor
 
 #: Marks a padded query row of a classification batch.
 IGNORED_CODE = -100
+#: Marks a support row whose class is not told.
+UNLABELLED_CODE = -1
 
 
 class Support(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import UserDict
+from collections.abc import Mapping
 
 import matplotlib
 import numpy as np
@@ -11,22 +11,33 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 
-from fewshot_sklearn import (
-    MAMLClassifier,
-    MAMLRegressor,
-    MetaTrainer,
-    ProtoNetClassifier,
-    RidgeHeadClassifier,
-    RidgeHeadRegressor,
-)
+import fewshot_sklearn
+from fewshot_sklearn import MetaTrainer
+from fewshot_sklearn.classifier import FewShotClassifier
 from fewshot_sklearn.datasets import make_sinusoid_tasks
+from fewshot_sklearn.regressor import FewShotRegressor
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)
 
-CLASSIFIERS = ("ProtoNetClassifier", "RidgeHeadClassifier", "MAMLClassifier")
-REGRESSORS = ("RidgeHeadRegressor", "MAMLRegressor")
-IMAGE_CLASSIFIERS = [ProtoNetClassifier, RidgeHeadClassifier, MAMLClassifier]
+
+def public_subclasses(base):
+    """Names of the public estimators of one kind."""
+    public = ((name, getattr(fewshot_sklearn, name)) for name in fewshot_sklearn.__all__)
+    return tuple(n for n, c in public if isinstance(c, type) and issubclass(c, base))
+
+
+CLASSIFIERS = public_subclasses(FewShotClassifier)
+REGRESSORS = public_subclasses(FewShotRegressor)
+IMAGE_CLASSIFIERS = [getattr(fewshot_sklearn, name) for name in CLASSIFIERS]
+
+#: How the meta-training of an estimator of the `trained` fixture differs: its own parameters, and
+#: the trainer's.
+DIFFERENTLY = {
+    "MAMLClassifier": ({"n_steps": 5, "inner_lr": 0.1}, {}),
+    "MAMLRegressor": ({"n_steps": 5, "inner_lr": 0.05}, {}),
+    "RidgeHeadRegressor": ({"encoder__activation": "tanh"}, {"n_shot": (5, 10)}),
+}
 
 every_classifier = pytest.mark.parametrize("name", CLASSIFIERS)
 every_regressor = pytest.mark.parametrize("name", REGRESSORS)
@@ -39,13 +50,6 @@ def scores_of(estimator, X):
     return getattr(estimator, "predict_proba", estimator.predict)(X)
 
 
-class Clones(UserDict):
-    """Hands out a clone at each look-up, so that no test sees another's fit."""
-
-    def __getitem__(self, name):
-        return clone(super().__getitem__(name))
-
-
 def meta_train(estimator, X, y, groups=None, **options):
     """A few seconds of meta-training, reproducibly."""
     few = {"n_episodes": 160, "max_epochs": 3, "lr": 3e-3, "validation_fraction": 0}
@@ -53,32 +57,43 @@ def meta_train(estimator, X, y, groups=None, **options):
     return MetaTrainer(estimator, **(few | fixed | options)).fit(X, y, groups).estimator_
 
 
+def meta_trained(name):
+    """The estimator of that name, trained on the handwritten digits 0 to 6 or on 200 sinusoids."""
+    own, options = DIFFERENTLY.get(name, ({}, {}))
+    hidden = (64,) if name in CLASSIFIERS else (32, 32)
+    estimator = getattr(fewshot_sklearn, name)(encoder="mlp", encoder__hidden=hidden, **own)
+    if name in CLASSIFIERS:
+        X, y = load_digits(return_X_y=True)
+        few = {"n_way": 3, "n_shot": 3, "n_query": 10}
+        return meta_train(estimator, X[y < 7], y[y < 7], **(few | options))
+    past = make_sinusoid_tasks(200, n_shot=10, n_query=15, random_state=0)
+    few = {"n_shot": 10, "max_epochs": 12}
+    return meta_train(estimator, past.data, past.target, past.groups, **(few | options))
+
+
+class Trained(Mapping):
+    """Meta-trains when a name is first looked up, and hands out a clone at each look-up, so that no
+    test sees another's fit."""
+
+    def __init__(self):
+        self.made = {}
+
+    def __getitem__(self, name):
+        if name not in self.made:
+            self.made[name] = meta_trained(name)
+        return clone(self.made[name])
+
+    def __iter__(self):
+        return iter(CLASSIFIERS + REGRESSORS)
+
+    def __len__(self):
+        return len(CLASSIFIERS + REGRESSORS)
+
+
 @pytest.fixture(scope="session")
 def trained():
-    """Meta-trained, not yet fitted estimators by class name; each look-up gives a clone.
-
-    Classifiers know the handwritten digits 0 to 6, regressors 200 sinusoids.
-    """
-    X, y = load_digits(return_X_y=True)
-    X, y = X[y < 7], y[y < 7]
-    net = {"encoder": "mlp", "encoder__hidden": (64,)}
-    few = {"n_way": 3, "n_shot": 3, "n_query": 10}
-    past = make_sinusoid_tasks(200, n_shot=10, n_query=15, random_state=0)
-    waves = {"encoder": "mlp", "encoder__hidden": (32, 32)}
-    made = [
-        meta_train(ProtoNetClassifier(**net), X, y, **few),
-        meta_train(RidgeHeadClassifier(**net), X, y, **few),
-        meta_train(MAMLClassifier(**net, n_steps=5, inner_lr=0.1), X, y, **few),
-        meta_train(
-            RidgeHeadRegressor(**waves, encoder__activation="tanh"),
-            past.data, past.target, past.groups, n_shot=(5, 10), max_epochs=12,
-        ),
-        meta_train(
-            MAMLRegressor(**waves, n_steps=5, inner_lr=0.05),
-            past.data, past.target, past.groups, n_shot=10, max_epochs=12,
-        ),
-    ]  # fmt: skip
-    return Clones({type(estimator).__name__: estimator for estimator in made})
+    """Meta-trained, not yet fitted estimators by class name."""
+    return Trained()
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from conftest import CLASSIFIERS, REGRESSORS
 from scipy.stats import norm
 from torch import nn
 
@@ -16,8 +17,6 @@ from fewshot_sklearn.algorithms.maml import MAMLClassification, MAMLRegression
 from fewshot_sklearn.learner import Gaussian, Learner, episode_loss
 from fewshot_sklearn.tasks import IGNORED_CODE, Task, pad_tasks
 
-CLASSIFIERS = ("ProtoNetClassifier", "RidgeHeadClassifier", "MAMLClassifier")
-REGRESSORS = ("RidgeHeadRegressor", "MAMLRegressor")
 NAMES = CLASSIFIERS + REGRESSORS
 
 

@@ -2,6 +2,9 @@
 
 J. Snell, K. Swersky and R. Zemel. Prototypical networks for few-shot learning.
 NeurIPS 2017.
+
+M. Ren et al. Meta-learning for semi-supervised few-shot classification. ICLR
+2018 (rows without a label).
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from torch.nn import functional as F
 from ..classifier import FewShotClassifier
 from ..encoders import Shape
 from ..learner import FeatureLearner, State, present_classes
+from ..refinement import Refinement
 
 
 class ProtoNet(FeatureLearner):
@@ -30,8 +34,13 @@ class ProtoNet(FeatureLearner):
         n_outputs: int | None = None,
         *,
         metric: str = "euclidean",
+        refinement: str = "soft",
+        n_refinements: int = 1,
+        unlabelled: bool = False,
     ):
         super().__init__(encoder, input_shape, n_outputs)
+        self.refinement = Refinement(refinement, n_refinements)
+        self.unlabelled = unlabelled
         if metric not in ("euclidean", "cosine"):
             raise ValueError(f"metric must be 'euclidean' or 'cosine', got {metric!r}.")
         self.metric = metric
@@ -45,11 +54,19 @@ class ProtoNet(FeatureLearner):
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
         mass = w[..., None] * y
         total = mass.sum(-2).clamp_min(torch.finfo(Z.dtype).tiny)
-        prototypes = (mass.mT @ self._features(Z)) / total[..., None]
-        return {"prototypes": prototypes, "present": present_classes(y, w)}
+        features = self._features(Z)
+        prototypes = (mass.mT @ features) / total[..., None]
+        present = present_classes(y, w)
+        if self.unlabelled:
+            prototypes = self.refinement(
+                prototypes, features, y, w, lambda p, rows: self._logits(p, rows, present)
+            )
+        return {"prototypes": prototypes, "present": present}
 
     def predict_features(self, state: State, Z: Tensor) -> Tensor:
-        Z, prototypes = self._features(Z), state["prototypes"]
+        return self._logits(state["prototypes"], self._features(Z), state["present"])
+
+    def _logits(self, prototypes: Tensor, Z: Tensor, present: Tensor) -> Tensor:
         if self.metric == "cosine":
             closeness = Z @ F.normalize(prototypes, dim=-1).mT
         else:
@@ -58,9 +75,7 @@ class ProtoNet(FeatureLearner):
             centre = prototypes.mean(-2, keepdim=True)
             Z, prototypes = Z - centre, prototypes - centre
             closeness = 2 * Z @ prototypes.mT - prototypes.square().sum(-1)[..., None, :]
-        return (self.log_scale.exp() * closeness).masked_fill(
-            ~state["present"][..., None, :], -torch.inf
-        )
+        return (self.log_scale.exp() * closeness).masked_fill(~present[..., None, :], -torch.inf)
 
 
 class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewShotClassifier):
@@ -71,6 +86,9 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewS
     probabilities are the softmax of minus its scaled distances to the
     prototypes (eq. 2). Nothing is trained at `fit`. Without a meta-init this is
     the nearest-centroid classifier.
+
+    Rows whose class is not known can take part: say by `unlabelled` how they
+    are marked in y, and they refine the prototypes in soft k-means steps [2]_.
 
     Parameters
     ----------
@@ -83,6 +101,16 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewS
     metric : {"euclidean", "cosine"} or None, default=None
         Squared Euclidean distance or cosine similarity, times a learned scale.
         None takes the meta-init's, or ``"euclidean"`` without one.
+    unlabelled : label or None, default=None
+        The value of y, such as -1, that marks a row without a label. None: all
+        values are labels.
+    refinement : {"soft", "distractors", "masked"} or None, default=None
+        How unlabelled rows count: by their probability of each class; the same,
+        beside a cluster for rows of no class; or faded out with the distance.
+        The last two are learned, from episodes with ``n_unlabelled`` rows (see
+        `MetaTrainer`). None takes the meta-init's, or ``"soft"`` without one.
+    n_refinements : int or None, default=None
+        Steps of soft k-means. None takes the meta-init's, or 1.
     device : str, default="auto"
         Where to compute: ``"cpu"``, ``"cuda"``, ... ``"auto"`` is the GPU where
         there is one.
@@ -116,6 +144,8 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewS
     ----------
     .. [1] J. Snell, K. Swersky and R. Zemel, "Prototypical networks for few-shot
        learning", NeurIPS 2017.
+    .. [2] M. Ren, E. Triantafillou, S. Ravi et al., "Meta-learning for
+       semi-supervised few-shot classification", ICLR 2018.
 
     Examples
     --------
@@ -126,10 +156,17 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewS
     >>> clf.prototypes_
     array([[0. , 0.5],
            [4. , 4. ]])
+
+    With rows whose class is not known:
+
+    >>> X, y = [[0.], [1.], [4.], [4.2], [3.8]], [0, 1, -1, -1, -1]
+    >>> ProtoNetClassifier(unlabelled=-1).fit(X, y).prototypes_.round(2)
+    array([[0.  ],
+           [3.25]])
     """
 
     _learner_class = ProtoNet
-    _defaults = {"metric": "euclidean"}
+    _defaults = {"metric": "euclidean", "refinement": "soft", "n_refinements": 1}
 
     def __init__(
         self,
@@ -137,6 +174,9 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewS
         *,
         encoder: Any = None,
         metric: str | None = None,
+        unlabelled: Any = None,
+        refinement: str | None = None,
+        n_refinements: int | None = None,
         device: str = "auto",
         dtype: str | None = None,
         random_state: Any = None,
@@ -145,10 +185,27 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewS
         self.meta_init = meta_init
         self.encoder = encoder
         self.metric = metric
+        self.unlabelled = unlabelled
+        self.refinement = refinement
+        self.n_refinements = n_refinements
         self.device = device
         self.dtype = dtype
         self.random_state = random_state
         self._set_encoder_params(encoder__params)
+
+    def _learner_params(self, trained: dict[str, Any] | None) -> dict[str, Any]:
+        return super()._learner_params(trained) | {"unlabelled": self.unlabelled is not None}
+
+    def _classes_and_members(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self.unlabelled is None:
+            return super()._classes_and_members(y)
+        known = y != self.unlabelled
+        if not known.any():
+            raise ValueError(f"All rows are unlabelled: y holds nothing but {self.unlabelled!r}.")
+        classes, members = super()._classes_and_members(y[known])
+        everyone = np.zeros((len(y), len(classes)))
+        everyone[known] = members
+        return classes, everyone
 
     @property
     def prototypes_(self) -> np.ndarray:
