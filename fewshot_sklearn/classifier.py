@@ -42,7 +42,8 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
             When y has several columns that are no probabilities, or all
             weights are zero.
         """
-        soft = np.ndim(y) == 2 and np.shape(y)[1] > 1
+        shape = np.asarray(y).shape
+        soft = len(shape) == 2 and shape[1] > 1
         names = getattr(y, "columns", None)
         X, y = validate_data(self, X, y, dtype=ROW_DTYPES, allow_nd=True, multi_output=soft)
         weights = check_weights(sample_weight, len(X))

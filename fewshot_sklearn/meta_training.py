@@ -239,7 +239,7 @@ class MetaTrainer(EpisodicNet):
             plan.estimator._check_fits(start, plan.input_shape, plan.n_outputs)
             plan.estimator._load(learner, start)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed_)
+            torch.manual_seed((self.seed_ + 1) % 2**63)  # not the encoder's seed again
             learner.begin(plan.n_classes)
         self._prepare(learner)
         self.module_ = learner
@@ -297,7 +297,7 @@ class MetaTrainer(EpisodicNet):
             raise ValueError(
                 f"estimator must be a few-shot estimator of this package, got {self.estimator!r}."
             )
-        with self._own_random_state(), self._own_precision():
+        with self._own_random_state(afresh), self._own_precision():
             self.plan_ = PastTasks(self, X, y, groups, afresh)
             try:
                 if afresh:
@@ -312,9 +312,10 @@ class MetaTrainer(EpisodicNet):
         return self
 
     @contextmanager
-    def _own_random_state(self) -> Iterator[None]:
+    def _own_random_state(self, afresh: bool) -> Iterator[None]:
         devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-        self.seed_ = int(check_random_state(self.random_state).randint(2**31))
+        if afresh or not hasattr(self, "seed_"):
+            self.seed_ = int(check_random_state(self.random_state).randint(2**31))
         with torch.random.fork_rng(devices=devices):
             yield
 

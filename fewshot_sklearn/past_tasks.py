@@ -14,7 +14,7 @@ from sklearn.utils import check_array, check_X_y, column_or_1d
 from .base import ROW_DTYPES
 from .episodes import ArrayTasks, Episodes, GeneratedTasks
 from .meta_init import task_digests
-from .sampling import ClassEpisodes, GroupEpisodes, PooledRows, check_int_or_range, split_tasks
+from .sampling import ClassEpisodes, GroupEpisodes, PooledRows, split_tasks
 
 #: Tasks of a generator that the feature scale is learned from.
 SCALE_TASKS = 200
@@ -161,23 +161,32 @@ class PastTasks:
             return Episodes(ArrayTasks(X[rows], outputs, sampler, augment), n, seed=seed)
 
         if self.estimator._learner_class.pretrains:
-            labels = y[train] if groups is None else [*zip(groups[train], y[train], strict=True)]
-            self.train = self._pool(labels, trainer.n_episodes, seed)
+            self.train = self._pool(y[train], None if groups is None else groups[train])
         else:
             self.train = stream(train, trainer.n_episodes, seed, trainer.augment)
         if valid is not None:
             self.valid = stream(valid, trainer.n_valid_episodes, seed + 1, None)
 
-    def _pool(self, labels: Any, n: int, seed: int) -> Episodes:
+    def _pool(self, y: np.ndarray, groups: np.ndarray | None) -> Episodes:
         """Batches of rows of all past classes, as many rows as an episode at most has."""
         trainer = self.trainer
-        sizes = (("n_way", 2), ("n_shot", 1), ("n_query", 1))
-        n_way, n_shot, n_query = (
-            check_int_or_range(getattr(trainer, name), name, low)[1] for name, low in sizes
+        sampler = PooledRows(
+            y, groups, n_way=trainer.n_way, n_shot=trainer.n_shot, n_query=trainer.n_query
         )
-        sampler = PooledRows(labels, n_way * (n_shot + n_query))
         self.n_classes = sampler.n_classes
-        return Episodes(ArrayTasks(self._rows, None, sampler, trainer.augment), n, seed=seed)
+        if not self.afresh:
+            assert self.tasks is not None
+            known = trainer.meta_init_.provenance["tasks"]["ids"]
+            same = self.n_classes == trainer.module_.n_past_classes
+            if not same or not set(self.tasks["ids"]) <= set(known):
+                raise ValueError(
+                    f"{type(self.estimator).__name__} goes on with the past classes that its "
+                    "training began with, and these are others: other data, or others held out for "
+                    "validation, if random_state is not an int. To learn from new classes, fit "
+                    "from the meta-init: MetaTrainer(trainer.estimator_)."
+                )
+        source = ArrayTasks(self._rows, None, sampler, trainer.augment)
+        return Episodes(source, trainer.n_episodes, seed=trainer.seed_)
 
     def rows_to_finish_with(self) -> torch.Tensor:
         """Some rows of the past, as training sees them."""

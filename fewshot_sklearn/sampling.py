@@ -238,24 +238,58 @@ class PooledRows:
 
     Parameters
     ----------
-    y : array-like of shape (n_rows,), or sequence of pairs
-        Class of each row.
-    n_rows : int
-        Rows of a batch; drawn with replacement.
+    y : array-like of shape (n_rows,)
+        Class labels.
+    groups : array-like of shape (n_rows,) or None, default=None
+        With groups, equal labels in two groups are two classes.
+    n_way : int
+        A batch has as many rows as the largest episode of so many classes.
+    n_shot : int or (low, high)
+        Support rows a class.
+    n_query : int, (low, high) or None
+        Query rows a class; None takes a whole class for both.
 
     Attributes
     ----------
     n_classes : int
-        Number of classes; codes follow their sorted order.
+        Number of classes; codes follow their sorted order, group by group.
+    n_rows : int
+        Rows of a batch; drawn with replacement.
+
+    Raises
+    ------
+    ValueError
+        When all rows are of one class.
     """
 
-    def __init__(self, y: Any, n_rows: int):
-        labels, codes = np.unique(np.asarray(y), axis=0, return_inverse=True)
-        self.codes, self.n_classes, self.n_rows = codes.ravel(), len(labels), n_rows
-        self.block_size = _block_size(n_rows)
+    def __init__(
+        self,
+        y: Any,
+        groups: Any = None,
+        *,
+        n_way: IntOrRange,
+        n_shot: IntOrRange,
+        n_query: IntOrRange | None,
+    ):
+        codes = np.unique(np.asarray(y), return_inverse=True)[1]
+        if groups is not None:
+            group = np.unique(np.asarray(groups), return_inverse=True)[1]
+            codes = group * (codes.max() + 1) + codes
+        _, self.codes, sizes = np.unique(codes, return_inverse=True, return_counts=True)
+        self.n_classes = len(sizes)
+        if self.n_classes < 2:
+            raise ValueError("No batch can be drawn: all rows are of one class.")
+        ways = check_int_or_range(n_way, "n_way", 2)[1]
+        per_class = check_int_or_range(n_shot, "n_shot", 1)[1]
+        if n_query is None:
+            per_class = int(sizes.max())
+        else:
+            per_class += check_int_or_range(n_query, "n_query", 1)[1]
+        self.n_rows = ways * per_class
+        self.block_size = _block_size(self.n_rows)
 
     def draw(self, rng: np.random.Generator, n: int) -> EpisodeRows:
-        """Draw many batches."""
+        """Draw the rows of n batches."""
         rows = rng.integers(0, len(self.codes), (n, self.n_rows))
         none = np.empty((n, 0), np.int64)
         return EpisodeRows(none, rows, none, self.codes[rows])

@@ -14,7 +14,8 @@ import fewshot_sklearn
 
 ROOT = Path(fewshot_sklearn.__file__).parent
 BEFORE_ALGORITHMS = [
-    "tasks", "sampling", "episodes", "encoders", "sequences", "descent", "learner", "inner_loop", "refinement",
+    "tasks", "sampling", "episodes", "encoders", "sequences", "descent", "learner", "attention", "kernels",
+    "inner_loop", "pretraining", "refinement",
     "meta_init",     "base", "classifier", "regressor",
 ]  # fmt: skip
 AFTER_ALGORITHMS = ["model_selection", "resume", "past_tasks", "training_loop", "meta_training"]

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import sklearn
+from conftest import CLASSIFIERS, REGRESSORS
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import Ridge
 from sklearn.metrics import accuracy_score, make_scorer
@@ -25,9 +26,6 @@ from fewshot_sklearn import (
     few_shot_score,
     model_selection,
 )
-
-CLASSIFIERS = ("ProtoNetClassifier", "RidgeHeadClassifier", "MAMLClassifier")
-REGRESSORS = ("RidgeHeadRegressor", "MAMLRegressor")
 
 
 def blobs(n_classes=6, n_rows=12, n_features=3):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from conftest import CLASSIFIERS, REGRESSORS
 
 from fewshot_sklearn.tasks import IGNORED_CODE, Support, Task, memberships, pad_tasks
 
-CLASSIFIERS = ("ProtoNetClassifier", "RidgeHeadClassifier", "MAMLClassifier")
-REGRESSORS = ("RidgeHeadRegressor", "MAMLRegressor")
 NAMES = CLASSIFIERS + REGRESSORS
 #: (classes, support rows, query rows) of the tasks of a ragged batch
 SIZES = ((2, 2, 7), (5, 11, 1), (3, 9, 4), (4, 4, 6))
