@@ -13,7 +13,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import fewshot_sklearn
 from fewshot_sklearn.base import FewShotEstimator
-from fewshot_sklearn.strategies import StrategyClassifier, StrategyRegressor
+from fewshot_sklearn.strategy_choice import StrategyClassifier, StrategyRegressor
 
 ESTIMATORS = (FewShotEstimator, StrategyClassifier, StrategyRegressor)
 

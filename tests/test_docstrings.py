@@ -34,6 +34,8 @@ EXCEPTIONS = {
     ("fewshot_sklearn.MetaInit.state_dict", "RT01"),  # the summary says it all
     ("fewshot_sklearn.MetaTrainer.predict", "PR01"),  # there to raise an error
     ("fewshot_sklearn.MetaTrainer.predict_proba", "PR01"),
+    ("fewshot_sklearn.ESMetaTrainer.predict", "PR01"),
+    ("fewshot_sklearn.ESMetaTrainer.predict_proba", "PR01"),
 }
 
 

@@ -14,11 +14,14 @@ import fewshot_sklearn
 
 ROOT = Path(fewshot_sklearn.__file__).parent
 BEFORE_ALGORITHMS = [
-    "tasks", "sampling", "episodes", "encoders", "sequences", "descent", "learner", "attention", "kernels",
-    "inner_loop", "pretraining", "refinement",
-    "meta_init",     "base", "classifier", "regressor",
+    "tasks", "sampling", "episodes", "encoders", "sequences", "descent", "kernels", "learner",
+    "attention", "inner_loop", "pretraining", "refinement", "meta_init", "base", "classifier",
+    "regressor",
 ]  # fmt: skip
-AFTER_ALGORITHMS = ["model_selection", "resume", "past_tasks", "training_loop", "meta_training"]
+AFTER_ALGORITHMS = [
+    "model_selection", "experience", "strategies", "strategy_choice", "strategy_selection",
+    "resume", "past_tasks", "training_loop", "meta_training", "evolution",
+]  # fmt: skip
 ORDER = [*BEFORE_ALGORITHMS, "algorithms", *AFTER_ALGORITHMS]
 
 ALLOWED = {room: set(ORDER[:place]) for place, room in enumerate(ORDER)}

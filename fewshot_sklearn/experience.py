@@ -1,0 +1,248 @@
+"""What is known of learning strategies: their mean scores on past tasks, by number of shots."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Experience:
+    """How well strategies did on past tasks, by number of shots: a small immutable table.
+
+    It holds sums, so tables of different tasks add up (``one + other``), in any
+    order. A failure (an error at fit or predict, or no finite score) counts as
+    the worst score that any strategy had with that number of shots; a strategy
+    that has only failed scores minus infinity, and is never chosen.
+
+    Do not call the constructor: tables come from ``StrategySelector.experience_``
+    or `load`.
+
+    Parameters
+    ----------
+    names : tuple of str
+        The strategies: columns of the table.
+    shots : tuple of int
+        Numbers of shots, ascending: rows of the table.
+    n_episodes : tuple of int
+        Episodes of each number of shots, the same ones for all strategies.
+    successes : tuple of tuple of int
+        By number of shots and strategy, the episodes that it did not fail on.
+    totals : tuple of tuple of float
+        Sum of the scores of those.
+    worst : tuple of float
+        By number of shots, the worst score that any strategy had.
+
+    Attributes
+    ----------
+    mean_scores : ndarray of shape (n_shots, n_strategies)
+        Mean score over all episodes.
+    counts : ndarray of shape (n_shots, n_strategies)
+        Episodes behind each mean, failures included.
+
+    See Also
+    --------
+    StrategySelector : Fills the table from past tasks.
+
+    Examples
+    --------
+    >>> from fewshot_sklearn.strategies import Experience
+    >>> known = Experience(
+    ...     ("flat", "linear"), (1, 10), (2, 2), ((2, 2), (2, 2)), ((1.0, 0.5), (1.0, 1.5)),
+    ...     (0.1, 0.2),
+    ... )
+    >>> known.mean_scores
+    array([[0.5 , 0.25],
+           [0.5 , 0.75]])
+    >>> known.scores_at(10**0.5)  # half way, as ratios go
+    array([0.5, 0.5])
+    """
+
+    names: tuple[str, ...]
+    shots: tuple[int, ...]
+    n_episodes: tuple[int, ...]
+    successes: tuple[tuple[int, ...], ...]
+    totals: tuple[tuple[float, ...], ...]
+    worst: tuple[float, ...]
+
+    @classmethod
+    def from_scores(cls, names: Sequence[str], scores: dict[int, np.ndarray]) -> Experience:
+        """Sum up the scores of single episodes.
+
+        Parameters
+        ----------
+        names : sequence of str
+            The strategies.
+        scores : dict of int to ndarray of shape (n_episodes, n_strategies)
+            By number of shots, the scores; not finite where a strategy failed.
+
+        Returns
+        -------
+        Experience
+            The table.
+        """
+        shots = sorted(scores)
+        rows = [np.asarray(scores[k], dtype=float) for k in shots]
+        fine = [np.isfinite(row) for row in rows]
+        return cls(
+            tuple(names),
+            tuple(int(k) for k in shots),
+            tuple(len(row) for row in rows),
+            tuple(tuple(ok.sum(0).tolist()) for ok in fine),
+            tuple(
+                tuple(np.where(ok, r, 0.0).sum(0).tolist())
+                for r, ok in zip(rows, fine, strict=True)
+            ),
+            tuple(float(r[ok].min()) for r, ok in zip(rows, fine, strict=True)),
+        )
+
+    @property
+    def counts(self) -> np.ndarray:
+        return np.repeat(np.array(self.n_episodes)[:, None], len(self.names), axis=1)
+
+    @property
+    def mean_scores(self) -> np.ndarray:
+        successes, n = np.array(self.successes), self.counts
+        sums = np.array(self.totals) + (n - successes) * np.array(self.worst)[:, None]
+        return np.where(successes > 0, sums / n, -np.inf)
+
+    def scores_at(self, n_shots: float) -> np.ndarray:
+        """Mean scores at any number of shots.
+
+        Parameters
+        ----------
+        n_shots : float
+            Between two known numbers the scores are interpolated in log n_shots;
+            outside them they are those of the nearest.
+
+        Returns
+        -------
+        ndarray of shape (n_strategies,)
+            Mean scores.
+        """
+        known, scores = np.log(self.shots), self.mean_scores
+        place = np.interp(np.log(n_shots), known, np.arange(len(known)))
+        low, share = int(place), place - int(place)
+        if share == 0:  # nothing of the next row, which may not exist or be infinite
+            return scores[low]
+        return (1 - share) * scores[low] + share * scores[low + 1]
+
+    def probabilities_at(self, n_shots: float, temperature: float) -> np.ndarray:
+        """Probability of each strategy, softmax(score / temperature).
+
+        Parameters
+        ----------
+        n_shots : float
+            Number of shots.
+        temperature : float
+            In units of the score.
+
+        Returns
+        -------
+        ndarray of shape (n_strategies,)
+            They sum to one.
+        """
+        scores = self.scores_at(n_shots)
+        if not np.isfinite(scores).any():  # nothing works at both ends: nothing to tell them by
+            return np.full(len(scores), 1 / len(scores))
+        odds = np.exp((scores - scores.max()) / temperature)
+        return odds / odds.sum()
+
+    def __add__(self, other: Experience) -> Experience:
+        if not isinstance(other, Experience):
+            return NotImplemented
+        if other.names != self.names:
+            raise ValueError(
+                f"Experience of other strategies cannot be added: {list(self.names)} and "
+                f"{list(other.names)}."
+            )
+        rows: dict[int, Any] = {}
+        for table in (self, other):
+            parts = zip(table.n_episodes, table.successes, table.totals, table.worst, strict=True)
+            for shots, (n, fine, total, worst) in zip(table.shots, parts, strict=True):
+                if shots in rows:
+                    n0, fine0, total0, worst0 = rows[shots]
+                    fine = tuple(a + b for a, b in zip(fine0, fine, strict=True))
+                    total = tuple(a + b for a, b in zip(total0, total, strict=True))
+                    n, worst = n0 + n, min(worst0, worst)
+                rows[shots] = n, fine, total, worst
+        ordered = sorted(rows)
+        return Experience(
+            self.names, tuple(ordered), *zip(*(rows[k] for k in ordered), strict=True)
+        )
+
+    def to_frame(self) -> Any:
+        """The table as a DataFrame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row for each strategy and number of shots, with ``mean_score``,
+            ``n_episodes`` and ``n_failures``.
+        """
+        import pandas as pd  # type: ignore[import-untyped]
+
+        n_shots, n_names = len(self.shots), len(self.names)
+        return pd.DataFrame(
+            {
+                "strategy": self.names * n_shots,
+                "n_shots": np.repeat(self.shots, n_names),
+                "mean_score": self.mean_scores.ravel(),
+                "n_episodes": self.counts.ravel(),
+                "n_failures": (self.counts - np.array(self.successes)).ravel(),
+            }
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the table to a JSON file.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+        """
+        text = json.dumps({"format": FORMAT} | asdict(self), allow_nan=False)
+        Path(path).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Experience:
+        """Read a table that `save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+
+        Returns
+        -------
+        Experience
+            The table, equal to the one saved.
+
+        Raises
+        ------
+        ValueError
+            When the file holds something else.
+        """
+        try:
+            told = json.loads(Path(path).read_text(encoding="utf-8"))
+            if told.pop("format") != FORMAT:
+                raise ValueError("of another format")
+            table = cls(**{k: _tuples(v) for k, v in told.items()})
+            size = (len(table.shots), len(table.names))
+            if {np.shape(table.totals), np.shape(table.successes)} != {size}:
+                raise ValueError("of another shape")
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{path} does not hold the experience of strategies.") from error
+        return table
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
