@@ -70,7 +70,7 @@ def flat_strategies() -> list[tuple[str, Any]]:
         ("nearest class mean", NearestCentroid()),
         ("nearest neighbour", make_pipeline(Normalizer(), KNeighborsClassifier(1))),
         ("logistic regression", LogisticRegression(C=0.1, max_iter=200)),
-        ("random forest", RandomForestClassifier(100, random_state=0)),
+        ("random forest", RandomForestClassifier(50, random_state=0)),
     ]
 
 
@@ -115,8 +115,14 @@ OMNIGLOT: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
     ),
     "reptile": (
         "ReptileClassifier",
-        fs.ReptileClassifier(**CONV4, inner_optimizer="adam", inner_lr=1e-3, train_steps=5,
-                             inner_batch=20, n_steps=10),
+        fs.ReptileClassifier(
+            **CONV4,
+            inner_optimizer="adam",
+            inner_lr=1e-3,
+            train_steps=5,
+            inner_batch=20,
+            n_steps=10,
+        ),
         {"n_shot": 10, "n_way": 5, "optimizer": torch.optim.SGD, "lr": 1.0},
     ),
     "protomaml": (
@@ -144,7 +150,7 @@ OMNIGLOT: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
 }
 SINUSOIDS: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
     "ridge": ("RidgeHeadRegressor", fs.RidgeHeadRegressor(**MLP), {}),
-    "kernel": ("DeepKernelRegressor", fs.DeepKernelRegressor(**MLP), {}),
+    "kernel": ("DeepKernelRegressor", fs.DeepKernelRegressor(**MLP), {"lr": 1e-2}),
     "neural-process": (
         "NeuralProcessRegressor, attentive=False",
         fs.NeuralProcessRegressor(**MLP, attentive=False),

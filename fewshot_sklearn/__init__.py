@@ -5,31 +5,77 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from .algorithms.baseline_plus_plus import BaselinePlusPlusClassifier
+from .algorithms.deep_kernel import DeepKernelRegressor
+from .algorithms.deep_kernel_classifier import DeepKernelClassifier
+from .algorithms.gaussian_protonet import GaussianProtoNetClassifier
+from .algorithms.in_context import InContextClassifier, InContextRegressor
 from .algorithms.maml import MAMLClassifier, MAMLRegressor
+from .algorithms.maml_plus_plus import MAMLPlusPlusClassifier, MAMLPlusPlusRegressor
+from .algorithms.mann import MANNClassifier
+from .algorithms.matching import MatchingNetClassifier
+from .algorithms.meta_lstm import MetaLSTMClassifier
+from .algorithms.meta_sgd import MetaSGDClassifier, MetaSGDRegressor
+from .algorithms.nearest_class_mean import NearestClassMeanClassifier
+from .algorithms.neural_process import NeuralProcessRegressor
+from .algorithms.protomaml import ProtoMAMLClassifier
 from .algorithms.protonet import ProtoNetClassifier
+from .algorithms.relation import RelationNetClassifier
+from .algorithms.reptile import ReptileClassifier, ReptileRegressor
 from .algorithms.ridge import RidgeHeadClassifier, RidgeHeadRegressor
+from .algorithms.siamese import SiameseClassifier
 from .meta_init import MetaInit
 
 __version__ = "0.1.0.dev0"
 
 # loaded when first asked for: skorch alone takes as long to import as torch and scikit-learn
 _LAZY = {
+    "ESMetaTrainer": "evolution",
     "EpisodeSplit": "model_selection",
+    "Experience": "experience",
     "FewShotScore": "model_selection",
     "MetaTrainer": "meta_training",
+    "StrategyClassifier": "strategy_choice",
+    "StrategyRegressor": "strategy_choice",
+    "StrategySelector": "strategy_selection",
     "few_shot_score": "model_selection",
 }
 
 __all__ = [
+    "BaselinePlusPlusClassifier",
+    "DeepKernelClassifier",
+    "DeepKernelRegressor",
+    "ESMetaTrainer",
     "EpisodeSplit",
+    "Experience",
     "FewShotScore",
+    "GaussianProtoNetClassifier",
+    "InContextClassifier",
+    "InContextRegressor",
     "MAMLClassifier",
+    "MAMLPlusPlusClassifier",
+    "MAMLPlusPlusRegressor",
     "MAMLRegressor",
+    "MANNClassifier",
+    "MatchingNetClassifier",
     "MetaInit",
+    "MetaLSTMClassifier",
+    "MetaSGDClassifier",
+    "MetaSGDRegressor",
     "MetaTrainer",
+    "NearestClassMeanClassifier",
+    "NeuralProcessRegressor",
+    "ProtoMAMLClassifier",
     "ProtoNetClassifier",
+    "RelationNetClassifier",
+    "ReptileClassifier",
+    "ReptileRegressor",
     "RidgeHeadClassifier",
     "RidgeHeadRegressor",
+    "SiameseClassifier",
+    "StrategyClassifier",
+    "StrategyRegressor",
+    "StrategySelector",
     "few_shot_score",
 ]
 

@@ -1,7 +1,8 @@
 """What MAML and its kin share: gradient descent on the support loss as the adaptation.
 
 A method of this kind says where the descent starts (`start`), how far each step
-goes (`rates`), and how meta-training learns from it.
+goes (`rates`, or `update` where a step is more than a rate times the gradient),
+and how meta-training learns from it.
 """
 
 from __future__ import annotations
@@ -112,6 +113,19 @@ class InnerLoopLearner(FeatureLearner):
         """Step size of each weight, a number or a tensor that broadcasts, at one step."""
         return dict.fromkeys(params, self.inner_lr)
 
+    def memory(self, params: State) -> State:
+        """What `update` knows before the first step."""
+        return {}
+
+    def update(
+        self, step: int, params: State, grads: State, memory: State, share: Tensor | None = None
+    ) -> tuple[State, State]:
+        """Weights and memory after a step, or after that share of it for each task."""
+        rates = self.rates(step, params)
+        if share is not None:
+            grads = {k: spread(share, g) * g for k, g in grads.items()}
+        return {k: p - rates[k] * grads[k] for k, p in params.items()}, memory
+
     def finished(self, outputs: Tensor, present: Tensor | None) -> Tensor:
         """What the network puts out, as logits or in units of the targets."""
         raise NotImplementedError
@@ -186,15 +200,20 @@ class InnerLoopLearner(FeatureLearner):
         return self.finished(outputs.to(Z.dtype), state.get("present"))
 
     # ------------------------------------------------------------------ descent
+    def path(self, params: State, Z: Tensor, loss: SupportLoss) -> tuple[list[State], list[Tensor]]:
+        """Weights at the start and after each step of plain descent; the loss before each."""
+        path, curve, memory = [params], [], self.memory(params)
+        for step in range(self.n_steps):
+            grads, value = self.gradient(path[-1], Z, loss)
+            params, memory = self.update(step, path[-1], grads, memory)
+            path.append(params)
+            curve.append(value)
+        return path, curve
+
     def descended(self, params: State, Z: Tensor, loss: SupportLoss) -> tuple[State, list[Tensor]]:
         """Plain gradient descent, and the loss before each step."""
-        curve = []
-        for step in range(self.n_steps):
-            grads, value = self.gradient(params, Z, loss)
-            curve.append(value)
-            rates = self.rates(step, params)
-            params = {k: p - rates[k] * grads[k] for k, p in params.items()}
-        return params, curve
+        path, curve = self.path(params, Z, loss)
+        return path[-1], curve
 
     def guarded(
         self, params: State, Z: Tensor, descended: SupportLoss
@@ -204,20 +223,18 @@ class InnerLoopLearner(FeatureLearner):
         if not self.n_steps:
             return params, curve
         grads, loss = self.gradient(params, Z, descended)
-        share, first = torch.ones_like(loss), loss
+        share, first, memory = torch.ones_like(loss), loss, self.memory(params)
 
         def keep(good: Tensor, new: State, old: State) -> State:
-            return {k: torch.where(_spread(good, new[k]), new[k], old[k]) for k in new}
+            return {k: torch.where(spread(good, new[k]), new[k], old[k]) for k in new}
 
         for step in range(self.n_steps):
             curve.append(loss)
-            rates = self.rates(step, params)
-            trial = {
-                k: p - _spread(share, grads[k]) * rates[k] * grads[k] for k, p in params.items()
-            }
+            trial, trial_memory = self.update(step, params, grads, memory, share)
             trial_grads, trial_loss = self.gradient(trial, Z, descended)
             good = trial_loss <= (first if step < self.trained_steps else loss)  # False for NaN
             params = keep(good, trial, params)
+            memory = keep(good, trial_memory, memory)
             grads = keep(good, trial_grads, grads)
             loss = torch.where(good, trial_loss, loss)
             share = torch.where(good, share, share / 2)
@@ -237,7 +254,7 @@ def run_hidden(layers: Layers, Z: Tensor, squash: bool) -> Tensor:
     return last.tanh() if squash else last.relu()
 
 
-def _spread(per_task: Tensor, like: Tensor) -> Tensor:
+def spread(per_task: Tensor, like: Tensor) -> Tensor:
     """Give a value a task the trailing axes of a tensor a task."""
     return per_task.reshape(per_task.shape + (1,) * (like.ndim - per_task.ndim))
 
@@ -269,10 +286,15 @@ class DescendsSquaredError:
 class InnerLoopEstimator:
     """What the estimators of these learners share."""
 
+    #: Whether step sizes are learned, so that inner_lr means nothing once meta-trained.
+    _learns_rates = False
+
     def _learner_params(self, trained: dict[str, Any] | None) -> dict[str, Any]:
         params = super()._learner_params(trained)  # type: ignore[misc]
-        as_trained = trained is not None and params["inner_lr"] <= trained["inner_lr"]
-        return params | {"trained_steps": trained["n_steps"] if as_trained else 0}  # type: ignore[index]
+        if trained is None:
+            return params | {"trained_steps": 0}
+        as_trained = self._learns_rates or params["inner_lr"] <= trained["inner_lr"]
+        return params | {"trained_steps": trained["n_steps"] if as_trained else 0}
 
     @property
     def loss_curve_(self) -> np.ndarray:

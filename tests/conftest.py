@@ -35,7 +35,12 @@ IMAGE_CLASSIFIERS = [getattr(fewshot_sklearn, name) for name in CLASSIFIERS]
 #: the trainer's.
 DIFFERENTLY = {
     "MAMLClassifier": ({"n_steps": 5, "inner_lr": 0.1}, {}),
+    "MAMLPlusPlusRegressor": ({"inner_lr": 0.05}, {}),
     "MAMLRegressor": ({"n_steps": 5, "inner_lr": 0.05}, {}),
+    "MetaSGDClassifier": ({"n_steps": 5}, {}),
+    "MetaSGDRegressor": ({"inner_lr": 0.05}, {}),
+    "RelationNetClassifier": ({}, {"max_epochs": 10}),
+    "SiameseClassifier": ({}, {"max_epochs": 10}),
     "RidgeHeadRegressor": ({"encoder__activation": "tanh"}, {"n_shot": (5, 10)}),
 }
 

@@ -48,8 +48,6 @@ VARIANTS = [
     variant("DeepKernelRegressor", kernel="linear"),
     variant("NeuralProcessRegressor", attentive=False),
     variant("ReptileClassifier", inner_optimizer="adam", inner_lr=0.1),
-    variant("StrategyClassifier", combine="ensemble"),
-    variant("StrategyRegressor", combine="ensemble"),
 ]
 TRANSFORMERS = [e for e in public_estimators() if hasattr(e, "transform")]
 

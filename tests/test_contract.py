@@ -20,6 +20,7 @@ from conftest import (
 )
 from sklearn.base import clone
 from sklearn.datasets import load_digits
+from sklearn.metrics import r2_score
 from sklearn.model_selection import cross_val_score
 
 import fewshot_sklearn
@@ -254,18 +255,26 @@ def multi_output():
     groups = np.repeat(np.arange(100), 24)
     data = X[1:].reshape(-1, 1), y[1:].reshape(-1, 2), groups[24:]
     net = {"encoder": "mlp", "encoder__hidden": (32,), "encoder__activation": "tanh"}
-    estimators = [RidgeHeadRegressor(**net), MAMLRegressor(**net, inner_lr=0.1)]
-    return {
-        type(e).__name__: (meta_train(e, *data, max_epochs=12, lr=1e-2), X[0], y[0])
-        for e in estimators
-    }
+    made = {}
+    for name in REGRESSORS:
+        own = {"n_steps": 5} if "MetaSGD" in name else {}
+        lr = 2e-3 if "Neural" in name or "Context" in name else 1e-2
+        estimator = getattr(fewshot_sklearn, name)(**net, **own)
+        made[name] = meta_train(estimator, *data, max_epochs=12, lr=lr), X[0], y[0]
+    return made
 
 
-@pytest.mark.parametrize(
-    "reg", [RidgeHeadRegressor(), MAMLRegressor(n_steps=200, inner_lr=0.3)], ids=REGRESSORS
-)
+#: Steps enough for those that descend to a straight line.
+PATIENT = {
+    name: {"n_steps": 200, "inner_lr": 0.3}
+    for name in ("MAMLRegressor", "MetaSGDRegressor", "MAMLPlusPlusRegressor", "ReptileRegressor")
+}
+
+
+@every_regressor
 @pytest.mark.parametrize("n_outputs", [1, 3])
-def test_multi_output_without_a_meta_init(reg, n_outputs):
+def test_multi_output_without_a_meta_init(name, n_outputs):
+    reg = getattr(fewshot_sklearn, name)(**PATIENT.get(name, {}))
     rng = np.random.default_rng(0)
     X = rng.normal(size=(50, 2))
     y = X @ rng.normal(size=(2, n_outputs)) + [5.0, -1.0, 0.0][:n_outputs]
@@ -276,7 +285,9 @@ def test_multi_output_without_a_meta_init(reg, n_outputs):
         assert alone.shape == (50,)
         if isinstance(reg, RidgeHeadRegressor):
             np.testing.assert_allclose(predicted[:, column], alone, rtol=1e-6, atol=1e-9)
-    np.testing.assert_allclose(predicted, y, atol=0.15)
+    assert r2_score(y, predicted) > 0.5
+    if isinstance(reg, RidgeHeadRegressor | MAMLRegressor):  # they can be straight lines
+        np.testing.assert_allclose(predicted, y, atol=0.15)
 
 
 # ------------------------------------------------------------------ probabilities and transforms

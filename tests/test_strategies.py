@@ -64,8 +64,6 @@ def selector():
 # ------------------------------------------------------------------ scikit-learn's checks
 @parametrize_with_checks(
     [
-        StrategyClassifier(),
-        StrategyRegressor(),
         StrategyClassifier(
             {"neighbor": KNeighborsClassifier(1), "svm": LinearSVC(random_state=0)},
             combine="ensemble",

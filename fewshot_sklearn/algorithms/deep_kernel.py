@@ -1,0 +1,308 @@
+"""Deep kernel transfer: Gaussian processes whose kernel was learned on past tasks.
+
+M. Patacchiola, J. Turner, E. Crowley, M. O'Boyle and A. Storkey. Bayesian
+meta-learning for the few-shot setting via deep kernels. NeurIPS 2020.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..encoders import Shape
+from ..kernels import make_kernel
+from ..learner import FeatureLearner, Gaussian, Outputs, State
+from ..regressor import ProbabilisticRegressor
+
+#: Least noise variance, in units of the targets' variance: what a Cholesky factor bears.
+LEAST_NOISE = 1e-6
+#: Added to the diagonal of a covariance, in units of its largest entry, for the same reason.
+JITTER = 1e-12
+
+
+class DeepKernel(FeatureLearner):
+    """A Gaussian process on features, y = f(z) + noise with f ~ GP(c, k).
+
+    With S = diag(sqrt(w)), the covariance of S y is A + const with
+    A = S K S + noise I: a row of weight w has noise variance noise / w, and one
+    of weight zero has no covariance with any other. Always in float64.
+    """
+
+    scales_inputs_without_past = True
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        input_shape: Shape,
+        n_outputs: int | None,
+        kernel: str,
+        lengthscale: float | None,
+        n_mixtures: int,
+        noise: float,
+    ):
+        super().__init__(encoder, input_shape, n_outputs)
+        if not noise > 0:
+            raise ValueError(f"noise must be positive, got {noise!r}.")
+        self.kernel = make_kernel(kernel, self.n_features, lengthscale, n_mixtures)
+        self.log_noise = nn.Parameter(torch.tensor(2 * math.log(noise)))
+        self.constant = nn.Parameter(torch.zeros(n_outputs or 1))
+
+    def noise(self) -> Tensor:
+        """Noise variance."""
+        return self.log_noise.double().exp() + LEAST_NOISE
+
+    def targets(self, y: Tensor) -> Tensor:
+        """What the process explains (..., n, n_processes), less its mean c, in float64."""
+        raise NotImplementedError
+
+    def factor(self, Z: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Cholesky factor of A, and the diagonal of S."""
+        S, Z = w.double().sqrt(), Z.double()
+        size = torch.where(w > 0, self.kernel.diagonal(Z), 0.0).amax(-1)
+        ridge = (self.noise() + JITTER * size)[..., None].expand(w.shape)
+        A = S[..., :, None] * self.kernel(Z, Z) * S[..., None, :] + torch.diag_embed(ridge)
+        return torch.linalg.cholesky(A), S
+
+    def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
+        root, S = self.factor(Z, w)
+        alpha = S[..., None] * torch.cholesky_solve(S[..., None] * self.targets(y), root)
+        return {"Z": Z, "S": S, "root": root, "alpha": alpha}
+
+    def cross(self, state: State, Z: Tensor) -> Tensor:
+        """Covariance k(z, z_i) of rows asked for with the support rows."""
+        return self.kernel(Z.double(), state["Z"].double())
+
+    def whitened(self, state: State, cross: Tensor) -> Tensor:
+        """V such that the support explains V'V of the prior covariance of the rows asked for."""
+        right = (cross * state["S"][..., None, :]).mT
+        return torch.linalg.solve_triangular(state["root"], right, upper=False)
+
+    def log_marginal_likelihood(self, Z: Tensor, targets: Tensor, w: Tensor) -> Tensor:
+        """log p(y | z) of each process (..., n_processes), of the rows whose weight is one.
+
+        Eq. 5 of Patacchiola et al. (2020); the other rows weigh zero and are left out.
+        """
+        root, S = self.factor(Z, w)
+        white = torch.linalg.solve_triangular(root, S[..., None] * targets, upper=False)
+        half_log_det = (S * root.diagonal(dim1=-2, dim2=-1).log()).sum(-1)
+        constant = 0.5 * math.log(2 * math.pi) * S.sum(-1)
+        return -0.5 * white.square().sum(-2) - (half_log_det + constant)[..., None]
+
+    def embed_tasks(self, X: Tensor, X_query: Tensor) -> Tensor:
+        """Features (T, n + n_query, n_features) of the rows of a batch of tasks."""
+        rows = torch.cat([X, X_query], 1)
+        return self.embed(rows.flatten(0, 1)).unflatten(0, rows.shape[:2])
+
+
+class DeepKernelRegression(DeepKernel):
+    """adapt: the posterior of the process given the support. predict: mean and variance (eq. 6).
+
+    Trained on the marginal likelihood of whole tasks (eq. 4-5), not on predictions.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        input_shape: Shape,
+        n_outputs: int | None = None,
+        *,
+        kernel: str = "rbf",
+        lengthscale: float | None = None,
+        n_mixtures: int = 4,
+        noise: float = 0.1,
+    ):
+        n_outputs = n_outputs or 1
+        super().__init__(encoder, input_shape, n_outputs, kernel, lengthscale, n_mixtures, noise)
+
+    def targets(self, y: Tensor) -> Tensor:
+        return ((y - self.y_mean) / self.y_scale).double() - self.constant.double()
+
+    def predict_features(self, state: State, Z: Tensor) -> Gaussian:
+        cross = self.cross(state, Z)
+        explained = self.whitened(state, cross).square().sum(-2)
+        variance = (self.kernel.diagonal(Z.double()) - explained).clamp_min(0.0) + self.noise()
+        mean = (cross @ state["alpha"] + self.constant.double()).to(Z.dtype)
+        spread = variance[..., None].to(Z.dtype) * self.y_scale.square()
+        return Gaussian(mean * self.y_scale + self.y_mean, spread)
+
+    def covariance(self, state: State, X: Tensor) -> Tensor:
+        """Predictive covariance (n, n, n_outputs) of rows, noise included."""
+        Z = self.embed(X)
+        V = self.whitened(state, self.cross(state, Z))
+        noise = self.noise() * torch.eye(len(Z), dtype=V.dtype, device=V.device)
+        covariance = self.kernel(Z.double(), Z.double()) - V.mT @ V + noise
+        return covariance[..., None].to(Z.dtype) * self.y_scale.square()
+
+    def training_loss(
+        self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor, y_query: Tensor
+    ) -> tuple[Tensor, Outputs]:
+        Z, n = self.embed_tasks(X, X_query), X.shape[1]
+        with torch.no_grad():
+            outputs = self.forward_features(Z[:, :n], y, w, Z[:, n:])
+        asked = ~y_query.isnan().any(-1)
+        targets = self.targets(torch.cat([y, y_query.nan_to_num()], 1))
+        w = torch.cat([w, asked.to(w.dtype)], 1)
+        evidence = self.log_marginal_likelihood(Z, targets, w)
+        return -(evidence.mean(-1) / w.sum(-1)).mean().to(Z.dtype), outputs
+
+
+class DeepKernelRegressor(ProbabilisticRegressor):
+    """Gaussian process regression with a kernel that was learned on past tasks.
+
+    The covariance of two rows is a kernel of the encoder's features.
+    Meta-training fits the encoder and the kernel's hyperparameters, its
+    constant mean and the noise to past tasks, by maximising their marginal
+    likelihood (eq. 4-5 of [1]_; type II maximum likelihood), with all rows of
+    a task at once. `fit` conditions the process on the support rows, and
+    predictions are Gaussian (eq. 6). Several targets are independent processes
+    of the same kernel. Without a meta-init this is Gaussian process regression
+    on standardised rows and targets with fixed hyperparameters, which `fit`
+    does not tune.
+
+    It departs from [1]_ in that the noise variance is kept above a millionth of
+    the targets' variance, so that the Cholesky factor exists, and that the
+    components of the spectral mixture start with different frequencies; alike,
+    they would stay alike.
+
+    Parameters
+    ----------
+    meta_init : MetaInit, path or None, default=None
+        What meta-training learned from past tasks. None starts from the
+        encoder as it is.
+    encoder : str, nn.Module class, nn.Module or None, default=None
+        ``"identity"``, ``"mlp"``, ``"conv4"``, ``"resnet12"`` or a module of
+        your own. None takes the meta-init's, or ``"identity"`` without one.
+    kernel : {"rbf", "matern52", "linear", "cosine", "spectral"} or None, default=None
+        Kernel on the features: squared exponential, Matern of smoothness 5/2,
+        dot product, cosine seen from a learned centre, or spectral mixture
+        [2]_. None takes the meta-init's, or ``"rbf"`` without one.
+    lengthscale : float or None, default=None
+        Lengthscale to start meta-training from; None is the root of the number
+        of features. A meta-init carries its learned one.
+    n_mixtures : int or None, default=None
+        Components of the spectral mixture. None takes the meta-init's, or 4
+        without one.
+    noise : float or None, default=None
+        Noise standard deviation to start meta-training from, 0.1 if None, in
+        units of the targets' standard deviation; a meta-init carries its
+        learned one.
+    device : str, default="auto"
+        Where to compute; ``"auto"`` is the GPU where there is one.
+    dtype : {"float32", "float64"} or None, default=None
+        Precision of the encoder. None is float32 with a meta-init and float64
+        without; the process itself is always float64.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the encoder's weights where there is no meta-init.
+    **encoder__params
+        Arguments of the encoder's constructor, each written
+        ``encoder__name=value``.
+
+    Attributes
+    ----------
+    alpha_ : ndarray of shape (n_rows,) or (n_rows, n_outputs)
+        Dual coefficients of the support rows, for standardised targets.
+    meta_init_ : MetaInit
+        The initialization that `fit` adapted from.
+    n_features_in_ : int
+        Size of the second axis of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, when X had string column names.
+
+    See Also
+    --------
+    DeepKernelClassifier : The same for classes.
+    RidgeHeadRegressor : Bayesian linear regression on the features.
+
+    References
+    ----------
+    .. [1] M. Patacchiola, J. Turner, E. Crowley, M. O'Boyle and A. Storkey, "Bayesian
+       meta-learning for the few-shot setting via deep kernels", NeurIPS 2020.
+    .. [2] A. Wilson and R. Adams, "Gaussian process kernels for pattern discovery and
+       extrapolation", ICML 2013.
+
+    Examples
+    --------
+    >>> from fewshot_sklearn import DeepKernelRegressor
+    >>> reg = DeepKernelRegressor().fit([[0.], [1.], [2.]], [1., 3., 5.])
+    >>> mean, std = reg.predict([[1.], [9.]], return_std=True)
+    >>> mean.round(2)
+    array([3., 3.])
+    >>> bool(std[1] > std[0])
+    True
+    """
+
+    _learner_class = DeepKernelRegression
+    _defaults = {"kernel": "rbf", "lengthscale": None, "n_mixtures": 4, "noise": 0.1}
+
+    def __init__(
+        self,
+        meta_init: Any = None,
+        *,
+        encoder: Any = None,
+        kernel: str | None = None,
+        lengthscale: float | None = None,
+        n_mixtures: int | None = None,
+        noise: float | None = None,
+        device: str = "auto",
+        dtype: str | None = None,
+        random_state: Any = None,
+        **encoder__params: Any,
+    ):
+        self.meta_init = meta_init
+        self.encoder = encoder
+        self.kernel = kernel
+        self.lengthscale = lengthscale
+        self.n_mixtures = n_mixtures
+        self.noise = noise
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+        self._set_encoder_params(encoder__params)
+
+    @property
+    def alpha_(self) -> np.ndarray:
+        alpha = self._state("alpha")
+        return alpha if self._y_ndim == 2 else alpha[:, 0]
+
+    def predict(self, X: Any, return_std: bool = False, return_cov: bool = False) -> Any:
+        """Predict targets, with their standard deviation or covariance if asked.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Rows.
+        return_std : bool, default=False
+            Whether to return the standard deviation too.
+        return_cov : bool, default=False
+            Whether to return the covariance of the rows too.
+
+        Returns
+        -------
+        mean : ndarray of shape (n_rows,) or (n_rows, n_outputs)
+            Predictive mean.
+        std : ndarray of the same shape
+            Predictive standard deviation, noise included; only with
+            ``return_std=True``.
+        cov : ndarray of shape (n_rows, n_rows) or (n_rows, n_rows, n_outputs)
+            Predictive covariance, noise included; only with
+            ``return_cov=True``.
+
+        Raises
+        ------
+        RuntimeError
+            When both are asked for.
+        """
+        if return_std and return_cov:
+            raise RuntimeError("At most one of return_std or return_cov can be requested.")
+        if not return_cov:
+            return super().predict(X, return_std=return_std)
+        learner, rows = self._fitted_learner_and_rows(X)
+        state = {name: torch.tensor(a, device=rows.device) for name, a in self.state_.items()}
+        with torch.no_grad():
+            mean = self._as_targets(learner.predict(state, rows).mean)
+            cov = learner.covariance(state, rows).cpu().numpy()
+        return mean, cov if self._y_ndim == 2 else cov[..., 0]

@@ -1,0 +1,198 @@
+"""Gaussian prototypical networks: each row says how much it is to be trusted.
+
+S. Fort. Gaussian prototypical networks for few-shot learning on Omniglot.
+arXiv:1708.02735, 2017.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..classifier import FewShotClassifier
+from ..encoders import Shape
+from ..learner import FeatureLearner, State, present_classes
+
+
+class GaussianProtoNet(FeatureLearner):
+    """adapt: precision-weighted class means (eq. 4-5) and class precisions S_c (eq. 6).
+
+    predict: minus the scaled distance sqrt((x - p_c)' S_c (x - p_c)) (eq. 7).
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        input_shape: Shape,
+        n_outputs: int | None = None,
+        *,
+        precision: str = "radius",
+        pooling: str = "mean",
+    ):
+        super().__init__(encoder, input_shape, n_outputs)
+        if precision not in ("radius", "diagonal"):
+            raise ValueError(f"precision must be 'radius' or 'diagonal', got {precision!r}.")
+        if pooling not in ("sum", "mean"):
+            raise ValueError(f"pooling must be 'sum' or 'mean', got {pooling!r}.")
+        self.pooling = pooling
+        self.raw = nn.Linear(self.n_features, 1 if precision == "radius" else self.n_features)
+        nn.init.zeros_(self.raw.weight)
+        nn.init.zeros_(self.raw.bias)
+        self.log_scale = nn.Parameter(torch.tensor(0.0))
+
+    def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
+        S = 1 + F.softplus(self.raw(Z))
+        mass = (w[..., None] * y).mT
+        precisions = mass @ S
+        # subtracted first so that an offset common to all rows is not rounded away
+        present = present_classes(y, w)
+        origin = (w[..., None] * Z).sum(-2, keepdim=True) / _positive(w.sum(-1))[..., None, None]
+        prototypes = origin + (mass @ (S * (Z - origin))) / _positive(precisions)
+        if self.pooling == "mean":
+            n_rows = mass.sum(-1)
+            usual = n_rows.sum(-1) / _positive(present.to(Z.dtype).sum(-1))
+            precisions = precisions * (usual[..., None] / _positive(n_rows))[..., None]
+        return {"prototypes": prototypes, "precisions": precisions, "present": present}
+
+    def predict_features(self, state: State, Z: Tensor) -> Tensor:
+        prototypes, present = state["prototypes"], state["present"]
+        S = state["precisions"].expand(prototypes.shape)
+        centre = _mean_of_present(prototypes, present)
+        Z, prototypes = Z - centre, prototypes - centre
+        size = Z.square() @ S.mT + (S * prototypes.square()).sum(-1)[..., None, :]
+        squared = size - 2 * Z @ (S * prototypes).mT
+        # below the rounding error of the difference it is noise, whose root has any slope
+        noise = torch.finfo(Z.dtype).eps * size.detach() + torch.finfo(Z.dtype).tiny
+        distance = torch.maximum(squared, noise).sqrt()
+        return (-self.log_scale.exp() * distance).masked_fill(~present[..., None, :], -torch.inf)
+
+
+def _positive(total: Tensor) -> Tensor:
+    return total.clamp_min(torch.finfo(total.dtype).tiny)
+
+
+def _mean_of_present(prototypes: Tensor, present: Tensor) -> Tensor:
+    counted = present.to(prototypes.dtype)[..., None]
+    return (counted * prototypes).sum(-2, keepdim=True) / _positive(counted.sum(-2, keepdim=True))
+
+
+class GaussianProtoNetClassifier(FewShotClassifier):
+    """Prototypical network whose rows carry a learned confidence.
+
+    The encoder gives each row an embedding x_i and the inverse covariance
+    S_i = 1 + softplus(raw_i) of a Gaussian around it, isotropic or diagonal.
+    `fit` averages the rows of each class weighted by their precisions,
+    p_c = sum S_i x_i / sum S_i (eq. 4-5 of [1]_), and adds the precisions up,
+    S_c = sum S_i (eq. 6). A row's class probabilities are the softmax of minus
+    its distances sqrt((x - p_c)' S_c (x - p_c)) (eq. 7), times a learned scale.
+    Nothing is trained at `fit`.
+
+    In [1]_ all classes have as many rows. Where they do not, a class with more of
+    them would reach less far by eq. 6, so much so that among many features
+    hardly any row is given to it. So each class counts as though it had the
+    mean number of rows, which for classes of one size is eq. 6;
+    ``pooling="sum"`` is eq. 6 for all. Without a meta-init all rows have the
+    same precision: this is then the nearest-centroid classifier.
+
+    It departs from [1]_ in two more ways. raw is an affine map of the embedding, in
+    place of further channels of the last convolution, so that any encoder
+    serves; it starts at zero. And the distances have a learned scale, which
+    starts at one, so that an encoder whose features are normalised can still
+    be sure of itself.
+
+    Parameters
+    ----------
+    meta_init : MetaInit, path or None, default=None
+        What meta-training learned from past tasks. None starts from the
+        encoder as it is (random weights, for the encoders that have any).
+    encoder : str, nn.Module class, nn.Module or None, default=None
+        ``"identity"``, ``"mlp"``, ``"conv4"``, ``"resnet12"`` or a module of
+        your own. None takes the meta-init's, or ``"identity"`` without one.
+    precision : {"radius", "diagonal"} or None, default=None
+        Whether a row's precision is one number or one for each feature. None
+        takes the meta-init's, or ``"radius"`` without one.
+    pooling : {"sum", "mean"} or None, default=None
+        Whether a class's precision is the sum of those of its rows (eq. 6), or
+        their mean times the mean number of rows of a class. None takes the
+        meta-init's, or ``"mean"`` without one.
+    device : str, default="auto"
+        Where to compute: ``"cpu"``, ``"cuda"``, ... ``"auto"`` is the GPU where
+        there is one.
+    dtype : {"float32", "float64"} or None, default=None
+        Precision. None is float32 with a meta-init and float64 without.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the encoder's weights where there is no meta-init.
+    **encoder__params
+        Arguments of the encoder's constructor, each written
+        ``encoder__name=value``.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    prototypes_ : ndarray of shape (n_classes, n_features_out)
+        Precision-weighted mean support features of each class.
+    precisions_ : ndarray of shape (n_classes, 1) or (n_classes, n_features_out)
+        Precision S_c of each class: the radius, or the diagonal.
+    meta_init_ : MetaInit
+        The initialization that `fit` adapted from.
+    n_features_in_ : int
+        Size of the second axis of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, when X had string column names.
+
+    See Also
+    --------
+    ProtoNetClassifier : The same with all rows trusted alike.
+
+    References
+    ----------
+    .. [1] S. Fort, "Gaussian prototypical networks for few-shot learning on Omniglot",
+       arXiv:1708.02735, 2017.
+
+    Examples
+    --------
+    >>> from fewshot_sklearn import GaussianProtoNetClassifier
+    >>> clf = GaussianProtoNetClassifier().fit([[0., 0.], [0., 1.], [4., 4.]], ["a", "a", "b"])
+    >>> clf.predict([[0., 2.], [3., 3.]])
+    array(['a', 'b'], dtype='<U1')
+    >>> clf.precisions_.round(2)
+    array([[2.54],
+           [2.54]])
+    """
+
+    _learner_class = GaussianProtoNet
+    _defaults = {"precision": "radius", "pooling": "mean"}
+
+    def __init__(
+        self,
+        meta_init: Any = None,
+        *,
+        encoder: Any = None,
+        precision: str | None = None,
+        pooling: str | None = None,
+        device: str = "auto",
+        dtype: str | None = None,
+        random_state: Any = None,
+        **encoder__params: Any,
+    ):
+        self.meta_init = meta_init
+        self.encoder = encoder
+        self.precision = precision
+        self.pooling = pooling
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+        self._set_encoder_params(encoder__params)
+
+    @property
+    def prototypes_(self) -> np.ndarray:
+        return self._state("prototypes")
+
+    @property
+    def precisions_(self) -> np.ndarray:
+        return self._state("precisions")

@@ -1,0 +1,372 @@
+"""Memory-augmented neural networks: rows and labels are written to a memory and found again.
+
+A. Santoro, S. Bartunov, M. Botvinick, D. Wierstra and T. Lillicrap. One-shot
+learning with memory-augmented neural networks. ICML 2016 (arXiv:1605.06065).
+
+A. Graves, G. Wayne and I. Danihelka. Neural Turing machines. arXiv:1410.5401,
+2014 (the strength of a key).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..classifier import FewShotClassifier
+from ..encoders import Shape
+from ..learner import FeatureLearner, State, present_classes
+from ..sequences import LSTMCell, in_order, reading_order
+
+
+def label_codes(n: int, size: int, like: Tensor) -> Tensor:
+    """Fixed vectors of length one that stand for the first n classes.
+
+    The first `size` are the rows of the discrete cosine transform, which are
+    orthogonal; each further `size` are the same with the signs of some columns
+    turned, which are nearly orthogonal to all others. A formula, not a table
+    or a random draw: any number of classes has codes, the same everywhere.
+
+    Parameters
+    ----------
+    n, size : int
+        Number of codes and their length.
+    like : Tensor
+        Whose type and device they get.
+
+    Returns
+    -------
+    Tensor of shape (n, size)
+        Codes.
+    """
+    index = torch.arange(n, dtype=torch.float64, device=like.device)[:, None]
+    column = torch.arange(size, dtype=torch.float64, device=like.device)
+    block, row = torch.div(index, size, rounding_mode="floor"), index % size
+    waves = torch.cos(math.pi * row * (column + 0.5) / size)
+    signs = torch.cos(block * (column + 1).square()).sign()
+    return F.normalize(waves * signs, dim=-1).to(like.dtype)
+
+
+class Memory(NamedTuple):
+    """What the network knows after some rows; R read heads, S slots of size D.
+
+    Attributes
+    ----------
+    h, c : Tensor of shape (..., controller_size)
+        State of the controller.
+    r : Tensor of shape (..., R, D)
+        What was read last.
+    w_r : Tensor of shape (..., R, S)
+        Where from.
+    w_u : Tensor of shape (..., S)
+        Usage of the slots.
+    M : Tensor of shape (..., S, D)
+        The slots.
+    written : Tensor of shape (..., S)
+        Whether anything was ever written to a slot.
+    """
+
+    h: Tensor
+    c: Tensor
+    r: Tensor
+    w_r: Tensor
+    w_u: Tensor
+    M: Tensor
+    written: Tensor
+
+
+class MANN(FeatureLearner):
+    """adapt: writes rows to a memory (eq. 5-8). predict: reads it by likeness (eq. 2-4)."""
+
+    scales_inputs_without_past = True  # cosines need rows about the origin
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        input_shape: Shape,
+        n_outputs: int | None = None,
+        *,
+        n_slots: int | None = None,
+        n_reads: int = 4,
+        controller_size: int = 200,
+        code_size: int = 32,
+        gamma: float = 0.95,
+    ):
+        super().__init__(encoder, input_shape, n_outputs)
+        sizes = {"n_reads": n_reads, "controller_size": controller_size, "code_size": code_size}
+        for name, size in sizes.items():
+            if not (isinstance(size, int | np.integer) and size >= 1):
+                raise ValueError(f"{name} must be an int, at least 1, got {size!r}.")
+        if n_slots is not None and not (
+            isinstance(n_slots, int | np.integer) and n_slots >= n_reads
+        ):
+            raise ValueError(
+                f"n_slots must be None or an int, at least n_reads={n_reads}, got {n_slots!r}."
+            )
+        if not 0 <= gamma <= 1:
+            raise ValueError(f"gamma must be between 0 and 1, got {gamma!r}.")
+        self.n_slots, self.n_reads, self.gamma = n_slots, n_reads, gamma
+        self.code_size, self.slot_size = code_size, self.n_features + code_size
+        n_read = n_reads * self.slot_size
+        self.controller = LSTMCell(self.slot_size + n_read, controller_size)
+        self.key = nn.Linear(controller_size, n_read)
+        self.gate = nn.Linear(controller_size, n_reads)
+        self.output = nn.Linear(controller_size + n_read, code_size)
+        # strengths of their own tell the heads apart, so that they can learn different keys
+        self.log_strength = nn.Parameter(torch.linspace(math.log(80.0), math.log(10.0), n_reads))
+        self.log_scale = nn.Parameter(torch.tensor(10.0).log())
+        with torch.no_grad():
+            for layer in (self.key, self.gate, self.output):
+                layer.weight.zero_()
+                layer.bias.zero_()
+            self.gate.bias.fill_(-5.0)
+            labels = self.output.weight[:, controller_size:].unflatten(1, (n_reads, -1))
+            labels[:, :, self.n_features :] = torch.eye(code_size)[:, None] / n_reads
+
+    # ------------------------------------------------------------------ the memory
+    def _keys(self, x: Tensor, h: Tensor) -> Tensor:
+        """k_t of each head (..., R, D): the row and its label, and what the controller adds."""
+        return x[..., None, :] + self.key(h).unflatten(-1, (self.n_reads, self.slot_size))
+
+    def _read(self, k: Tensor, M: Tensor, written: Tensor) -> tuple[Tensor, Tensor]:
+        """Read weights (..., m, S) and vectors (..., m, D) of m keys, heads in turn (eq. 2-4)."""
+        tiny = torch.finfo(k.dtype).eps
+        unit_k, unit_M = F.normalize(k, dim=-1, eps=tiny), F.normalize(M, dim=-1, eps=tiny)
+        strength = self.log_strength.exp().repeat(k.shape[-2] // self.n_reads)
+        K = strength[:, None] * (unit_k @ unit_M.mT)
+        # not minus infinity, which has no softmax while nothing at all is written
+        K = K.masked_fill(~written[..., None, :], torch.finfo(K.dtype).min)
+        w_r = F.softmax(K, -1) * written[..., None, :]
+        return w_r, w_r @ M
+
+    def _least_used(self, before: Memory) -> Tensor:
+        """One-hot w^lu of each head (..., R, S): the R least used slots, one each (eq. 6)."""
+        usage = before.w_u.detach().masked_fill(~before.written, -1.0)
+        order = torch.sort(usage, stable=True)[1][..., : self.n_reads]
+        slots = torch.arange(usage.shape[-1], device=usage.device)
+        return (order[..., None] == slots).to(usage.dtype)
+
+    def _step(self, x: Tensor, weight: Tensor, before: Memory) -> Memory:
+        """The memory after one more row x_t = [features, label code]."""
+        told = torch.cat([x, before.r.flatten(-2)], -1)
+        h, c = self.controller(told, (before.h, before.c))
+        k, gate = self._keys(x, h), self.gate(h).sigmoid()[..., None]
+        w_lu = self._least_used(before)
+        w_w = gate * before.w_r + (1 - gate) * w_lu  # eq. 7
+        freed = w_lu.sum(-2)
+        kept = (1 - freed)[..., None] * before.M
+        M = kept + (weight[..., None, None] * w_w).mT @ k  # eq. 8
+        written = before.written | (freed > 0)
+        w_r, r = self._read(k, M, written)
+        w_u = self.gamma * before.w_u + w_r.sum(-2) + w_w.sum(-2)  # eq. 5
+        return Memory(h, c, r, w_r, w_u, M, written)
+
+    def _blank(self, x: Tensor, n_rows: int) -> Memory:
+        """The memory before the first row, with the leading axes of x."""
+        n_slots = self.n_reads * n_rows if self.n_slots is None else self.n_slots
+        lead, reads = x.shape[:-1], self.n_reads
+        h, c = self.controller.start(x)
+        return Memory(
+            h,
+            c,
+            x.new_zeros(*lead, reads, self.slot_size),
+            x.new_zeros(*lead, reads, n_slots),
+            x.new_zeros(*lead, n_slots),
+            x.new_zeros(*lead, n_slots, self.slot_size),
+            torch.zeros(*lead, n_slots, dtype=torch.bool, device=x.device),
+        )
+
+    # ------------------------------------------------------------------ the two functions
+    def _class_codes(self, Z: Tensor, y: Tensor, w: Tensor) -> Tensor:
+        """Codes of the classes (..., n_way, code_size), which their rows decide, not their names.
+
+        The classes get codes in the order of their mean rows; what a class is
+        called, and so its column, plays no part.
+        """
+        mass = w[..., None] * y
+        total = mass.sum(-2)
+        means = (mass.mT @ Z) / total.clamp_min(torch.finfo(Z.dtype).tiny)[..., None]
+        place = torch.where(total > 0, reading_order(means), torch.inf)
+        rank = torch.sort(torch.sort(place, stable=True)[1])[1]
+        return label_codes(y.shape[-1], self.code_size, Z)[rank]
+
+    def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
+        codes, present = self._class_codes(Z, y, w), present_classes(y, w)
+        Z, y, w = in_order(Z, y, w)
+        x = torch.cat([F.normalize(Z, dim=-1), y @ codes], -1)
+        real = w > 0
+        weight = w * real.sum(-1, keepdim=True) / w.sum(-1, keepdim=True)
+        memory = self._blank(x[..., 0, :], x.shape[-2])
+        for t in range(x.shape[-2]):
+            after = self._step(x[..., t, :], weight[..., t], memory)
+            now = real[..., t]
+            memory = Memory(*(torch.where(_spread(now, a), a, b)
+                              for a, b in zip(after, memory, strict=True)))  # fmt: skip
+        kept = ("h", "c", "r", "M", "written")
+        state = {name: getattr(memory, name) for name in kept}
+        return state | {"codes": codes, "present": present}
+
+    def predict_features(self, state: State, Z: Tensor) -> Tensor:
+        Z = F.normalize(Z, dim=-1)
+        n, lead = Z.shape[-2], Z.shape[:-1]
+        x = torch.cat([Z, Z.new_zeros(*lead, self.code_size)], -1)  # no label is told
+        h, c, r = (t[..., None, :].expand(*lead, -1)
+                   for t in (state["h"], state["c"], state["r"].flatten(-2)))  # fmt: skip
+        h, _ = self.controller(torch.cat([x, r], -1), (h, c))
+        k = self._keys(x, h).flatten(-3, -2)
+        r = self._read(k, state["M"], state["written"])[1].unflatten(-2, (n, self.n_reads))
+        code = self.output(torch.cat([h, r.flatten(-2)], -1))
+        logits = self.log_scale.exp() * (code @ state["codes"].mT)
+        return logits.masked_fill(~state["present"][..., None, :], -torch.inf)
+
+
+def _spread(flag: Tensor, like: Tensor) -> Tensor:
+    """Give a value a task the trailing axes of a tensor a task."""
+    return flag.reshape(flag.shape + (1,) * (like.ndim - flag.ndim))
+
+
+class MANNClassifier(FewShotClassifier):
+    """Memory-augmented neural network: an LSTM that writes rows and labels to an outer memory.
+
+    `fit` reads the support rows one after another. For each, a controller, an
+    LSTM, makes the keys k_t of some heads, which are written to the slots that
+    were used least, and to those just read (least recently used access, eq.
+    5-8 of [1]_). A row to predict makes keys of its own; what the memory holds
+    under those most alike by the cosine (eq. 2-4), and the controller, say
+    which label it had.
+
+    Labels are told as fixed vectors, codes, and a code is put out, compared
+    with that of each class: so any number of classes will do. The classes get
+    their codes by where their mean rows lie, so names do not matter, and rows
+    are read in an order that they themselves determine.
+
+    Without a meta-init, the key of a row is the row, scaled to length one,
+    beside its code, and the controller adds nothing: this is classification by
+    the nearest neighbours under the cosine of standardised features.
+
+    Departures from [1]_: a row's label comes with the row instead of one step
+    later, since rows to predict, which are told none, are apart from labelled
+    ones here; they are also not written, since each is predicted by itself.
+    Keys have a learned strength, as in [2]_: cosines alone are no sharp
+    addresses. Slots are as large as keys, features and code, instead of 40, so
+    that a key can hold both from the start; slots never written to are not
+    read; and unless `n_slots` says so nothing is overwritten, since rows come
+    in no order that would make old ones useless. A row's weight, relative to
+    the mean, multiplies what it writes.
+
+    Parameters
+    ----------
+    meta_init : MetaInit, path or None, default=None
+        What meta-training learned from past tasks. None starts from the
+        encoder as it is (random weights, for the encoders that have any).
+    encoder : str, nn.Module class, nn.Module or None, default=None
+        ``"identity"``, ``"mlp"``, ``"conv4"``, ``"resnet12"`` or a module of
+        your own. None takes the meta-init's, or ``"identity"`` without one.
+    n_slots : int or None, default=None
+        Slots of the memory, at least `n_reads`, of which the least used are
+        overwritten once all are in use; 128 in [1]_. None takes the
+        meta-init's; without one, there are as many as are written to.
+    n_reads : int or None, default=None
+        Heads, each of which writes to a slot and reads with a key of its own.
+        None takes the meta-init's, or 4.
+    controller_size : int or None, default=None
+        Hidden units of the controller. None takes the meta-init's, or 200.
+    code_size : int or None, default=None
+        Length of the codes; that many classes have codes at right angles.
+        None takes the meta-init's, or 32.
+    gamma : float or None, default=None
+        Share of its usage that a slot keeps from row to row. None takes the
+        meta-init's, or 0.95.
+    device : str, default="auto"
+        Where to compute: ``"cpu"``, ``"cuda"``, ... ``"auto"`` is the GPU where
+        there is one.
+    dtype : {"float32", "float64"} or None, default=None
+        Precision. None is float32 with a meta-init and float64 without.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the encoder's weights where there is no meta-init.
+    **encoder__params
+        Arguments of the encoder's constructor, each written
+        ``encoder__name=value``.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    memory_ : ndarray of shape (n_written, n_features_out + code_size)
+        The slots that were written to.
+    meta_init_ : MetaInit
+        The initialization that `fit` adapted from.
+    n_features_in_ : int
+        Size of the second axis of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, when X had string column names.
+
+    See Also
+    --------
+    ProtoNetClassifier : Remembers the mean of each class.
+
+    References
+    ----------
+    .. [1] A. Santoro, S. Bartunov, M. Botvinick, D. Wierstra and T. Lillicrap,
+       "One-shot learning with memory-augmented neural networks", ICML 2016.
+    .. [2] A. Graves, G. Wayne and I. Danihelka, "Neural Turing machines",
+       arXiv:1410.5401, 2014.
+
+    Examples
+    --------
+    >>> from fewshot_sklearn import MANNClassifier
+    >>> clf = MANNClassifier().fit([[0., 0.], [0., 1.], [4., 4.]], ["a", "a", "b"])
+    >>> clf.predict([[0., 2.], [3., 3.]])
+    array(['a', 'b'], dtype='<U1')
+
+    Three rows, each written by four heads:
+
+    >>> clf.memory_.shape
+    (12, 34)
+    """
+
+    _learner_class = MANN
+    _defaults = {
+        "n_slots": None,
+        "n_reads": 4,
+        "controller_size": 200,
+        "code_size": 32,
+        "gamma": 0.95,
+    }
+
+    def __init__(
+        self,
+        meta_init: Any = None,
+        *,
+        encoder: Any = None,
+        n_slots: int | None = None,
+        n_reads: int | None = None,
+        controller_size: int | None = None,
+        code_size: int | None = None,
+        gamma: float | None = None,
+        device: str = "auto",
+        dtype: str | None = None,
+        random_state: Any = None,
+        **encoder__params: Any,
+    ):
+        self.meta_init = meta_init
+        self.encoder = encoder
+        self.n_slots = n_slots
+        self.n_reads = n_reads
+        self.controller_size = controller_size
+        self.code_size = code_size
+        self.gamma = gamma
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+        self._set_encoder_params(encoder__params)
+
+    @property
+    def memory_(self) -> np.ndarray:
+        check_is_fitted(self)
+        return self.state_["M"][self.state_["written"]]

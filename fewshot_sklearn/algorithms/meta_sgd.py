@@ -1,0 +1,267 @@
+"""Meta-SGD: a start and, for every weight, a step size and direction, learned together.
+
+Z. Li, F. Zhou, F. Chen and H. Li. Meta-SGD: learning to learn quickly for
+few-shot learning. arXiv:1707.09835, 2017.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..classifier import FewShotClassifier
+from ..encoders import Shape
+from ..inner_loop import (
+    DescendsCrossEntropy,
+    DescendsSquaredError,
+    InnerLoopEstimator,
+    InnerLoopLearner,
+)
+from ..learner import State
+from ..regressor import FewShotRegressor
+
+
+class MetaSGDLearner(InnerLoopLearner):
+    """adapt: theta' = theta - alpha * grad L(theta) (eq. 3). predict: the adapted network.
+
+    alpha has the shape of theta and is trained with it, on the query loss of
+    theta' (eq. 4). A classifier's head, which starts from zeros whatever the
+    number of classes, has a rate for each feature and one for the bias.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, input_shape: Shape, n_outputs: int | None = None, **options: Any
+    ):
+        super().__init__(encoder, input_shape, n_outputs, **options)
+        weights: dict[str, torch.Tensor] = {
+            f"encoder.{name}": p for name, p in self.encoder.named_parameters()
+        }
+        if n_outputs is None:
+            weights["head.weight"] = torch.empty(self.n_features)
+            weights["head.bias"] = torch.empty(())
+        else:
+            weights |= {"head.weight": self.head.weight, "head.bias": self.head.bias}
+        self.alpha = nn.ParameterDict(
+            {_key(name): torch.full_like(p, self.inner_lr) for name, p in weights.items()}
+        )
+
+    def rates(self, step: int, params: State) -> dict[str, Any]:
+        return {name: self.alpha[_key(name)] for name in params}
+
+
+def _key(name: str) -> str:
+    """The name of a weight, as torch allows for a parameter."""
+    return name.replace(".", "/")
+
+
+class MetaSGDClassification(DescendsCrossEntropy, MetaSGDLearner):
+    """Meta-SGD with a head of zeros for each class that comes."""
+
+
+class MetaSGDRegression(DescendsSquaredError, MetaSGDLearner):
+    """Meta-SGD with a learned head, and a step size for each of its weights."""
+
+
+class MetaSGDClassifier(InnerLoopEstimator, FewShotClassifier):
+    """Meta-SGD: one gradient step, whose size and direction are meta-learned weight by weight.
+
+    `fit` runs theta' = theta - alpha * grad L(theta) on the support rows (eq. 3
+    of [1]_), where alpha holds a step size for every weight. Meta-training
+    learns theta and alpha together from how well theta' does on query rows (eq.
+    4); a step size may turn negative, so alpha sets the direction too. Steps
+    beyond the number meta-trained with (all of them, without a meta-init) are
+    kept only where they lower the support loss.
+
+    Two things differ from the paper. The head starts from zeros and its step
+    sizes, one for each feature and one for the bias, are shared by all classes,
+    so that any number of them can be fitted; a first step from zeros moves the
+    head alone, so the encoder adapts from the second on. And step sizes start
+    from one number, not from random ones, so that without a meta-init this is
+    plain gradient descent.
+
+    Parameters
+    ----------
+    meta_init : MetaInit, path or None, default=None
+        What meta-training learned from past tasks. None starts from the
+        encoder as it is and a head of zeros.
+    encoder : str, nn.Module class, nn.Module or None, default=None
+        ``"identity"``, ``"mlp"``, ``"conv4"``, ``"resnet12"`` or a module of
+        your own (without batch norm). None takes the meta-init's, or
+        ``"identity"`` without one.
+    n_steps : int or None, default=None
+        Gradient steps at `fit`. None takes the meta-init's, or 1, the paper's.
+    inner_lr : float or None, default=None
+        Where the step sizes start from: all that there is without a
+        meta-init; with one, of no effect. None takes the meta-init's, or
+        0.1.
+    first_order : bool or None, default=None
+        Whether meta-training ignores second derivatives; changes nothing at
+        `fit`. None takes the meta-init's, or False.
+    device : str, default="auto"
+        Where to compute; ``"auto"`` is the GPU where there is one.
+    dtype : {"float32", "float64"} or None, default=None
+        Precision. None is float32 with a meta-init and float64 without.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the encoder's weights where there is no meta-init.
+    **encoder__params
+        Arguments of the encoder's constructor, each written
+        ``encoder__name=value``.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    loss_curve_ : ndarray of shape (n_steps,)
+        Support loss (cross-entropy, in nats) before each step.
+    meta_init_ : MetaInit
+        The initialization that `fit` adapted from.
+    n_features_in_ : int
+        Size of the second axis of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, when X had string column names.
+
+    See Also
+    --------
+    MAMLClassifier : One fixed step size for all weights.
+    MAMLPlusPlusClassifier : A learned step size for each layer and step.
+
+    References
+    ----------
+    .. [1] Z. Li, F. Zhou, F. Chen and H. Li, "Meta-SGD: learning to learn quickly for
+       few-shot learning", arXiv:1707.09835, 2017.
+
+    Examples
+    --------
+    >>> from fewshot_sklearn import MetaSGDClassifier
+    >>> clf = MetaSGDClassifier().fit([[0., 0.], [0., 1.], [4., 4.]], ["a", "a", "b"])
+    >>> clf.predict([[0., 2.], [3., 3.]])
+    array(['a', 'b'], dtype='<U1')
+    >>> clf.loss_curve_.shape
+    (1,)
+    """
+
+    _learner_class = MetaSGDClassification
+    _learns_rates = True
+    _defaults = {"n_steps": 1, "inner_lr": 0.1, "first_order": False}
+
+    def __init__(
+        self,
+        meta_init: Any = None,
+        *,
+        encoder: Any = None,
+        n_steps: int | None = None,
+        inner_lr: float | None = None,
+        first_order: bool | None = None,
+        device: str = "auto",
+        dtype: str | None = None,
+        random_state: Any = None,
+        **encoder__params: Any,
+    ):
+        self.meta_init = meta_init
+        self.encoder = encoder
+        self.n_steps = n_steps
+        self.inner_lr = inner_lr
+        self.first_order = first_order
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+        self._set_encoder_params(encoder__params)
+
+
+class MetaSGDRegressor(InnerLoopEstimator, FewShotRegressor):
+    """Meta-SGD for regression: one gradient step, meta-learned weight by weight.
+
+    `fit` runs theta' = theta - alpha * grad L(theta) on the squared error of the
+    support rows (eq. 3 of [1]_), with features and targets at the scale learned
+    from the past. alpha holds a step size for every weight; meta-training learns
+    theta and alpha together from how well theta' does on query rows (eq. 4), and
+    a step size may turn negative. Steps beyond the number meta-trained with (all
+    of them, without a meta-init) are kept only where they lower the support
+    loss. Unlike in the paper, step sizes start from one number, not from random
+    ones, so that without a meta-init this is plain gradient descent.
+
+    Parameters
+    ----------
+    meta_init : MetaInit, path or None, default=None
+        What meta-training learned from past tasks. None starts from the
+        encoder as it is and a head of zeros.
+    encoder : str, nn.Module class, nn.Module or None, default=None
+        ``"identity"``, ``"mlp"``, ``"conv4"``, ``"resnet12"`` or a module of
+        your own (without batch norm). None takes the meta-init's, or
+        ``"identity"`` without one.
+    n_steps : int or None, default=None
+        Gradient steps at `fit`. None takes the meta-init's, or 1, the paper's.
+    inner_lr : float or None, default=None
+        Where the step sizes start from: all that there is without a
+        meta-init; with one, of no effect. None takes the meta-init's, or
+        0.3.
+    first_order : bool or None, default=None
+        Whether meta-training ignores second derivatives; changes nothing at
+        `fit`. None takes the meta-init's, or False.
+    device : str, default="auto"
+        Where to compute; ``"auto"`` is the GPU where there is one.
+    dtype : {"float32", "float64"} or None, default=None
+        Precision. None is float32 with a meta-init and float64 without.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the encoder's weights where there is no meta-init.
+    **encoder__params
+        Arguments of the encoder's constructor, each written
+        ``encoder__name=value``.
+
+    Attributes
+    ----------
+    loss_curve_ : ndarray of shape (n_steps,)
+        Support loss (mean squared error of the scaled targets) before each step.
+    meta_init_ : MetaInit
+        The initialization that `fit` adapted from.
+    n_features_in_ : int
+        Size of the second axis of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, when X had string column names.
+
+    See Also
+    --------
+    MAMLRegressor : One fixed step size for all weights.
+    MAMLPlusPlusRegressor : A learned step size for each layer and step.
+
+    References
+    ----------
+    .. [1] Z. Li, F. Zhou, F. Chen and H. Li, "Meta-SGD: learning to learn quickly for
+       few-shot learning", arXiv:1707.09835, 2017.
+
+    Examples
+    --------
+    >>> from fewshot_sklearn import MetaSGDRegressor
+    >>> reg = MetaSGDRegressor(n_steps=100).fit([[0.], [1.], [2.]], [1., 3., 5.])
+    >>> reg.predict([[1.5]]).round(2)
+    array([4.])
+    """
+
+    _learner_class = MetaSGDRegression
+    _learns_rates = True
+    _defaults = {"n_steps": 1, "inner_lr": 0.3, "first_order": False}
+
+    def __init__(
+        self,
+        meta_init: Any = None,
+        *,
+        encoder: Any = None,
+        n_steps: int | None = None,
+        inner_lr: float | None = None,
+        first_order: bool | None = None,
+        device: str = "auto",
+        dtype: str | None = None,
+        random_state: Any = None,
+        **encoder__params: Any,
+    ):
+        self.meta_init = meta_init
+        self.encoder = encoder
+        self.n_steps = n_steps
+        self.inner_lr = inner_lr
+        self.first_order = first_order
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+        self._set_encoder_params(encoder__params)

@@ -1,0 +1,142 @@
+"""Proto-MAML: gradient descent that starts from the nearest class mean.
+
+E. Triantafillou, T. Zhu, V. Dumoulin, P. Lamblin, U. Evci, K. Xu, R. Goroshin,
+C. Gelada, K. Swersky, P.-A. Manzagol and H. Larochelle. Meta-Dataset: a dataset
+of datasets for learning to learn from few examples. ICLR 2020.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..classifier import FewShotClassifier
+from ..inner_loop import DescendsCrossEntropy, InnerLoopEstimator, InnerLoopLearner
+from ..learner import State
+
+
+class ProtoMAML(DescendsCrossEntropy, InnerLoopLearner):
+    """adapt: a head of prototypes, then gradient descent. predict: the adapted network."""
+
+    def start(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
+        """Weights before adaptation: the head's are W_k = 2 c_k and b_k = -|c_k|^2.
+
+        Up to what is the same for all classes and so for no softmax or gradient
+        to see: what the mean m of all rows would have, 2 m and -|m|^2, is taken
+        off, lest large offsets cancel. Meta-training differentiates through this.
+        """
+        params = {name: p for name, p in super().start(Z, y, w).items() if "head." not in name}
+        with self.rounded(Z, self.first_order):
+            F = self.features(params, Z)
+        F, mass = F.to(Z.dtype), w[..., None] * y
+        total = mass.sum(-2).clamp_min(torch.finfo(Z.dtype).tiny)
+        m = (mass.sum(-1)[..., None] * F).sum(-2, keepdim=True) / mass.sum((-1, -2))[
+            ..., None, None
+        ]
+        from_m = (mass.mT @ (F - m)) / total[..., None]
+        return params | {
+            "head.weight": 2 * from_m,
+            "head.bias": -(from_m * (from_m + 2 * m)).sum(-1),
+        }
+
+
+class ProtoMAMLClassifier(InnerLoopEstimator, FewShotClassifier):
+    """Proto-MAML: MAML whose head starts from the class means of the features.
+
+    The squared distance to a class mean c_k is linear in the features but for a
+    part that all classes share, so a head with weights W_k = 2 c_k and biases
+    b_k = -|c_k|^2 classifies as a prototypical network does (section 3 of [1]_).
+    `fit` starts from that head and runs theta' = theta - inner_lr * grad
+    L(theta), head and encoder together, for `n_steps` steps on the support rows.
+    Meta-training learns the encoder, differentiating through the steps and
+    through the class means. Without steps this is the nearest class mean, on
+    scaled features; steps beyond the number meta-trained with (all of them,
+    without a meta-init) are kept only where they lower the support loss.
+
+    Parameters
+    ----------
+    meta_init : MetaInit, path or None, default=None
+        What meta-training learned from past tasks. None starts from the
+        encoder as it is.
+    encoder : str, nn.Module class, nn.Module or None, default=None
+        ``"identity"``, ``"mlp"``, ``"conv4"``, ``"resnet12"`` or a module of
+        your own (without batch norm). None takes the meta-init's, or
+        ``"identity"`` without one.
+    n_steps : int or None, default=None
+        Gradient steps at `fit`. None takes the meta-init's, or 5.
+    inner_lr : float or None, default=None
+        Step size. None takes the meta-init's, or 0.01.
+    first_order : bool or None, default=None
+        Whether meta-training ignores second derivatives, as the paper's runs
+        did for want of memory; changes nothing at `fit`. None takes the
+        meta-init's, or False.
+    device : str, default="auto"
+        Where to compute; ``"auto"`` is the GPU where there is one.
+    dtype : {"float32", "float64"} or None, default=None
+        Precision. None is float32 with a meta-init and float64 without.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the encoder's weights where there is no meta-init.
+    **encoder__params
+        Arguments of the encoder's constructor, each written
+        ``encoder__name=value``.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    loss_curve_ : ndarray of shape (n_steps,)
+        Support loss (cross-entropy, in nats) before each step.
+    meta_init_ : MetaInit
+        The initialization that `fit` adapted from.
+    n_features_in_ : int
+        Size of the second axis of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, when X had string column names.
+
+    See Also
+    --------
+    MAMLClassifier : Its head starts from zeros.
+    ProtoNetClassifier : Stays at the class means.
+
+    References
+    ----------
+    .. [1] E. Triantafillou et al., "Meta-Dataset: a dataset of datasets for learning to
+       learn from few examples", ICLR 2020.
+
+    Examples
+    --------
+    >>> from fewshot_sklearn import ProtoMAMLClassifier
+    >>> clf = ProtoMAMLClassifier().fit([[0., 0.], [0., 1.], [4., 4.]], ["a", "a", "b"])
+    >>> clf.predict([[0., 2.], [3., 3.]])
+    array(['a', 'b'], dtype='<U1')
+    >>> clf.loss_curve_.shape
+    (5,)
+    """
+
+    _learner_class = ProtoMAML
+    _defaults = {"n_steps": 5, "inner_lr": 0.01, "first_order": False}
+
+    def __init__(
+        self,
+        meta_init: Any = None,
+        *,
+        encoder: Any = None,
+        n_steps: int | None = None,
+        inner_lr: float | None = None,
+        first_order: bool | None = None,
+        device: str = "auto",
+        dtype: str | None = None,
+        random_state: Any = None,
+        **encoder__params: Any,
+    ):
+        self.meta_init = meta_init
+        self.encoder = encoder
+        self.n_steps = n_steps
+        self.inner_lr = inner_lr
+        self.first_order = first_order
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+        self._set_encoder_params(encoder__params)
