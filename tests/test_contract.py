@@ -258,9 +258,12 @@ def multi_output():
     made = {}
     for name in REGRESSORS:
         own = {"n_steps": 5} if "MetaSGD" in name else {}
-        lr = 2e-3 if "Neural" in name or "Context" in name else 1e-2
+        # what has all to learn learns longer
+        options = {"max_epochs": 12, "lr": 1e-2}
+        if name in ("InContextRegressor", "NeuralProcessRegressor"):
+            options = {"max_epochs": 60, "lr": 2e-3}
         estimator = getattr(fewshot_sklearn, name)(**net, **own)
-        made[name] = meta_train(estimator, *data, max_epochs=12, lr=lr), X[0], y[0]
+        made[name] = meta_train(estimator, *data, **options), X[0], y[0]
     return made
 
 
