@@ -2,7 +2,7 @@
 PYTHON ?= python
 export MPLBACKEND = Agg
 
-.PHONY: install demo test lint docs doctest counts bench
+.PHONY: install demo test lint docs doctest counts bench methods
 
 install:
 	$(PYTHON) -m pip install -c constraints.txt -e ".[plot,test,docs]"
@@ -31,3 +31,6 @@ counts:
 bench:
 	PYTHON=$(PYTHON) sh benchmarks/install_peers.sh
 	benchmarks/.peers/bin/python benchmarks/speed.py
+
+methods:
+	$(PYTHON) benchmarks/methods.py
