@@ -39,8 +39,10 @@ DIFFERENTLY = {
     "MAMLRegressor": ({"n_steps": 5, "inner_lr": 0.05}, {}),
     "MetaSGDClassifier": ({"n_steps": 5}, {}),
     "MetaSGDRegressor": ({"inner_lr": 0.05}, {}),
-    "RelationNetClassifier": ({}, {"max_epochs": 10}),
-    "SiameseClassifier": ({}, {"max_epochs": 10}),
+    "InContextRegressor": ({"n_hidden": 32}, {"max_epochs": 30}),
+    "NeuralProcessRegressor": ({"attentive": False, "n_hidden": 64}, {"max_epochs": 60}),
+    "RelationNetClassifier": ({}, {"max_epochs": 10, "lr": 1e-3}),
+    "SiameseClassifier": ({}, {"max_epochs": 26, "lr": 1e-3}),
     "RidgeHeadRegressor": ({"encoder__activation": "tanh"}, {"n_shot": (5, 10)}),
 }
 

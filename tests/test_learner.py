@@ -45,7 +45,7 @@ def test_an_estimator_predicts_what_forward_gives_for_that_episode(trained, task
     if name in CLASSIFIERS:
         expected = outputs[0].softmax(-1).numpy()
         np.testing.assert_allclose(estimator.predict_proba(X_query), expected, **close)
-        assert np.ptp(expected) > 0.5
+        assert np.ptp(expected) > 0.3
     elif isinstance(outputs, Gaussian):
         mean, std = estimator.predict(X_query, return_std=True)
         np.testing.assert_allclose(mean, outputs.mean[0, :, 0].numpy(), **close)
