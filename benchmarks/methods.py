@@ -93,7 +93,11 @@ OMNIGLOT: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
     "relation": ("RelationNetClassifier", fs.RelationNetClassifier(**CONV4), {}),
     "siamese": ("SiameseClassifier", fs.SiameseClassifier(**CONV4), {}),
     "simpleshot": ("NearestClassMeanClassifier", fs.NearestClassMeanClassifier(**CONV4), {}),
-    "baseline++": ("BaselinePlusPlusClassifier", fs.BaselinePlusPlusClassifier(**CONV4), {}),
+    "baseline++": (
+        "BaselinePlusPlusClassifier",
+        fs.BaselinePlusPlusClassifier(**CONV4, scale=30.0),
+        {},
+    ),
     "ridge": ("RidgeHeadClassifier", fs.RidgeHeadClassifier(**CONV4), {}),
     "kernel": ("DeepKernelClassifier", fs.DeepKernelClassifier(**CONV4), {}),
     "maml": ("MAMLClassifier", fs.MAMLClassifier(**CONV4, n_steps=1, inner_lr=2.0), {}),
@@ -104,13 +108,15 @@ OMNIGLOT: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
     ),
     "anil": (
         "MAMLClassifier, head_only=True (ANIL)",
-        fs.MAMLClassifier(**CONV4, n_steps=5, inner_lr=2.0, head_only=True),
+        fs.MAMLClassifier(**CONV4, n_steps=1, inner_lr=2.0, head_only=True),
         {},
     ),
     "meta-sgd": ("MetaSGDClassifier", fs.MetaSGDClassifier(**CONV4, inner_lr=2.0), {}),
     "maml++": (
         "MAMLPlusPlusClassifier",
-        fs.MAMLPlusPlusClassifier(**CONV4, n_steps=2, inner_lr=1.0, multi_step_tasks=500),
+        fs.MAMLPlusPlusClassifier(
+            **CONV4, n_steps=2, inner_lr=2.0, multi_step_tasks=500, first_order_tasks=500
+        ),
         {},
     ),
     "reptile": (

@@ -54,7 +54,7 @@ class Experience:
 
     Examples
     --------
-    >>> from fewshot_sklearn.strategies import Experience
+    >>> from fewshot_sklearn import Experience
     >>> known = Experience(
     ...     ("flat", "linear"), (1, 10), (2, 2), ((2, 2), (2, 2)), ((1.0, 0.5), (1.0, 1.5)),
     ...     (0.1, 0.2),

@@ -26,8 +26,9 @@ CHECKS = {
 }  # fmt: skip
 #: Steps of skorch's training loop, which skorch documents.
 SKORCH_STEPS = {
-    "fit_loop", "get_iterator", "get_loss", "get_split_datasets", "initialize_criterion", "initialize_module",
-    "infer", "notify", "on_epoch_begin", "run_single_epoch", "torch_compile", "train_step_single",
+    "fit_loop", "get_iterator", "get_loss", "get_split_datasets", "infer", "initialize_criterion",
+    "initialize_module", "notify", "on_epoch_begin", "run_single_epoch", "torch_compile",
+    "train_step_single",
 }  # fmt: skip
 EXCEPTIONS = {
     ("fewshot_sklearn.MetaInit", "PR01"),  # its constructor is not for users, as it says

@@ -47,7 +47,7 @@ class ProtoMAMLClassifier(InnerLoopEstimator, FewShotClassifier):
 
     The squared distance to a class mean c_k is linear in the features but for a
     part that all classes share, so a head with weights W_k = 2 c_k and biases
-    b_k = -|c_k|^2 classifies as a prototypical network does (section 3 of [1]_).
+    b_k = -||c_k||^2 classifies as a prototypical network does (section 3 of [1]_).
     `fit` starts from that head and runs theta' = theta - inner_lr * grad
     L(theta), head and encoder together, for `n_steps` steps on the support rows.
     Meta-training learns the encoder, differentiating through the steps and

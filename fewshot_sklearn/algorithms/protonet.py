@@ -161,7 +161,7 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewS
 
     >>> X, y = [[0.], [1.], [4.], [4.2], [3.8]], [0, 1, -1, -1, -1]
     >>> ProtoNetClassifier(unlabelled=-1).fit(X, y).prototypes_.round(2)
-    array([[0.  ],
+    array([[0.01],
            [3.25]])
     """
 
