@@ -114,21 +114,12 @@ OMNIGLOT: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
     "meta-sgd": ("MetaSGDClassifier", fs.MetaSGDClassifier(**CONV4, inner_lr=2.0), {}),
     "maml++": (
         "MAMLPlusPlusClassifier",
-        fs.MAMLPlusPlusClassifier(
-            **CONV4, n_steps=2, inner_lr=2.0, multi_step_tasks=500, first_order_tasks=500
-        ),
+        fs.MAMLPlusPlusClassifier(**CONV4, n_steps=1, inner_lr=2.0),
         {},
     ),
     "reptile": (
         "ReptileClassifier",
-        fs.ReptileClassifier(
-            **CONV4,
-            inner_optimizer="adam",
-            inner_lr=1e-3,
-            train_steps=5,
-            inner_batch=20,
-            n_steps=10,
-        ),
+        fs.ReptileClassifier(**CONV4, inner_lr=1.0, train_steps=5, inner_batch=20, n_steps=5),
         {"n_shot": 10, "n_way": 5, "optimizer": torch.optim.SGD, "lr": 1.0},
     ),
     "protomaml": (
@@ -138,7 +129,7 @@ OMNIGLOT: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
     ),
     "meta-lstm": (
         "MetaLSTMClassifier",
-        fs.MetaLSTMClassifier(**CONV4, n_steps=2, inner_lr=0.9),
+        fs.MetaLSTMClassifier(**CONV4, n_steps=1, inner_lr=0.9),
         {},
     ),
     "mann": ("MANNClassifier", fs.MANNClassifier(**CONV4), {}),
