@@ -95,7 +95,7 @@ OMNIGLOT: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
     "simpleshot": ("NearestClassMeanClassifier", fs.NearestClassMeanClassifier(**CONV4), {}),
     "baseline++": (
         "BaselinePlusPlusClassifier",
-        fs.BaselinePlusPlusClassifier(**CONV4, scale=30.0),
+        fs.BaselinePlusPlusClassifier(**CONV4),
         {},
     ),
     "ridge": ("RidgeHeadClassifier", fs.RidgeHeadClassifier(**CONV4), {}),
@@ -139,11 +139,15 @@ OMNIGLOT: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
         fs.ProtoNetClassifier(**CONV4),
         {"trainer": fs.ESMetaTrainer},
     ),
-    "strategies": ("StrategySelector of the four below", None, {}),
+    "evolution-pixels": (
+        "ESMetaTrainer(RidgeHeadClassifier) on pixels",
+        fs.RidgeHeadClassifier(),
+        {"trainer": fs.ESMetaTrainer, "lr": 2e-2},
+    ),
+    "strategies": ("StrategySelector of four classifiers of the pixels", None, {}),
     "pixel-mean": ("nearest class mean of the pixels", NearestCentroid(), None),
     "pixel-nn": ("nearest neighbour of the pixels", flat_strategies()[1][1], None),
     "pixel-lr": ("logistic regression of the pixels", flat_strategies()[2][1], None),
-    "pixel-rf": ("random forest of the pixels", flat_strategies()[3][1], None),
 }
 SINUSOIDS: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
     "ridge": ("RidgeHeadRegressor", fs.RidgeHeadRegressor(**MLP), {}),
@@ -154,7 +158,7 @@ SINUSOIDS: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
         {},
     ),
     "attentive": ("NeuralProcessRegressor", fs.NeuralProcessRegressor(**MLP), {}),
-    "in-context": ("InContextRegressor", fs.InContextRegressor(**MLP), {}),
+    "in-context": ("InContextRegressor", fs.InContextRegressor(**MLP), {"lr": 1e-3}),
     "maml": ("MAMLRegressor", fs.MAMLRegressor(**MLP, n_steps=5, inner_lr=0.05), {}),
     "fomaml": (
         "MAMLRegressor, first_order=True (FOMAML)",
