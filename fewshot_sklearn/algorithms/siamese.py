@@ -96,7 +96,7 @@ class SiameseClassifier(FewShotClassifier):
     """Siamese network: the class whose support rows most likely are of one class with the row.
 
     Two rows with features h_1 and h_2 are of the same class with probability
-    p = sigmoid(sum_j alpha_j |h_1j - h_2j| + b) (section 3.1 of [1]_). Encoder,
+    p = sigmoid(sum_j alpha_j abs(h_1j - h_2j) + b) (section 3.1 of [1]_). Encoder,
     alpha and b were learned on pairs of rows of past tasks by binary
     cross-entropy, pairs of one class and others counting half each (section 3.2).
     `fit` keeps the support rows' features; a row is of the class that verifies
