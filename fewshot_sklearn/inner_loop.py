@@ -122,8 +122,15 @@ class InnerLoopLearner(FeatureLearner):
     ) -> tuple[State, State]:
         """Weights and memory after a step, or after that share of it for each task."""
         rates = self.rates(step, params)
-        if share is not None:
-            grads = {k: spread(share, g) * g for k, g in grads.items()}
+        if share is not None:  # the small factors first, and numbers once for all weights
+            numbers = {rate for rate in rates.values() if not isinstance(rate, Tensor)}
+            parts = {rate: share * rate for rate in numbers}
+            rates = {
+                k: spread(share, grads[k]) * rate
+                if isinstance(rate, Tensor)
+                else spread(parts[rate], grads[k])
+                for k, rate in rates.items()
+            }
         return {k: p - rates[k] * grads[k] for k, p in params.items()}, memory
 
     def finished(self, outputs: Tensor, present: Tensor | None) -> Tensor:
