@@ -158,12 +158,7 @@ class ESMetaTrainer(MetaTrainer):
 
     def _backward(self, X: Any, y: Any, share: float, **fit_params: Any) -> tuple[Any, Any]:
         """Loss and outputs of some tasks, and no gradients."""
-        if self._plain_loss:
-            X, y = self._moved(X), y.to(self.device)
-            loss, outputs = self.module_.training_loss(**X, y_query=y)
-        else:
-            outputs = self.infer(X, **fit_params)
-            loss = self.get_loss(outputs, y, X=X, training=True)
+        loss, outputs = self._loss_and_outputs(X, y, **fit_params)
         return loss * share, outputs
 
     def _coefficients(self, losses: np.ndarray) -> np.ndarray:

@@ -25,6 +25,7 @@ from .descent import (
 )
 from .encoders import MLP, Identity, Shape
 from .learner import TASKS_PER_CHUNK, FeatureLearner, State, present_classes
+from .tasks import IGNORED_CODE, memberships
 
 HEAD = ("head.weight", "head.bias")
 #: What a state holds beside the encoder's weights.
@@ -259,6 +260,18 @@ def run_hidden(layers: Layers, Z: Tensor, squash: bool) -> Tensor:
         return Z
     last = run(layers, Z, squash)[-1]
     return last.tanh() if squash else last.relu()
+
+
+def as_support(y_query: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Queries as though they were support: memberships or targets as y has them, and weights.
+
+    What is padded weighs zero.
+    """
+    if not y_query.is_floating_point():
+        w = (y_query != IGNORED_CODE).to(y.dtype)
+        return memberships(y_query, y.shape[-1], y.dtype), w
+    missing = y_query.isnan()
+    return y_query.masked_fill(missing, 0.0), (~missing[..., 0]).to(y.dtype)
 
 
 def spread(per_task: Tensor, like: Tensor) -> Tensor:

@@ -117,3 +117,26 @@ def masked_softmax(scores: Tensor, w: Tensor) -> Tensor:
         Attention, which sums to one.
     """
     return F.softmax(scores + w.log()[..., None, :], -1)
+
+
+def log_sums_by_class(scores: Tensor, mass: Tensor) -> Tensor:
+    """Sum exponentials of row scores by class, without leaving logarithms.
+
+    Parameters
+    ----------
+    scores : Tensor of shape (..., n_query, n)
+        Logarithms of what is summed.
+    mass : Tensor of shape (..., n, n_way)
+        How much of each row counts for each class, at least zero.
+
+    Returns
+    -------
+    Tensor of shape (..., n_query, n_way)
+        log sum_i mass_ik exp(score_i); minus infinity for a class without mass.
+    """
+    # a finite stand-in for log 0: a sum of nothing but infinities has no gradient
+    nothing = torch.finfo(scores.dtype).min / 4
+    counts = mass > 0
+    log_mass = torch.where(counts, mass, 1.0).log()[..., None, :, :]
+    terms = torch.where(counts[..., None, :, :], scores[..., None] + log_mass, nothing)
+    return terms.logsumexp(-2).masked_fill(~counts.any(-2)[..., None, :], -torch.inf)

@@ -172,13 +172,17 @@ class EpisodicNet(NeuralNet):
             told = self.module_.backward_by_hand(**X, y_query=y, share=share)
             if told is not None:
                 return told
-            loss, outputs = self.module_.training_loss(**X, y_query=y)
-        else:
-            outputs = self.infer(X, **fit_params)
-            loss = self.get_loss(outputs, y, X=X, training=True)
+        loss, outputs = self._loss_and_outputs(X, y, **fit_params)
         loss = loss * share
         loss.backward()
         return loss.detach(), outputs
+
+    def _loss_and_outputs(self, X: Any, y: Any, **fit_params: Any) -> tuple[Any, Any]:
+        """What training descends for some tasks: the learner's own, or the user's criterion."""
+        if self._plain_loss:
+            return self.module_.training_loss(**self._moved(X), y_query=y.to(self.device))
+        outputs = self.infer(X, **fit_params)
+        return self.get_loss(outputs, y, X=X, training=True), outputs
 
     def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Any:
         """The learner's own loss, unless another criterion was asked for."""

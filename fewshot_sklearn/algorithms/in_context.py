@@ -17,12 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..attention import SmoothingLearner, TransformerLayer, check_sizes
+from ..attention import SmoothingLearner, TransformerLayer, check_sizes, predictive
 from ..classifier import FewShotClassifier
 from ..encoders import LayerNorm, Shape
 from ..learner import Gaussian, Outputs, State, joined, present_classes
 from ..regressor import ProbabilisticRegressor
-from .neural_process import predictive
 
 #: Queries that a prediction takes at once, which bounds its memory.
 QUERIES_AT_ONCE = 256

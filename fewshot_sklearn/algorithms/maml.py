@@ -24,10 +24,10 @@ from ..inner_loop import (
     DescendsSquaredError,
     InnerLoopEstimator,
     InnerLoopLearner,
+    as_support,
 )
 from ..learner import present_classes
 from ..regressor import FewShotRegressor
-from ..tasks import IGNORED_CODE, memberships
 
 
 class MAMLLearner(InnerLoopLearner):
@@ -68,13 +68,7 @@ class MAMLLearner(InnerLoopLearner):
     ) -> tuple[Tensor, Tensor] | None:
         if not self.by_hand:
             return None
-        if self.n_outputs is None:
-            w_query = (y_query != IGNORED_CODE).to(w.dtype)
-            y_query = memberships(y_query, y.shape[-1], y.dtype)
-        else:
-            missing = y_query.isnan()
-            w_query = (~missing[..., 0]).to(w.dtype)
-            y_query = y_query.masked_fill(missing, 0.0)
+        y_query, w_query = as_support(y_query, y)
         params = self._start(y.shape[-1])
         layers: Layers = list(zip(params[::2], params[1::2], strict=True))
         go = compiled(there_and_back, X.device.type) if self.compiled else there_and_back

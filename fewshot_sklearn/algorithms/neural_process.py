@@ -11,36 +11,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ..attention import MultiHeadAttention, SmoothingLearner, TransformerLayer, check_sizes
+from ..attention import (
+    MultiHeadAttention,
+    SmoothingLearner,
+    TransformerLayer,
+    check_sizes,
+    predictive,
+)
 from ..encoders import Shape
 from ..learner import Gaussian, State
 from ..regressor import ProbabilisticRegressor
-
-#: The least predictive standard deviation, in units of the targets' spread. The papers' 0.1 is
-#: more than what many tasks leave unexplained; with none the likelihood would have no maximum.
-FLOOR = 0.01
-
-
-def predictive(mean: Tensor, spread: Tensor, y_mean: Tensor, y_scale: Tensor) -> Gaussian:
-    """The Gaussian, in units of the targets, of what a network puts out.
-
-    Parameters
-    ----------
-    mean, spread : Tensor of shape (..., n_query, n_outputs)
-        Mean, in units of `y_scale`; and what becomes the standard deviation,
-        sigma = 0.01 + 0.99 softplus(spread).
-    y_mean, y_scale : Tensor of shape (n_outputs,)
-        Scale of the targets.
-
-    Returns
-    -------
-    Gaussian
-        Means and variances of shape (..., n_query, n_outputs).
-    """
-    sigma = FLOOR + (1 - FLOOR) * F.softplus(spread)
-    return Gaussian(mean * y_scale + y_mean, (sigma * y_scale).square())
 
 
 def _mlp(n_in: int, n_hidden: int, n_layers: int, n_out: int) -> nn.Sequential:

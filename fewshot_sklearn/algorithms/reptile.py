@@ -20,11 +20,11 @@ from ..inner_loop import (
     DescendsSquaredError,
     InnerLoopEstimator,
     InnerLoopLearner,
+    as_support,
     spread,
 )
 from ..learner import State
 from ..regressor import FewShotRegressor
-from ..tasks import IGNORED_CODE, memberships
 
 #: Adam's decay of the second moment, and what keeps it from dividing by zero.
 BETA2, EPS = 0.999, 1e-8
@@ -85,13 +85,7 @@ class ReptileLearner(InnerLoopLearner):
         self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor, y_query: Tensor, share: float
     ) -> tuple[Tensor, Tensor]:
         """Add theta minus the mean of what training on each task makes of it."""
-        if self.n_outputs is None:
-            w_query = (y_query != IGNORED_CODE).to(w.dtype)
-            asked = memberships(y_query, y.shape[-1], y.dtype)
-        else:
-            missing = y_query.isnan()
-            w_query = (~missing[..., 0]).to(w.dtype)
-            asked = y_query.masked_fill(missing, 0.0)
+        asked, w_query = as_support(y_query, y)
         rows = torch.cat([X, X_query], 1)
         y_all, w_all = torch.cat([y, asked], 1), torch.cat([w, w_query], 1)
         drawn = self.minibatches(w_all)

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from ..classifier import FewShotClassifier
 from ..encoders import Shape
 from ..learner import FeatureLearner, Outputs, State
+from ..sequences import log_sums_by_class
 from ..tasks import IGNORED_CODE, memberships
-from .matching import log_sums_by_class
 
 #: Untrained, two rows verify with probability sigmoid(OFFSET - SLOPE * mean |difference|), which
 #: is neither always one nor always zero for features of about unit scale, however many.
