@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
@@ -249,6 +249,21 @@ class FewShotEstimator(BaseEstimator):
             state = self._rebuild(init).adapt(support)
         self.state_ = {name: _array(t) for name, t in state.items()}
 
+    def _begin_without_rows(self) -> MetaInit:
+        """The meta-init, and what `fit` would have learned of the rows' format."""
+        init = self._resolve_meta_init()
+        if init is None:
+            raise ValueError(
+                f"{type(self).__name__} has no meta_init, so it knows nothing without rows. "
+                "Meta-train it first, or call fit."
+            )
+        self.n_features_in_ = init.spec["input_shape"][0]
+        if "feature_names" in init.spec:
+            self.feature_names_in_ = np.array(init.spec["feature_names"], dtype=object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        return init
+
     def _check_fits(self, init: MetaInit, shape: tuple[int, ...], n_outputs: int | None) -> None:
         spec = init.spec
         trained = tuple(spec["input_shape"])
@@ -270,9 +285,41 @@ class FewShotEstimator(BaseEstimator):
                 f"{spec['n_outputs']}."
             )
 
+    # ------------------------------------------------------------------ features
+    def embed(self, X: Any) -> np.ndarray:
+        """Embed rows with the encoder, as meta-training left it; `fit` is not needed.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_features_out)
+            Their features.
+
+        Raises
+        ------
+        ValueError
+            When X does not have the shape that the meta-init was trained on.
+        NotFittedError
+            When there is neither a meta-init nor a fit.
+        """
+        if self.meta_init is None:
+            check_is_fitted(self)
+        init = self._resolve_meta_init() or self.meta_init_
+        X = check_array(X, dtype=ROW_DTYPES, allow_nd=True)
+        self._check_fits(init, X.shape[1:], None)
+        rows = _tensor(X, self._compute_dtype(), resolve_device(self.device))
+        with torch.no_grad():
+            return self._rebuild(init).embed(rows).cpu().numpy()
+
     # ------------------------------------------------------------------ after fit
     def _state(self, name: str) -> np.ndarray:
         check_is_fitted(self)
+        if name not in self.state_:
+            raise AttributeError(f"{type(self).__name__} was fitted on no rows: no {name!r}.")
         return self.state_[name]
 
     def _fitted_learner_and_rows(self, X: Any) -> tuple[Any, Tensor]:

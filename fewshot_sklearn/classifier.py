@@ -8,10 +8,13 @@ import numpy as np
 import torch
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .base import ROW_DTYPES, FewShotEstimator, check_weights
 from .tasks import memberships
+
+#: Name of the state of a classifier that has seen no row: the probabilities of the classes.
+PRIOR = "class_probabilities"
 
 
 class FewShotClassifier(ClassifierMixin, FewShotEstimator):
@@ -57,6 +60,48 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
         classes, codes = np.unique(y, return_inverse=True)
         members = memberships(torch.as_tensor(codes), len(classes), torch.float64)
         return classes, members.numpy()
+
+    def fit_prior(self, classes: Any, probabilities: Any = None) -> FewShotClassifier:
+        """Adapt to a task of which only the classes are known, and no row.
+
+        Parameters
+        ----------
+        classes : array-like of shape (n_classes,)
+            Class labels. Past tasks say nothing about which is which.
+        probabilities : array-like of shape (n_classes,) or None, default=None
+            How often each occurs; None is equally often.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator. It predicts these probabilities for every row.
+
+        Raises
+        ------
+        ValueError
+            When there is no meta-init, or `probabilities` are none.
+        """
+        init = self._begin_without_rows()
+        self.classes_, first = np.unique(np.asarray(classes), return_index=True)
+        shares = np.ones(len(classes)) if probabilities is None else np.asarray(probabilities)
+        if shares.shape != (len(classes),) or not (shares >= 0).all() or not shares.sum() > 0:
+            raise ValueError(
+                f"probabilities must be {len(classes)} numbers, one a class, at least zero and not "
+                f"all zero, got {probabilities!r}."
+            )
+        if len(first) < len(shares):
+            raise ValueError(f"classes must all differ, got {classes!r}.")
+        self.meta_init_ = init
+        self.state_ = {PRIOR: shares[first] / shares.sum()}
+        return self
+
+    def _outputs(self, X: Any) -> Any:
+        check_is_fitted(self)
+        if PRIOR not in self.state_:
+            return super()._outputs(X)
+        _, rows = self._fitted_learner_and_rows(X)
+        logits = torch.as_tensor(self.state_[PRIOR], dtype=rows.dtype).log()
+        return logits.expand(len(rows), -1)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Predict class probabilities.

@@ -22,6 +22,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from .tasks import shares
+
 _tanh_backward = torch.ops.aten.tanh_backward.default
 _relu_backward = torch.ops.aten.threshold_backward.default
 
@@ -59,7 +61,7 @@ class SquaredError:
     """Squared error, averaged over outputs."""
 
     def __init__(self, y: Tensor, w: Tensor, absent: Tensor | None = None):
-        self.y, self.share = y, w / w.sum(-1, keepdim=True)
+        self.y, self.share = y, shares(w)
         self.rate = (self.share * (2 / y.shape[-1]))[..., None]
 
     def value(self, outputs: Tensor) -> Tensor:
@@ -83,7 +85,7 @@ class CrossEntropy:
     """
 
     def __init__(self, y: Tensor, w: Tensor, absent: Tensor | None = None):
-        self.y, self.share = y, w / w.sum(-1, keepdim=True)
+        self.y, self.share = y, shares(w)
         self.absent = absent_classes(y, w) if absent is None else absent
         self.total = y.sum(-1, keepdim=True)
 

@@ -119,7 +119,7 @@ def _trimmed(
     padded = rows < 0
     if not padded.any():
         return rows, codes, None
-    width = int((~padded).sum(1).max())
+    width = max(1, int((~padded).sum(1).max()))
     rows, padded = rows[:, :width], padded[:, :width]
     codes = None if codes is None else codes[:, :width]
     return rows, codes, padded if padded.any() else None

@@ -262,6 +262,16 @@ class Learner(nn.Module):
         """Bring rows to the scale the encoder was trained on."""
         return (X - self.x_mean) / self.x_scale
 
+    def embed(self, X: Tensor) -> Tensor:
+        """Features (n, n_features) of rows (n, \\*input_shape), as meta-training left them."""
+        X = self.scaled(X)
+        with self.rounded(X):
+            if X.device.type != "cpu" or not self.convolves or len(X) <= ROWS_PER_CHUNK:
+                Z = self.encoder(X)
+            else:
+                Z = torch.cat([self.encoder(part) for part in X.split(ROWS_PER_CHUNK)])
+        return Z.to(X.dtype)
+
 
 def _vmapped(learner: Learner, method: str, chunk: int, *batch: Tensor) -> Any:
     # vmap cannot return a Gaussian made inside it unless as a tuple, which a NamedTuple is
@@ -308,16 +318,6 @@ class FeatureLearner(Learner):
     def predict_features(self, state: State, Z: Tensor) -> Outputs:
         """`predict`, given the features Z (n, n_features) of the rows asked for."""
         raise NotImplementedError
-
-    def embed(self, X: Tensor) -> Tensor:
-        """Features (n, n_features) of rows (n, \\*input_shape)."""
-        X = self.scaled(X)
-        with self.rounded(X):
-            if X.device.type != "cpu" or not self.convolves or len(X) <= ROWS_PER_CHUNK:
-                Z = self.encoder(X)
-            else:
-                Z = torch.cat([self.encoder(part) for part in X.split(ROWS_PER_CHUNK)])
-        return Z.to(X.dtype)
 
     def adapt(self, support: Support) -> State:
         return self.adapt_features(self.embed(support.X), support.y, support.w)

@@ -41,6 +41,28 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
         self._adapt(X, targets, weights, targets.shape[1])
         return self
 
+    def fit_prior(self) -> FewShotRegressor:
+        """Adapt to a task of which no row is known: predict what past tasks have in common.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator, whose predictions are those of the meta-init
+            with an empty support set. To have it trained for that, let
+            ``n_shot`` of `MetaTrainer` start at 0.
+
+        Raises
+        ------
+        ValueError
+            When there is no meta-init.
+        """
+        spec = self._begin_without_rows().spec
+        n_outputs = spec["n_outputs"]
+        self._y_ndim = 1 if n_outputs == 1 else 2
+        nothing = np.zeros((1, *spec["input_shape"])), np.zeros((1, n_outputs)), np.zeros(1)
+        self._adapt(*nothing, n_outputs)
+        return self
+
     def _as_targets(self, values: Tensor) -> np.ndarray:
         array = values.cpu().numpy()
         return array if self._y_ndim == 2 else array[:, 0]

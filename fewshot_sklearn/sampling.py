@@ -303,7 +303,7 @@ class GroupEpisodes:
     groups : array-like of shape (n_rows,)
         Which task a row belongs to.
     n_shot : int or (low, high), default=5
-        Support rows a task.
+        Support rows a task; 0 asks for predictions before any label.
     n_query : int, (low, high) or None, default=15
         Query rows a task, never one of the support; None takes all that is left.
 
@@ -319,7 +319,7 @@ class GroupEpisodes:
     """
 
     def __init__(self, groups: Any, *, n_shot: IntOrRange = 5, n_query: IntOrRange | None = 15):
-        self.n_shot = check_int_or_range(n_shot, "n_shot", 1)
+        self.n_shot = check_int_or_range(n_shot, "n_shot", 0)
         self.n_query = None if n_query is None else check_int_or_range(n_query, "n_query", 1)
         wanted = self.n_shot[1] + (1 if self.n_query is None else self.n_query[1])
         everyone = _rows_by(np.asarray(groups))
@@ -350,9 +350,10 @@ class GroupEpisodes:
         rows = self.rows[self.starts[group, None] + picked]
         place = np.arange(picked.shape[1])
         support, query = place < shot[:, None], place < both[:, None]
-        return EpisodeRows(
-            _packed(rows, support, -1), _packed(rows, query & ~support, -1), None, None
-        )
+        known = _packed(rows, support, -1)
+        if not known.shape[1]:  # a task without support still is one, of padding
+            known = np.full((n, 1), -1)
+        return EpisodeRows(known, _packed(rows, query & ~support, -1), None, None)
 
 
 def split_tasks(

@@ -114,9 +114,12 @@ def masked_softmax(scores: Tensor, w: Tensor) -> Tensor:
     Returns
     -------
     Tensor of shape (..., n_query, n)
-        Attention, which sums to one.
+        Attention, which sums to one; zero where no row has any weight.
     """
-    return F.softmax(scores + w.log()[..., None, :], -1)
+    # a finite stand-in for log 0, for a softmax of nothing but infinities is not a number
+    log_weights = w.log().clamp_min(torch.finfo(w.dtype).min / 4)
+    some = (w.sum(-1) > 0).to(w.dtype)
+    return F.softmax(scores + log_weights[..., None, :], -1) * some[..., None, None]
 
 
 def log_sums_by_class(scores: Tensor, mass: Tensor) -> Tensor:

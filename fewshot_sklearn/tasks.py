@@ -89,6 +89,11 @@ def memberships(codes: Tensor, n_way: int, dtype: torch.dtype) -> Tensor:
     return (codes[..., None] == classes).to(dtype)
 
 
+def shares(w: Tensor) -> Tensor:
+    """Weights (..., n) over their sum; zeros where there is no weight at all."""
+    return w / w.sum(-1, keepdim=True).clamp_min(torch.finfo(w.dtype).tiny)
+
+
 def _stack(arrays: Sequence[np.ndarray], fill: float) -> np.ndarray:
     """Stack along a new first axis, padding the second to the longest."""
     longest = max(len(a) for a in arrays)

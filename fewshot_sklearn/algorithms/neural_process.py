@@ -22,6 +22,7 @@ from ..attention import (
 from ..encoders import Shape
 from ..learner import Gaussian, State
 from ..regressor import ProbabilisticRegressor
+from ..tasks import shares
 
 
 def _mlp(n_in: int, n_hidden: int, n_layers: int, n_out: int) -> nn.Sequential:
@@ -77,7 +78,7 @@ class NeuralProcess(SmoothingLearner):
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
         target = (y - self.y_mean) / self.y_scale
         r = self.h(torch.cat([Z, target], -1))
-        mean = ((w / w.sum(-1, keepdim=True))[..., None] * r).sum(-2)
+        mean = (shares(w)[..., None] * r).sum(-2)
         if not self.attentive:
             return {"r": mean}
         r = self.self_attention(r, *self.self_attention.read(r), w)
