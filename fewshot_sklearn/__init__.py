@@ -34,10 +34,13 @@ _LAZY = {
     "EpisodeSplit": "model_selection",
     "Experience": "experience",
     "FewShotScore": "model_selection",
+    "MetaEmbedding": "embedding",
     "MetaTrainer": "meta_training",
     "StrategyClassifier": "strategy_choice",
     "StrategyRegressor": "strategy_choice",
     "StrategySelector": "strategy_selection",
+    "TaskKFold": "task_splits",
+    "TaskShuffleSplit": "task_splits",
     "few_shot_score": "model_selection",
 }
 
@@ -58,6 +61,7 @@ __all__ = [
     "MAMLRegressor",
     "MANNClassifier",
     "MatchingNetClassifier",
+    "MetaEmbedding",
     "MetaInit",
     "MetaLSTMClassifier",
     "MetaSGDClassifier",
@@ -76,6 +80,8 @@ __all__ = [
     "StrategyClassifier",
     "StrategyRegressor",
     "StrategySelector",
+    "TaskKFold",
+    "TaskShuffleSplit",
     "few_shot_score",
 ]
 

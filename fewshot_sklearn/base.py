@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array, check_random_state, estimator_html_repr
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
@@ -173,12 +173,15 @@ class FewShotEstimator(BaseEstimator):
             return None
         if not isinstance(init, MetaInit):
             raise ValueError(f"meta_init must be a MetaInit, a path or None, got {init!r}.")
+        self._check_algorithm(init)
+        return init
+
+    def _check_algorithm(self, init: MetaInit) -> None:
         found, own = init.spec["algorithm"], self._learner_class.__name__
         if found != own:
             raise ValueError(
                 f"{init!r} was meta-trained as {found}; {type(self).__name__} needs one of {own}."
             )
-        return init
 
     def _rebuild(self, init: MetaInit) -> Learner:
         """The learner of a meta-init, ready to compute; built once a process and kept with it."""
@@ -190,6 +193,7 @@ class FewShotEstimator(BaseEstimator):
         if named and encoder is None:
             encoder, params = spec["encoder"]["name"], params or spec["encoder"]["params"]
         key: tuple[Any, ...] = (
+            self._learner_class,
             repr(sorted(learner_params.items())),
             repr(sorted(params.items())),
             dtype,
@@ -211,11 +215,14 @@ class FewShotEstimator(BaseEstimator):
 
     def _load(self, learner: Learner, init: MetaInit, assign: bool = False) -> None:
         try:
-            learner.load_state_dict(init.state_dict(), assign=assign)
+            learner.load_state_dict(self._state_for(learner, init), assign=assign)
         except RuntimeError as error:
             raise ValueError(
                 f"{init!r} does not fit the encoder {type(learner.encoder).__name__}: {error}"
             ) from error
+
+    def _state_for(self, learner: Learner, init: MetaInit) -> State:
+        return init.state_dict()
 
     def _check_encoder(self, init: MetaInit, spec: Any, encoder: Any, params: Any) -> None:
         asked = spec["encoder"]["name"]
@@ -235,19 +242,23 @@ class FewShotEstimator(BaseEstimator):
         """`Learner.adapt` on validated arrays; y are memberships or targets, two-dimensional."""
         dtype, device = self._compute_dtype(), resolve_device(self.device)
         support = Support(*(_tensor(a, dtype, device) for a in (X, y, w)))
-        init = self._resolve_meta_init()
+        self.meta_init_ = self._meta_init_for(support, n_outputs)
+        with torch.no_grad():
+            state = self._rebuild(self.meta_init_).adapt(support)
+        self.state_ = {name: _array(t) for name, t in state.items()}
+
+    def _meta_init_for(self, support: Support, n_outputs: int | None) -> MetaInit:
+        """The meta-init, if it fits these rows; without one, that of a learner without past."""
+        init, shape = self._resolve_meta_init(), tuple(support.X.shape[1:])
         if init is None:
             seed = check_random_state(self.random_state).randint(2**31)
-            learner = self._new_learner(X.shape[1:], n_outputs, seed, past=False)
-            learner = learner.to(device, dtype)
+            learner = self._new_learner(shape, n_outputs, seed, past=False)
+            learner = learner.to(support.X.device, support.X.dtype)
             scaled = support.X if learner.scales_inputs_without_past else None
             learner.fit_scale(scaled, support.y, support.w)
             init = MetaInit.from_state(learner.state_dict(), self._spec(learner) | {"past": False})
-        self._check_fits(init, X.shape[1:], n_outputs)
-        self.meta_init_ = init
-        with torch.no_grad():
-            state = self._rebuild(init).adapt(support)
-        self.state_ = {name: _array(t) for name, t in state.items()}
+        self._check_fits(init, shape, n_outputs)
+        return init
 
     def _begin_without_rows(self) -> MetaInit:
         """The meta-init, and what `fit` would have learned of the rows' format."""
@@ -285,6 +296,15 @@ class FewShotEstimator(BaseEstimator):
                 f"{spec['n_outputs']}."
             )
 
+    def _html_repr(self) -> str:
+        """The diagram that notebooks show, with the card of the meta-init beneath."""
+        diagram = estimator_html_repr(self)
+        try:
+            init = self._resolve_meta_init()
+        except (ValueError, OSError):
+            init = None  # a diagram is no place to complain: fit will
+        return diagram if init is None else diagram + init._repr_html_()
+
     # ------------------------------------------------------------------ features
     def embed(self, X: Any) -> np.ndarray:
         """Embed rows with the encoder, as meta-training left it; `fit` is not needed.
@@ -312,8 +332,12 @@ class FewShotEstimator(BaseEstimator):
         X = check_array(X, dtype=ROW_DTYPES, allow_nd=True)
         self._check_fits(init, X.shape[1:], None)
         rows = _tensor(X, self._compute_dtype(), resolve_device(self.device))
+        return self._embedded(self._rebuild(init), rows)
+
+    def _embedded(self, learner: Learner, rows: Tensor) -> np.ndarray:
         with torch.no_grad():
-            return self._rebuild(init).embed(rows).cpu().numpy()
+            # the encoder's own features: some learners' embed leaves out what adapts
+            return Learner.embed(learner, rows).cpu().numpy()
 
     # ------------------------------------------------------------------ after fit
     def _state(self, name: str) -> np.ndarray:

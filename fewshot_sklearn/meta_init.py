@@ -16,6 +16,9 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
+from .card import card_html, card_rows
+from .row_sketch import RowSketch
+
 FORMAT = 1
 #: A header longer than this is no header of ours.
 MAX_HEADER = 16 * 2**20
@@ -53,8 +56,8 @@ class MetaInit:
         ``algorithm``, ``hyperparameters``, ``encoder`` (name and parameters),
         ``input_shape``, ``n_outputs``, ``feature_names``.
     provenance : dict
-        Where it comes from: number of tasks and digests of their ids,
-        settings, versions, scores.
+        Where it comes from: number of tasks and digests of their ids, digests of
+        rows, settings, versions, scores.
     digest : str
         SHA-256 of the content, in hexadecimal; two meta-inits are equal when
         their digests are.
@@ -225,6 +228,24 @@ class MetaInit:
         known = set(tasks["ids"]) if kind in (None, tasks["kind"]) else set()
         return sum(task in known for task in task_digests(ids))
 
+    def cite_rows(self, X: Any) -> int:
+        """How many of these rows the meta-training saw, whatever their ids.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Rows.
+
+        Returns
+        -------
+        int
+            Number of rows trained on. Up to 8,192 distinct rows are remembered
+            exactly, by digests; of more, a sample of their digests, from which
+            the number is estimated.
+        """
+        known = self.provenance.get("rows")
+        return 0 if known is None else RowSketch.from_json(known).seen(X)
+
     # ------------------------------------------------------------------ immutability
     def __sklearn_clone__(self) -> MetaInit:
         return self
@@ -245,7 +266,7 @@ class MetaInit:
         return hash(self.digest)
 
     def __repr__(self) -> str:
-        spec, n = self.spec, sum(int(np.prod(e["shape"])) for _, e in self._tensor_table())
+        spec, n = self.spec, self._n_parameters()
         parts = [spec.get("algorithm", "?")]
         if spec.get("encoder"):
             parts.append(spec["encoder"]["name"])
@@ -253,6 +274,23 @@ class MetaInit:
         if tasks := self.provenance.get("tasks"):
             parts.append(f"{tasks['count']} {tasks['kind']}")
         return f"MetaInit({', '.join(parts)}, {self.digest[:8]})"
+
+    def _n_parameters(self) -> int:
+        return sum(int(np.prod(entry["shape"])) for _, entry in self._tensor_table())
+
+    def card(self) -> dict[str, str]:
+        """What this meta-init is and where it comes from.
+
+        Returns
+        -------
+        dict of str to str
+            Heading and text of each line.
+        """
+        size = self._n_parameters(), self.nbytes
+        return dict(card_rows(self.spec, self.provenance, *size, self.digest))
+
+    def _repr_html_(self) -> str:
+        return card_html(repr(self), list(self.card().items()))
 
 
 def _json(content: Mapping[str, Any]) -> str:

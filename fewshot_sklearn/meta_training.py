@@ -21,6 +21,7 @@ from .meta_init import MetaInit
 from .model_selection import few_shot_score
 from .past_tasks import PastTasks
 from .resume import load_epoch, save_epoch
+from .row_sketch import RowSketch
 from .sampling import IntOrRange
 from .tasks import pad_tasks
 from .training_loop import EpisodicNet
@@ -376,6 +377,7 @@ class MetaTrainer(EpisodicNet):
         last = self.history[-1] if len(self.history) else {}
         provenance = {
             "tasks": self._tasks_seen(),
+            "rows": self._rows_seen(),
             "settings": {
                 name: getattr(self, name) for name in ("n_way", "n_shot", "n_query", "lr")
             },
@@ -403,6 +405,15 @@ class MetaTrainer(EpisodicNet):
             return plan.tasks or old
         ids = list(dict.fromkeys([*old["ids"], *plan.tasks["ids"]]))
         return {"kind": plan.tasks["kind"], "count": len(ids), "ids": ids}
+
+    def _rows_seen(self) -> dict[str, Any] | None:
+        """Digests of the rows trained on now and before."""
+        plan = self._plan()
+        earlier = plan.estimator._resolve_meta_init() if plan.afresh else self.meta_init_
+        old = None if earlier is None else earlier.provenance.get("rows")
+        if plan.row_sketch is None or old is None:
+            return old if plan.row_sketch is None else plan.row_sketch.to_json()
+        return plan.row_sketch.union(RowSketch.from_json(old)).to_json()
 
     # ------------------------------------------------------------------ score
     def score(self, X: Any, y: Any, groups: Any = None) -> float:

@@ -14,6 +14,7 @@ from sklearn.utils import check_array, check_X_y, column_or_1d
 from .base import ROW_DTYPES
 from .episodes import ArrayTasks, Episodes, GeneratedTasks
 from .meta_init import task_digests
+from .row_sketch import RowSketch
 from .sampling import ClassEpisodes, GroupEpisodes, PooledRows, split_tasks
 
 #: Tasks of a generator that the feature scale is learned from.
@@ -63,6 +64,8 @@ class PastTasks:
         Column names.
     tasks : dict or None
         Kind, number and digests of the tasks; None for a generator.
+    row_sketch : RowSketch or None
+        Digests of the rows; None for a generator.
     fingerprint : str
         Says which settings and data a checkpoint belongs to.
     """
@@ -73,6 +76,7 @@ class PastTasks:
         self.estimator = trainer.estimator._as_trained()
         self.feature_names: list[str] | None = None
         self.tasks: dict[str, Any] | None = None
+        self.row_sketch: RowSketch | None = None
         self.valid: Episodes | None = None
         self.n_classes: int | None = None
         seed = trainer.seed_
@@ -144,6 +148,7 @@ class PastTasks:
         kind = "classes" if groups is None else "groups"
         self.tasks = {"kind": kind, "count": len(digests), "ids": digests}
         self._rows = X[train]
+        self.row_sketch = RowSketch.of(self._rows)
         self._targets = y[train] if targets is None else targets[train]
 
         def stream(rows: np.ndarray, n: int, seed: int, augment: Any) -> Episodes:

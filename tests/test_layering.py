@@ -15,12 +15,12 @@ import fewshot_sklearn
 ROOT = Path(fewshot_sklearn.__file__).parent
 BEFORE_ALGORITHMS = [
     "tasks", "sampling", "episodes", "encoders", "sequences", "descent", "kernels", "learner",
-    "attention", "inner_loop", "pretraining", "refinement", "meta_init", "base", "classifier",
-    "regressor",
+    "attention", "inner_loop", "pretraining", "refinement", "card", "row_sketch",
+    "meta_init", "base", "classifier", "regressor",
 ]  # fmt: skip
 AFTER_ALGORITHMS = [
-    "model_selection", "experience", "strategies", "strategy_choice", "strategy_selection",
-    "resume", "past_tasks", "training_loop", "meta_training", "evolution",
+    "embedding", "model_selection", "task_splits", "experience", "strategies", "strategy_choice",
+    "strategy_selection", "resume", "past_tasks", "training_loop", "meta_training", "evolution",
 ]  # fmt: skip
 ORDER = [*BEFORE_ALGORITHMS, "algorithms", *AFTER_ALGORITHMS]
 

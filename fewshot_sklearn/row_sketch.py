@@ -1,0 +1,111 @@
+"""Which rows a meta-training saw, remembered as a small sketch of their digests.
+
+A. Broder. On the resemblance and containment of documents. Compression and
+Complexity of Sequences 1997 (the smallest digests are a random sample of the
+distinct rows, the same one wherever a row occurs).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+#: Digests kept: with fewer distinct rows than that, counts are exact.
+KEPT = 8192
+#: Number of digests there can be.
+DIGESTS = 2**64
+
+
+def row_digests(X: Any) -> np.ndarray:
+    """Digest each row, whatever its type and shape.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_rows, ...)
+        Numbers; they are compared as float32, and rows as though they were flat.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,), uint64
+        The first eight bytes of BLAKE2b.
+    """
+    rows = np.asarray(X)
+    rows = np.ascontiguousarray(rows.reshape(len(rows), -1), dtype=np.float32)
+    rows = rows + 0.0  # minus zero is zero
+    digests = b"".join(hashlib.blake2b(row.data, digest_size=8).digest() for row in rows)
+    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+
+
+class RowSketch(NamedTuple):
+    """The smallest digests of a set of rows.
+
+    Attributes
+    ----------
+    n_distinct : int
+        Number of distinct rows, estimated where not all digests are kept.
+    digests : ndarray of uint64
+        The smallest ones, in ascending order, at most 8,192.
+    """
+
+    n_distinct: int
+    digests: np.ndarray
+
+    @classmethod
+    def of(cls, X: Any) -> RowSketch:
+        """Sketch the rows of X."""
+        distinct = np.unique(row_digests(X))
+        return cls(len(distinct), distinct[:KEPT])
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> RowSketch:
+        """What `to_json` wrote."""
+        raw = base64.b64decode(stored["digests"])
+        return cls(stored["count"], np.frombuffer(raw, dtype="<u8").astype(np.uint64))
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        raw = self.digests.astype("<u8").tobytes()
+        return {"count": self.n_distinct, "digests": base64.b64encode(raw).decode()}
+
+    @property
+    def share_kept(self) -> float:
+        """Share of all rows whose digests would be kept."""
+        if self.n_distinct <= len(self.digests):
+            return 1.0
+        return (int(self.digests[-1]) + 1) / DIGESTS
+
+    def union(self, other: RowSketch) -> RowSketch:
+        """The sketch of the rows of both."""
+        distinct = np.union1d(self.digests, other.digests)
+        if self.share_kept == other.share_kept == 1.0:
+            return RowSketch(len(distinct), distinct[:KEPT])
+        # below the lower of the two bounds both are complete
+        distinct = distinct[distinct <= min(s.digests[-1] for s in (self, other) if s.truncated)]
+        distinct = distinct[:KEPT]
+        share = (int(distinct[-1]) + 1) / DIGESTS
+        return RowSketch(max(len(distinct) + 1, round(len(distinct) / share)), distinct)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether some digests are missing."""
+        return self.n_distinct > len(self.digests)
+
+    def seen(self, X: Any) -> int:
+        """How many rows of X are among them, estimated where not all digests are kept.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, ...)
+            Rows.
+
+        Returns
+        -------
+        int
+            From 0 to n_rows; above 0 only where a row was found.
+        """
+        digests = row_digests(X)
+        found = int(np.isin(digests, self.digests).sum())
+        return min(len(digests), round(found / self.share_kept))
