@@ -40,7 +40,10 @@ _LAZY = {
     "StrategyRegressor": "strategy_choice",
     "StrategySelector": "strategy_selection",
     "TaskKFold": "task_splits",
+    "TaskMemory": "task_memory",
     "TaskShuffleSplit": "task_splits",
+    "TaskwiseClassifier": "taskwise",
+    "TaskwiseRegressor": "taskwise",
     "few_shot_score": "model_selection",
 }
 
@@ -81,7 +84,10 @@ __all__ = [
     "StrategyRegressor",
     "StrategySelector",
     "TaskKFold",
+    "TaskMemory",
     "TaskShuffleSplit",
+    "TaskwiseClassifier",
+    "TaskwiseRegressor",
     "few_shot_score",
 ]
 

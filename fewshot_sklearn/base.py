@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from .encoders import ENCODERS, channels_last, make_encoder
+from .explanation import explain
 from .learner import Learner, State
 from .meta_init import MetaInit
 from .tasks import Support
@@ -268,6 +269,7 @@ class FewShotEstimator(BaseEstimator):
                 f"{type(self).__name__} has no meta_init, so it knows nothing without rows. "
                 "Meta-train it first, or call fit."
             )
+        self._support = None, None
         self.n_features_in_ = init.spec["input_shape"][0]
         if "feature_names" in init.spec:
             self.feature_names_in_ = np.array(init.spec["feature_names"], dtype=object)
@@ -338,6 +340,35 @@ class FewShotEstimator(BaseEstimator):
         with torch.no_grad():
             # the encoder's own features: some learners' embed leaves out what adapts
             return Learner.embed(learner, rows).cpu().numpy()
+
+    def explain(self, X: Any, n_neighbors: int = 3, past: Any = None) -> Any:
+        """Say what each prediction rests on: the support rows, and past tasks, that are nearest.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Rows to explain the predictions of.
+        n_neighbors : int, default=3
+            Number of nearest support rows, and of nearest past tasks, to tell.
+        past : TaskMemory or None, default=None
+            Past tasks to compare with.
+
+        Returns
+        -------
+        pandas.DataFrame
+            For each row asked for, one line for each neighbour, nearest first; see
+            `fewshot_sklearn.explanation.explain`.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            When the estimator was fitted on no rows and no past tasks are given.
+        """
+        check_is_fitted(self)
+        X_support, y_support = getattr(self, "_support", (None, None))
+        return explain(self, X, X_support, y_support, n_neighbors=n_neighbors, past=past)
 
     # ------------------------------------------------------------------ after fit
     def _state(self, name: str) -> np.ndarray:

@@ -45,6 +45,7 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
             When y has several columns that are no probabilities, or all
             weights are zero.
         """
+        self._support = X, y
         shape = np.asarray(y).shape
         soft = len(shape) == 2 and shape[1] > 1
         names = getattr(y, "columns", None)

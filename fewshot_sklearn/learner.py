@@ -83,6 +83,8 @@ class Learner(nn.Module):
     takes_batches = False
     #: Whether meta-training tells rows of all past classes apart, rather than those of episodes.
     pretrains = False
+    #: How many times the learning rate a parameter is trained with, by name, where not once.
+    faster: dict[str, float] = {}
     #: Names of the submodules that only meta-training needs; a meta-init leaves them out.
     training_only: tuple[str, ...] = ()
 

@@ -246,6 +246,19 @@ class MetaTrainer(EpisodicNet):
         self.module_ = learner
         return self
 
+    def get_params_for_optimizer(
+        self, prefix: str, named_parameters: Any
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Skorch's parameter groups, and those of what the learner names as `faster`."""
+        named = list(named_parameters)
+        chosen = "optimizer__param_groups" in self.get_params(deep=False)
+        faster = {} if chosen else self.module_.faster
+        slow = [(name, p) for name, p in named if name not in faster]
+        args, options = super().get_params_for_optimizer(prefix, slow)
+        lr = options.get("lr", self.lr)
+        quick = [{"params": [p], "lr": lr * faster[name]} for name, p in named if name in faster]
+        return ([*args[0], *quick], *args[1:]), options
+
     # ------------------------------------------------------------------ fit
     def fit(self, X: Any, y: Any = None, groups: Any = None) -> MetaTrainer:
         """Meta-train on past tasks.

@@ -32,6 +32,7 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
         self : object
             The fitted estimator. The meta-init is read, never changed.
         """
+        self._support = X, y
         X, y = validate_data(
             self, X, y, dtype=ROW_DTYPES, allow_nd=True, multi_output=True, y_numeric=True
         )

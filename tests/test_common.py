@@ -14,8 +14,15 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import fewshot_sklearn
 from fewshot_sklearn.base import FewShotEstimator
 from fewshot_sklearn.strategy_choice import StrategyClassifier, StrategyRegressor
+from fewshot_sklearn.taskwise import TaskwiseClassifier, TaskwiseRegressor
 
-ESTIMATORS = (FewShotEstimator, StrategyClassifier, StrategyRegressor)
+ESTIMATORS = (
+    FewShotEstimator,
+    StrategyClassifier,
+    StrategyRegressor,
+    TaskwiseClassifier,
+    TaskwiseRegressor,
+)
 
 
 def public_estimators():

@@ -11,7 +11,7 @@ import pytest
 from numpydoc.validate import validate
 
 import fewshot_sklearn
-from fewshot_sklearn import augmentation, datasets
+from fewshot_sklearn import augmentation, datasets, inspection
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -26,7 +26,7 @@ CHECKS = {
 }  # fmt: skip
 #: Steps of skorch's training loop, which skorch documents.
 SKORCH_STEPS = {
-    "fit_loop", "get_iterator", "get_loss", "get_split_datasets", "infer", "initialize_criterion",
+    "fit_loop", "get_iterator", "get_loss", "get_params_for_optimizer", "get_split_datasets", "infer", "initialize_criterion",
     "initialize_module", "notify", "on_epoch_begin", "run_single_epoch", "torch_compile",
     "train_step_single",
 }  # fmt: skip
@@ -51,6 +51,7 @@ def public_names():
         *(f"fewshot_sklearn.{name}" for name in fewshot_sklearn.__all__),
         *(f"fewshot_sklearn.datasets.{name}" for name in datasets.__all__),
         *(f"fewshot_sklearn.augmentation.{name}" for name in own),
+        *(f"fewshot_sklearn.inspection.{name}" for name in inspection.__all__),
     ]
 
 

@@ -15,11 +15,12 @@ import fewshot_sklearn
 ROOT = Path(fewshot_sklearn.__file__).parent
 BEFORE_ALGORITHMS = [
     "tasks", "sampling", "episodes", "encoders", "sequences", "descent", "kernels", "learner",
-    "attention", "inner_loop", "pretraining", "refinement", "card", "row_sketch",
+    "attention", "inner_loop", "pretraining", "refinement", "explanation", "card", "row_sketch",
     "meta_init", "base", "classifier", "regressor",
 ]  # fmt: skip
 AFTER_ALGORITHMS = [
-    "embedding", "model_selection", "task_splits", "experience", "strategies", "strategy_choice",
+    "embedding", "model_selection", "task_splits", "task_memory",
+    "taskwise", "inspection", "experience", "strategies", "strategy_choice",
     "strategy_selection", "resume", "past_tasks", "training_loop", "meta_training", "evolution",
 ]  # fmt: skip
 ORDER = [*BEFORE_ALGORITHMS, "algorithms", *AFTER_ALGORITHMS]
@@ -27,6 +28,8 @@ ORDER = [*BEFORE_ALGORITHMS, "algorithms", *AFTER_ALGORITHMS]
 ALLOWED = {room: set(ORDER[:place]) for place, room in enumerate(ORDER)}
 #: The algorithms that may import another: the second file of a method.
 SECOND_FILES = {"deep_kernel_classifier"}
+ALLOWED["taskwise"] |= {"taskwise"}
+ALLOWED["inspection"] |= {"inspection"}
 ALLOWED |= {"augmentation": {"encoders"}, "datasets": {"datasets"}}
 ALLOWED["__init__"] = {*ORDER, "augmentation", "datasets"}
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from conftest import meta_train
 from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.linear_model import Ridge
 
-from fewshot_sklearn import RidgeHeadClassifier, RidgeHeadRegressor
+from fewshot_sklearn import MetaTrainer, RidgeHeadClassifier, RidgeHeadRegressor
 from fewshot_sklearn.algorithms.ridge import RidgeHeadClassification
+from fewshot_sklearn.datasets import make_sinusoid_tasks
 from fewshot_sklearn.encoders import make_encoder
 
 
@@ -229,3 +231,31 @@ def test_stronger_regularisation_shrinks(estimator, params):
     plain = clone(estimator).fit(X, y)
     strong = clone(estimator).set_params(**params).fit(X, y)
     assert np.abs(strong.coef_).sum() < 0.9 * np.abs(plain.coef_).sum()
+
+
+def test_noise_of_any_size_is_found_in_a_short_training():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(200), 20)
+    X, offsets = rng.normal(size=(4000, 2)), rng.normal(size=200)
+    for noise in (0.3, 1.0):
+        y = offsets[groups] + noise * rng.normal(size=4000)
+        reg = meta_train(RidgeHeadRegressor(encoder="identity"), X, y, groups, max_epochs=20)
+        t = reg.meta_init.tensors
+        learned = np.exp(t["log_noise"] / 2) * t["y_scale"]
+        np.testing.assert_allclose(learned, noise, rtol=0.15)
+
+
+def test_the_learning_rate_of_a_parameter_can_be_chosen():
+    past = make_sinusoid_tasks(20, random_state=0)
+
+    def rates(**options):
+        trainer = MetaTrainer(
+            RidgeHeadRegressor(), lr=0.01, max_epochs=1, n_episodes=16, verbose=0, random_state=0,
+            **options,
+        )  # fmt: skip
+        groups = trainer.fit(past.data, past.target, past.groups).optimizer_.param_groups
+        return {(len(group["params"]), group["lr"]) for group in groups}
+
+    assert rates() == {(2, 0.01), (1, 0.1)}
+    own = [("log_noise", {"lr": 0.5})]
+    assert rates(optimizer__param_groups=own) == {(2, 0.01), (1, 0.5)}

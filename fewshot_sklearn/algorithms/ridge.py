@@ -22,6 +22,8 @@ from ..regressor import ProbabilisticRegressor
 
 #: Prior standard deviation, in noise units, of an intercept that is free.
 FREE = 1e4
+#: What the noise is taken to be with no past tasks to learn it from.
+NOISE_WITHOUT_PAST = 0.1
 
 
 def _check_alpha(alpha: float) -> float:
@@ -43,6 +45,9 @@ class RidgeHeadRegression(FeatureLearner):
     that the features may span more directions than tasks vary in.
     """
 
+    #: Its value may have to change by orders of magnitude, so its logarithm has far to go.
+    faster = {"log_noise": 10.0}
+
     def __init__(
         self,
         encoder: nn.Module,
@@ -50,7 +55,7 @@ class RidgeHeadRegression(FeatureLearner):
         n_outputs: int | None = None,
         *,
         alpha: float = 1.0,
-        noise: float = 0.1,
+        noise: float = 1.0,
         free_intercept: bool = False,
     ):
         n_outputs = n_outputs or 1
@@ -243,9 +248,10 @@ class RidgeHeadRegressor(ProbabilisticRegressor):
         Prior precision to start meta-training from, 1.0 if None, in units of
         the noise precision; a meta-init carries its learned one.
     noise : float or None, default=None
-        Noise standard deviation to start meta-training from, 0.1 if None, in
-        units of the targets' standard deviation; a meta-init carries its
-        learned one.
+        Noise standard deviation to start meta-training from, in units of the
+        targets' standard deviation; a meta-init carries its learned one. None
+        starts from 1.0 (starting low, squared errors far beyond the noise give
+        gradients that Adam remembers for long), and is 0.1 without a meta-init.
     device : str, default="auto"
         Where to compute; ``"auto"`` is the GPU where there is one.
     dtype : {"float32", "float64"} or None, default=None
@@ -293,7 +299,7 @@ class RidgeHeadRegressor(ProbabilisticRegressor):
     """
 
     _learner_class = RidgeHeadRegression
-    _defaults = {"alpha": 1.0, "noise": 0.1}
+    _defaults = {"alpha": 1.0, "noise": 1.0}
 
     def __init__(
         self,
@@ -317,8 +323,12 @@ class RidgeHeadRegressor(ProbabilisticRegressor):
         self._set_encoder_params(encoder__params)
 
     def _learner_params(self, trained: dict[str, Any] | None) -> dict[str, Any]:
+        params = super()._learner_params(trained)
+        if trained is not None:
+            return params
         # with no past to learn a prior from, the intercept is not held back
-        return super()._learner_params(trained) | {"free_intercept": trained is None}
+        noise = NOISE_WITHOUT_PAST if self.noise is None else self.noise
+        return params | {"free_intercept": True, "noise": noise}
 
     def _in_target_units(self, rows: np.ndarray, offset: bool) -> np.ndarray:
         tensors = self.meta_init_.tensors

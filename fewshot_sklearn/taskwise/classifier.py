@@ -1,0 +1,241 @@
+"""One adapted classifier a task, behind one scikit-learn classifier."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
+from sklearn.utils import assert_all_finite, column_or_1d
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
+
+from ..algorithms.protonet import ProtoNetClassifier
+from .base import Taskwise
+from .batches import answer_tasks
+
+
+def _has_probabilities(self: Any) -> bool:
+    getattr(self._inner(), "predict_proba")  # noqa: B009  (its error says why not)
+    return True
+
+
+class TaskwiseClassifier(ClassifierMixin, Taskwise):
+    """One classifier a task: fits thousands of tasks at once, predicts each row by its own.
+
+    The task of each row is a column of the DataFrame X, or comes as `groups`.
+    Without either all rows are one task. A meta-trained estimator of this
+    package adapts to all tasks in batched calls, with the answers of one `fit`
+    after the other up to rounding. Any other estimator, a pipeline or one
+    without a meta-init included, is cloned and fitted for each task. Tasks may have
+    different classes, and different numbers of them and of rows.
+
+    Parameters
+    ----------
+    estimator : estimator or None, default=None
+        Classifier to adapt to each task; it is cloned, and does not see the
+        column of tasks. None is ``ProtoNetClassifier()``.
+    task : str or None, default=None
+        Name of the column of X that holds the tasks' ids: numbers, strings,
+        times or anything else that can be sorted. None: they come as `groups`.
+    unseen : {"prior", "error"}, default="prior"
+        What to do about rows to predict whose task `fit` did not see. ``"prior"``
+        answers as for a task without labels: a meta-trained estimator gives
+        the known classes equal probabilities (see ``fit_prior`` of the
+        estimator). In place of any other, a clone fitted on the rows of all
+        tasks together answers; `fit` fits it, and `partial_fit` and `forget`
+        leave it as it is. ``"error"`` raises an error.
+    n_jobs : int or None, default=None
+        Processes to fit estimators in that are not meta-trained ones of this
+        package; batched calls do not use it.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the classes that some task has, sorted.
+    tasks_ : ndarray of shape (n_tasks,)
+        Ids of the tasks, sorted; a zero where all rows are one task.
+    n_tasks_ : int
+        Number of tasks.
+    nbytes_ : int
+        Bytes of the states of all tasks; of the pickled estimators where these
+        are not meta-trained ones.
+    n_features_in_ : int
+        Size of the second axis of X, the column of tasks included.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, when X had string column names, that of the tasks included.
+
+    See Also
+    --------
+    TaskwiseRegressor : The same for regression.
+    MetaTrainer : Meta-trains the estimator on past tasks.
+
+    Notes
+    -----
+    With scikit-learn's metadata routing on, ``cross_validate(..., params={"groups": groups})``
+    and its like pass `groups` to `fit` and `score`. Scorers by name, such as
+    ``scoring="f1_macro"``, cannot pass them to `predict`: for those give the
+    tasks as a column of X.
+
+    Examples
+    --------
+    >>> from fewshot_sklearn.taskwise import TaskwiseClassifier
+    >>> X = [[0.], [1.], [0.], [1.]]
+    >>> y = ["low", "high", "high", "low"]
+    >>> clf = TaskwiseClassifier().fit(X, y, groups=["ann", "ann", "bob", "bob"])
+    >>> clf.predict([[0.9], [0.9]], groups=["ann", "bob"])
+    array(['high', 'low'], dtype='<U4')
+    >>> clf.task_estimator("bob").predict([[0.9]])
+    array(['low'], dtype='<U4')
+    """
+
+    _kind = "classifier"
+    _default = ProtoNetClassifier
+
+    def _checked_y(self, y: Any, inner: Any) -> np.ndarray:
+        y = column_or_1d(y, warn=True)
+        assert_all_finite(y, input_name="y")
+        check_classification_targets(y)
+        return y
+
+    def fit(
+        self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None
+    ) -> TaskwiseClassifier:
+        """Adapt to every task.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Rows of all tasks, in any order.
+        y : array-like of shape (n_rows,)
+            Class labels.
+        groups : array-like of shape (n_rows,) or None, default=None
+            Task of each row, where X has no column of that.
+        sample_weight : array-like of shape (n_rows,) or None, default=None
+            Weights, at least zero, for estimators that take them.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            When the tasks are told twice or, with `task`, not at all, or a
+            task has no row that weighs anything.
+        """
+        self._learn(X, y, groups, sample_weight, afresh=True)
+        return self
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        groups: Any = None,
+        sample_weight: Any = None,
+        classes: Any = None,
+    ) -> TaskwiseClassifier:
+        """Adapt to new tasks, and afresh to known ones; all others stay as they are.
+
+        Parameters
+        ----------
+        X, y, groups, sample_weight : see `fit`
+            All rows of the tasks to add or to refit: what a task was fitted on
+            before no longer counts. New classes are added to `classes_`.
+        classes : object, default=None
+            Ignored; other estimators' ``partial_fit`` has it.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        self._learn(X, y, groups, sample_weight, afresh=False)
+        return self
+
+    @available_if(_has_probabilities)
+    def predict_proba(self, X: Any, groups: Any = None) -> np.ndarray:
+        """Predict class probabilities, each row's by the model of its task.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Rows, of any tasks in any order.
+        groups : array-like of shape (n_rows,) or None, default=None
+            Task of each row, where X has no column of that.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes)
+            Probabilities, columns in the order of `classes_`, zero for classes
+            that the row's task does not have.
+        """
+        X, numbers = self._routed(X, groups)
+        shape = len(numbers), len(self.classes_)
+        if not self._stacked:
+            out = np.zeros(shape)
+            for rows, some, inner in self._each(X, numbers):
+                columns = np.searchsorted(self.classes_, inner.classes_)
+                out[rows[:, None], columns] = inner.predict_proba(some)
+            return out
+        asked = self._rows_asked(X, numbers)
+        out = torch.zeros(shape, dtype=asked.dtype).numpy()
+        for rows, real, logits, own in answer_tasks(asked, self._states):
+            columns = np.broadcast_to(own[:, None], (*real.shape, own.shape[1]))[real]
+            out[rows[real][:, None], columns] = logits.softmax(-1).cpu().numpy()[real]
+        if len(new := np.flatnonzero(numbers < 0)):
+            out[new] = self._prior().predict_proba(asked.X[new])
+        return out
+
+    def predict(self, X: Any, groups: Any = None) -> np.ndarray:
+        """Predict class labels, each row's by the model of its task.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Rows, of any tasks in any order.
+        groups : array-like of shape (n_rows,) or None, default=None
+            Task of each row, where X has no column of that.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+            Labels, each of a class that the row's task has.
+        """
+        X, numbers = self._routed(X, groups)
+        out = np.empty(len(numbers), self.classes_.dtype)
+        if not self._stacked:
+            for rows, some, inner in self._each(X, numbers):
+                out[rows] = inner.predict(some)
+            return out
+        asked = self._rows_asked(X, numbers)
+        for rows, real, logits, own in answer_tasks(asked, self._states):
+            codes = np.take_along_axis(own, logits.argmax(-1).cpu().numpy(), 1)
+            out[rows[real]] = self.classes_[codes[real]]
+        if len(new := np.flatnonzero(numbers < 0)):
+            out[new] = self._prior().predict(asked.X[new])
+        return out
+
+    def score(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> float:
+        """Accuracy over all rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Rows.
+        y : array-like of shape (n_rows,)
+            Class labels.
+        groups : array-like of shape (n_rows,) or None, default=None
+            Task of each row, where X has no column of that.
+        sample_weight : array-like of shape (n_rows,) or None, default=None
+            Weights.
+
+        Returns
+        -------
+        float
+            Mean accuracy.
+        """
+        return accuracy_score(y, self.predict(X, groups), sample_weight=sample_weight)

@@ -1,0 +1,204 @@
+"""The states of many tasks, stacked: kept, replaced, removed, and written to one file.
+
+A task's state is a dict of small arrays, so the states of tasks of one size are
+a dict of arrays with one more axis.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+#: Beside the names of the state: which of all classes the task's own are (n_way,).
+OWN_CLASSES = "own_classes"
+#: Version of the file that `save` writes.
+FORMAT = 1
+#: Tasks, and the arrays (T, ...) of their states by name.
+Pieces = Iterable[tuple[np.ndarray, dict[str, np.ndarray]]]
+
+
+def joined_arrays(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Concatenate arrays of the same names."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+class TaskStates:
+    """States of numbered tasks, in blocks of arrays that have an axis of tasks first.
+
+    Parameters
+    ----------
+    n_tasks : int, default=0
+        How many tasks there will be; `put` gives them their states.
+
+    Attributes
+    ----------
+    blocks : list of dict of str to ndarray
+        Arrays (T, ...) by name, those of `OWN_CLASSES` included.
+    block_of, slot_of : ndarray of shape (n_tasks,)
+        In which block, and where in it, the state of a task lies.
+    """
+
+    def __init__(self, n_tasks: int = 0):
+        self.blocks: list[dict[str, np.ndarray]] = []
+        self.block_of = np.full(n_tasks, -1)
+        self.slot_of = np.full(n_tasks, -1)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(a.nbytes for block in self.blocks for a in block.values())
+
+    def put(self, pieces: Pieces) -> None:
+        """Set the states of some tasks, given as (tasks, arrays); all others stay as they are."""
+        alike: dict[int, list[tuple[np.ndarray, dict[str, np.ndarray]]]] = {}
+        for tasks, arrays in pieces:
+            alike.setdefault(self._block_for(arrays), []).append((tasks, arrays))
+        for b, some in alike.items():
+            tasks = np.concatenate([t for t, _ in some])
+            self._put_into(b, tasks, joined_arrays([arrays for _, arrays in some]))
+
+    def _put_into(self, b: int, tasks: np.ndarray, arrays: dict[str, np.ndarray]) -> None:
+        block, inside = self.blocks[b], self.block_of[tasks] == b
+        if inside.any():
+            for name, array in arrays.items():
+                if not block[name].flags.writeable:  # mapped from a file
+                    block[name] = block[name].copy()
+                block[name][self.slot_of[tasks[inside]]] = array[inside]
+        new = tasks[~inside]
+        if len(new):
+            self._vacate(new)
+            n = len(next(iter(block.values())))
+            fresh = {name: a[~inside] for name, a in arrays.items()}
+            self.blocks[b] = joined_arrays([block, fresh]) if n else fresh
+            self.block_of[new], self.slot_of[new] = b, n + np.arange(len(new))
+
+    def _block_for(self, arrays: dict[str, np.ndarray]) -> int:
+        for b, block in enumerate(self.blocks):
+            if block.keys() == arrays.keys() and all(
+                block[name].dtype == a.dtype and block[name].shape[1:] == a.shape[1:]
+                for name, a in arrays.items()
+            ):
+                return b
+        self.blocks.append({name: a[:0] for name, a in arrays.items()})
+        return len(self.blocks) - 1
+
+    def _vacate(self, tasks: np.ndarray) -> None:
+        """Take the states of some tasks out of their blocks."""
+        for b in np.unique(self.block_of[tasks]):
+            if b < 0:
+                continue
+            gone = tasks[self.block_of[tasks] == b]
+            keep = np.ones(len(next(iter(self.blocks[b].values()))), bool)
+            keep[self.slot_of[gone]] = False
+            self.blocks[b] = {name: a[keep] for name, a in self.blocks[b].items()}
+            stay = self.block_of == b
+            stay[gone] = False
+            self.slot_of[stay] = (np.cumsum(keep) - 1)[self.slot_of[stay]]
+            self.block_of[gone] = self.slot_of[gone] = -1
+
+    def drop(self, tasks: np.ndarray) -> None:
+        """Remove some tasks; those left are numbered afresh, in the same order."""
+        self._vacate(tasks)
+        self.block_of = np.delete(self.block_of, tasks)
+        self.slot_of = np.delete(self.slot_of, tasks)
+
+    def renumber(self, places: np.ndarray, n_tasks: int) -> None:
+        """Give task i the number ``places[i]``, and leave room for new ones."""
+        for name in ("block_of", "slot_of"):
+            moved = np.full(n_tasks, -1)
+            moved[places] = getattr(self, name)
+            setattr(self, name, moved)
+
+    def relabel(self, places: np.ndarray) -> None:
+        """Give class c the number ``places[c]``."""
+        for block in self.blocks:
+            block[OWN_CLASSES] = places[block[OWN_CLASSES]].astype(np.int32)
+
+    def classes_in_use(self) -> np.ndarray:
+        """Sorted numbers of the classes that some task has."""
+        own = [block[OWN_CLASSES].ravel() for block in self.blocks]
+        return np.unique(np.concatenate(own)) if own else np.zeros(0, int)
+
+    def take(self, task: int) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+        """A copy of the state of one task, and the numbers of its classes."""
+        block, slot = self.blocks[self.block_of[task]], self.slot_of[task]
+        arrays = {name: a[slot].copy() for name, a in block.items()}
+        own = arrays.pop(OWN_CLASSES, None)
+        return arrays, own
+
+    # ------------------------------------------------------------------ one file
+    def save(self, path: str | os.PathLike[str], meta: Mapping[str, Any]) -> None:
+        """Write all states and some JSON to one safetensors file, whole or not at all."""
+        path, arrays = Path(path), {}
+        for b, block in enumerate(self.blocks):
+            inside = np.flatnonzero(self.block_of == b)
+            tasks = np.empty(len(inside), np.int64)
+            tasks[self.slot_of[inside]] = inside
+            arrays[f"{b}/tasks"] = tasks
+            arrays |= {f"{b}/state/{name}": np.ascontiguousarray(a) for name, a in block.items()}
+        told = {"format": FORMAT, "n_blocks": len(self.blocks), "n_tasks": len(self.block_of)}
+        content = json.dumps({**meta, **told})
+        header = {"taskwise": content, "checksum": _checksum(arrays, content)}
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        os.close(handle)
+        try:
+            save_file(arrays, temporary, header)
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(temporary, 0o666 & ~umask)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> tuple[TaskStates, dict[str, Any]]:
+        """Read what `save` wrote: the states and the JSON."""
+        if not Path(path).exists():
+            raise FileNotFoundError(f"There is no file {path}.")
+        try:
+            with safe_open(path, framework="np") as file:
+                header = file.metadata() or {}
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise ValueError(
+                f"{path} cannot be read: it is damaged, or no safetensors file. ({error})"
+            ) from error
+        if "taskwise" not in header:
+            raise ValueError(f"{path} is a safetensors file, but not one of save_tasks.")
+        if header.get("checksum") != _checksum(arrays, header["taskwise"]):
+            raise ValueError(f"{path} is damaged: its content does not match its checksum.")
+        meta = json.loads(header["taskwise"])
+        if meta["format"] > FORMAT:
+            raise ValueError(
+                f"{path} has format {meta['format']}; this version reads up to {FORMAT}. Upgrade "
+                "fewshot_sklearn to load it."
+            )
+        states = cls(meta["n_tasks"])
+        for b in range(meta["n_blocks"]):
+            tasks, prefix = arrays[f"{b}/tasks"], f"{b}/state/"
+            states.blocks.append(
+                {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
+            )
+            states.block_of[tasks], states.slot_of[tasks] = b, np.arange(len(tasks))
+        return states, meta
+
+
+def _checksum(arrays: Mapping[str, np.ndarray], content: str) -> str:
+    digest = hashlib.sha256(content.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+    return digest.hexdigest()
