@@ -25,6 +25,7 @@ from skorch.callbacks import LRScheduler
 from fewshot_sklearn import (
     EpisodeSplit,
     FewShotScore,
+    MetaInit,
     MetaTrainer,
     NeuralProcessRegressor,
     ProtoNetClassifier,
@@ -56,7 +57,7 @@ def omniglot(path: str) -> None:
     names = np.unique(alphabets.astype(str))
     new = np.isin(alphabets, np.random.default_rng(0).permutation(names)[:6])
     X, y = images[new], letters[new]
-    clf = ProtoNetClassifier(path)
+    clf = ProtoNetClassifier(MetaInit.load(path))
     for n_way in (5, 20):
         split = EpisodeSplit(n_way, 1, 5, EPISODES, random_state=0)
         none = []

@@ -45,6 +45,8 @@ _LAZY = {
     "TaskwiseClassifier": "taskwise",
     "TaskwiseRegressor": "taskwise",
     "few_shot_score": "model_selection",
+    "select_queries": "query_strategy",
+    "uncertainty": "query_strategy",
 }
 
 __all__ = [
@@ -89,6 +91,8 @@ __all__ = [
     "TaskwiseClassifier",
     "TaskwiseRegressor",
     "few_shot_score",
+    "select_queries",
+    "uncertainty",
 ]
 
 

@@ -1,4 +1,8 @@
-"""An episode is a cross-validation split: splitting, and scoring over many episodes."""
+"""An episode is a cross-validation split: splitting, and scoring over many episodes.
+
+A. C. Cameron and D. L. Miller. A practitioner's guide to cluster-robust inference.
+Journal of Human Resources 50, 2015. For intervals where episodes share tasks.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import t as student_t
 from sklearn.base import is_classifier, is_regressor
 from sklearn.metrics import check_scoring, r2_score
 from sklearn.model_selection import BaseCrossValidator, cross_val_score
@@ -154,6 +159,39 @@ class EpisodeSplit(BaseCrossValidator):
         return self.n_episodes
 
 
+def standard_error(scores: np.ndarray, clusters: np.ndarray | None = None) -> tuple[float, int]:
+    """Standard error of a mean, robust to what scores of one cluster have in common.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n,)
+        Scores.
+    clusters : ndarray of shape (n,) or None, default=None
+        Cluster (task) of each score; None takes all scores as independent.
+
+    Returns
+    -------
+    se : float
+        With residuals e_i and G clusters, sqrt(G / (G - 1) sum_g (sum_{i in g}
+        e_i)^2) / n [1]_; the usual standard error where every score is a cluster
+        of its own. NaN for a single cluster.
+    dof : int
+        Degrees of freedom, G - 1.
+
+    References
+    ----------
+    .. [1] A. C. Cameron and D. L. Miller, "A practitioner's guide to cluster-robust
+       inference", Journal of Human Resources 50, 2015, sections II.C and VI.
+    """
+    sums = residuals = scores - scores.mean()
+    if clusters is not None:
+        sums = np.bincount(np.unique(clusters, return_inverse=True)[1], residuals)
+    n = len(sums)
+    if n < 2:
+        return float("nan"), n - 1
+    return float(np.sqrt(n / (n - 1) * (sums**2).sum()) / len(scores)), n - 1
+
+
 @dataclass(frozen=True)
 class FewShotScore:
     """Scores over episodes.
@@ -162,14 +200,26 @@ class FewShotScore:
     ----------
     scores : ndarray of shape (n_episodes,)
         One score an episode.
+    clusters : ndarray of shape (n_episodes,) or None, default=None
+        Task (group) that each episode was drawn from. Episodes of one task have
+        much in common, so that the interval is then that of a mean over
+        clusters: what is to be expected of new tasks. None takes the episodes
+        as independent, as is usual where classes are drawn from one pool.
 
     Attributes
     ----------
     mean : float
         Mean score.
     ci95 : float
-        Half width of the 95% confidence interval of the mean, 1.96 standard
-        errors; NaN for a single episode.
+        Half width of the 95% confidence interval of the mean: 1.96 standard
+        errors; with clusters, the cluster-robust standard error [1]_ times the
+        quantile of Student's t with one degree of freedom less than there are
+        clusters. NaN for a single episode or cluster.
+
+    References
+    ----------
+    .. [1] A. C. Cameron and D. L. Miller, "A practitioner's guide to cluster-robust
+       inference", Journal of Human Resources 50, 2015.
 
     Examples
     --------
@@ -177,9 +227,12 @@ class FewShotScore:
     >>> from fewshot_sklearn import FewShotScore
     >>> print(FewShotScore(np.array([0.8, 1.0, 0.9, 0.9])))
     0.9000 ± 0.0800 (4 episodes)
+    >>> print(FewShotScore(np.array([0.8, 1.0, 0.9, 0.9]), np.array(["a", "b", "c", "c"])))
+    0.9000 ± 0.1863 (4 episodes of 3 tasks)
     """
 
     scores: np.ndarray
+    clusters: np.ndarray | None = None
 
     @property
     def mean(self) -> float:
@@ -187,12 +240,16 @@ class FewShotScore:
 
     @property
     def ci95(self) -> float:
-        if len(self.scores) < 2:
-            return float("nan")
-        return float(1.96 * self.scores.std(ddof=1) / np.sqrt(len(self.scores)))
+        error, dof = standard_error(self.scores, self.clusters)
+        if self.clusters is None or dof < 1:
+            return 1.96 * error
+        return float(student_t.ppf(0.975, dof) * error)
 
     def __str__(self) -> str:
-        return f"{self.mean:.4f} ± {self.ci95:.4f} ({len(self.scores):,} episodes)"
+        counted = f"{len(self.scores):,} episodes"
+        if self.clusters is not None:
+            counted += f" of {len(np.unique(self.clusters)):,} tasks"
+        return f"{self.mean:.4f} ± {self.ci95:.4f} ({counted})"
 
 
 def few_shot_score(
@@ -239,12 +296,14 @@ def few_shot_score(
     Returns
     -------
     FewShotScore
-        Scores, their mean and its 95% confidence interval.
+        Scores, their mean and its 95% confidence interval; with `groups`, one
+        that is robust to what episodes of one group have in common.
 
     Warns
     -----
     UserWarning
-        When the meta-init was trained on some of these tasks.
+        When the meta-init was trained on some of these rows, or on tasks that
+        are named like some of these.
 
     Examples
     --------
@@ -262,28 +321,82 @@ def few_shot_score(
         raise ValueError(
             "To score a regressor pass n_way=None and groups: each group is then one task."
         )
-    _warn_seen(estimator, y, groups)
-    if isinstance(estimator, FewShotEstimator) and estimator.meta_init is not None:
-        return FewShotScore(_batched_scores(estimator, X, y, groups, split, scoring))
-    cv = list(split.split(X, y, groups))
-    scores = cross_val_score(
-        estimator, X, y, cv=cv, scoring=scoring, n_jobs=n_jobs, error_score="raise"
-    )
-    return FewShotScore(scores)
+    if seen := tasks_seen(estimator, y, groups, X):
+        warnings.warn(seen, stacklevel=2)
+    rows = split.episodes(y, groups)
+    scores = scores_of_episodes(estimator, X, y, rows, scoring=scoring, n_jobs=n_jobs)
+    return FewShotScore(scores, None if groups is None else np.asarray(groups)[rows.query[:, 0]])
 
 
-def _warn_seen(estimator: Any, y: Any, groups: Any) -> None:
+def tasks_seen(estimator: Any, y: Any, groups: Any = None, X: Any = None) -> str:
+    """What to warn of where a meta-init has seen some of these tasks or rows; else nothing."""
     final = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
     if not isinstance(final, FewShotEstimator):
-        return
+        return ""
     init = final._resolve_meta_init()
+    if init is None:
+        return ""
     kind, ids = ("classes", y) if groups is None else ("groups", groups)
-    if init is not None and (seen := init.cite_tasks(ids, kind)):
-        warnings.warn(
-            f"{seen} of these tasks have ids that {init!r} was meta-trained on: the score is "
-            "optimistic unless they only share the names.",
-            stacklevel=3,
+    named = init.cite_tasks(ids, kind)
+    # what a pipeline is given is not what its last step sees
+    rows = init.cite_rows(X) if X is not None and final is estimator else 0
+    if rows:
+        return (
+            f"{init!r} was meta-trained on {rows:,} of these {len(X):,} rows, and on {named:,} of "
+            "these tasks by name: the score is optimistic."
         )
+    if named:
+        return (
+            f"{named:,} of these tasks have ids that {init!r} was meta-trained on: the score is "
+            "optimistic unless they only share the names."
+        )
+    return ""
+
+
+def scores_in_batches(estimator: Any) -> bool:
+    """Whether episodes are scored in batched calls: meta-trained estimators of this package."""
+    return isinstance(estimator, FewShotEstimator) and estimator.meta_init is not None
+
+
+def scores_of_episodes(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    rows: EpisodeRows,
+    *,
+    scoring: Any = None,
+    n_jobs: int | None = None,
+) -> np.ndarray:
+    """Score an estimator on given episodes.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Any scikit-learn classifier or regressor; meta-trained ones of this
+        package adapt to many episodes at once.
+    X : array-like of shape (n_rows, ...)
+        Rows.
+    y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+        Labels or targets.
+    rows : EpisodeRows
+        Row numbers of the episodes, with a leading axis of episodes.
+    scoring : str, callable or None, default=None
+        A scikit-learn scorer. None is the estimator's own score.
+    n_jobs : int or None, default=None
+        Processes for the episode-by-episode loop.
+
+    Returns
+    -------
+    ndarray of shape (n_episodes,)
+        Scores.
+    """
+    y = np.asarray(y)
+    if scores_in_batches(estimator):
+        return _batched_scores(estimator, X, y, rows, scoring)
+    cv = [(one.support, one.query) for one in map(rows.episode, range(len(rows.support)))]
+    return cross_val_score(
+        estimator, X, y, cv=cv, scoring=scoring, n_jobs=n_jobs, error_score="raise"
+    )
 
 
 class _Answers:
@@ -313,7 +426,7 @@ class _Answers:
 
 
 def _batched_scores(
-    estimator: Any, X: Any, y: np.ndarray, groups: Any, split: EpisodeSplit, scoring: Any
+    estimator: Any, X: Any, y: np.ndarray, rows: EpisodeRows, scoring: Any
 ) -> np.ndarray:
     X = check_array(X, dtype=ROW_DTYPES, allow_nd=True)
     init = estimator._resolve_meta_init()
@@ -323,7 +436,6 @@ def _batched_scores(
     dtype, device = estimator._compute_dtype(), resolve_device(estimator.device)
     forward: Callable[..., Any] = learner
     scorer = None if scoring is None else check_scoring(estimator, scoring)
-    rows = split.episodes(y, groups)
     with torch.no_grad():
         if isinstance(learner, FeatureLearner):
             used = np.unique(np.concatenate([rows.support, rows.query], 1))
@@ -333,7 +445,7 @@ def _batched_scores(
             X[torch.as_tensor(used, device=device)] = Z
             forward = learner.forward_features
         scores: list[float] = []
-        for start in range(0, split.n_episodes, EPISODES_PER_BATCH):
+        for start in range(0, len(rows.support), EPISODES_PER_BATCH):
             stop = start + EPISODES_PER_BATCH
             part = EpisodeRows(*(a if a is None else a[start:stop] for a in rows))  # type: ignore[arg-type]
             batch, y_query = pad_tasks(_tasks(X, y, part, n_outputs), dtype)

@@ -20,7 +20,7 @@ BEFORE_ALGORITHMS = [
 ]  # fmt: skip
 AFTER_ALGORITHMS = [
     "embedding", "model_selection", "task_splits", "task_memory",
-    "taskwise", "inspection", "experience", "strategies", "strategy_choice",
+    "taskwise", "inspection", "posterior", "query_strategy", "experience", "strategies", "strategy_choice",
     "strategy_selection", "resume", "past_tasks", "training_loop", "meta_training", "evolution",
 ]  # fmt: skip
 ORDER = [*BEFORE_ALGORITHMS, "algorithms", *AFTER_ALGORITHMS]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import sklearn
 from conftest import CLASSIFIERS, REGRESSORS
+from sklearn.datasets import load_digits
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import Ridge
 from sklearn.metrics import accuracy_score, make_scorer
@@ -330,8 +331,25 @@ def test_scoring_on_trained_classes_warns(piped):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         few_shot_score(clf, X[~old], y[~old], **options)
-    with pytest.warns(UserWarning, match="2 of these tasks .* meta-trained on"):
-        few_shot_score(clf, X[y != "c0"], y[y != "c0"], **options)
+    X, y, seen = X[y != "c0"], y[y != "c0"], np.isin(y, ["c1", "c2"]).sum()
+    told = "2 of these tasks .* meta-trained on"
+    if not piped:  # what a pipeline is given need not be what was trained on
+        told = f"meta-trained on {seen} of these {len(X)} rows, and on 2 of these tasks by name"
+    with pytest.warns(UserWarning, match=told):
+        few_shot_score(clf, X, y, **options)
+
+
+def test_scoring_on_trained_rows_by_other_names_warns(trained):
+    X, y = load_digits(return_X_y=True)
+    names = np.array(list("abcdefghij"))[y]
+    old, n = (y < 7).sum(), len(y)
+    told = f"meta-trained on {old:,} of these {n:,} rows, and on 0 of these tasks by name"
+    with pytest.warns(UserWarning, match=told):
+        few_shot_score(trained["ProtoNetClassifier"], X, names, n_way=2, n_episodes=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        new = y >= 7
+        few_shot_score(trained["ProtoNetClassifier"], X[new], names[new], n_way=2, n_episodes=2)
 
 
 def test_scoring_on_trained_groups_warns(trained, waves):
