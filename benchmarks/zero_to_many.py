@@ -136,7 +136,7 @@ def main(path: str) -> None:
         "sinusoids", past, new,
         {
             "ridge head": (RidgeHeadRegressor(**tanh), 30, 1e-2),
-            "neural process": (NeuralProcessRegressor(encoder="identity", attentive=False), 60, 1e-3),
+            "neural process": (NeuralProcessRegressor(encoder="mlp", attentive=False), 60, 1e-3),
         },
     )  # fmt: skip
     for name, load in (("InstEval, a lecturer a task", load_insteval), ("Chem97", load_chem97)):
@@ -151,7 +151,7 @@ def main(path: str) -> None:
                 "ridge head on the features": (RidgeHeadRegressor(encoder="identity"), 10, 5e-3),
                 "ridge head on a network": (RidgeHeadRegressor(**tanh), 10, 5e-3),
                 "neural process": (
-                    NeuralProcessRegressor(encoder="identity", attentive=False, n_hidden=64), 10, 1e-3
+                    NeuralProcessRegressor(encoder="mlp", attentive=False), 30, 5e-4
                 ),
             },
         )  # fmt: skip

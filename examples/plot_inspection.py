@@ -17,16 +17,14 @@ Takes about a minute on one core.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from fewshot_sklearn import MAMLRegressor, MetaTrainer, ProtoNetClassifier
+from fewshot_sklearn import MAMLRegressor, MetaTrainer, ProtoNetClassifier, TaskMemory
 from fewshot_sklearn.datasets import load_omniglot, make_sinusoid_tasks
-from fewshot_sklearn.explanation import explain
 from fewshot_sklearn.inspection import (
     AdaptationDisplay,
     EmbeddingDisplay,
     PrototypeDisplay,
     TaskSimilarityDisplay,
 )
-from fewshot_sklearn.task_memory import TaskMemory
 
 images, letters, alphabets = load_omniglot(return_X_y_groups=True)
 names = np.unique(alphabets.astype(str))
@@ -89,7 +87,7 @@ plt.show()
 clf.fit(X_support, y_support)
 wrong = np.flatnonzero(clf.predict(X_query) != y_query)[:1]
 print("it is:", *y_query[wrong])
-told = explain(clf, X_query[wrong], X_support, y_support, past=memory)
+told = clf.explain(X_query[wrong], past=memory)
 print(told.drop(columns=["row", "metric"]).round(2).to_string(index=False, na_rep=""))
 
 # %%

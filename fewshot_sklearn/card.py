@@ -40,7 +40,7 @@ def card_rows(
         ("outputs", spec.get("n_outputs")),
         ("size", f"{n_parameters:,} parameters, {nbytes / 1024:,.0f} KiB"),
         ("trained on", tasks and f"{tasks['count']:,} {tasks['kind']}"),
-        ("rows seen", rows and f"{rows['count']:,}"),
+        ("rows seen", rows and f"{rows['rows']:,}"),
         ("episodes", provenance.get("tasks_seen") and f"{provenance['tasks_seen']:,}"),
         ("settings", _settings(provenance.get("settings"))),
         ("seed", provenance.get("seed")),

@@ -241,10 +241,13 @@ class MetaInit:
         int
             Number of rows trained on. Up to 8,192 distinct rows are remembered
             exactly, by digests; of more, a sample of their digests, from which
-            the number is estimated.
+            the number is estimated. It is 0 where fewer than nine in ten of the
+            rows trained on were distinct: equal rows, such as those of a few
+            categories, need not be the same then.
         """
         known = self.provenance.get("rows")
-        return 0 if known is None else RowSketch.from_json(known).seen(X)
+        sketch = None if known is None else RowSketch.from_json(known)
+        return 0 if sketch is None or not sketch.distinctive else sketch.seen(X)
 
     # ------------------------------------------------------------------ immutability
     def __sklearn_clone__(self) -> MetaInit:

@@ -26,6 +26,8 @@ from .learner import FeatureLearner, Gaussian
 from .sampling import ClassEpisodes, EpisodeRows, GroupEpisodes, IntOrRange
 from .tasks import Task, TaskBatch, pad_tasks
 
+#: Share of rows that may equal rows trained on by chance, as numbers of few digits do.
+CHANCE = 0.01
 #: Episodes scored in one batched call.
 EPISODES_PER_BATCH = 100
 
@@ -340,7 +342,7 @@ def tasks_seen(estimator: Any, y: Any, groups: Any = None, X: Any = None) -> str
     named = init.cite_tasks(ids, kind)
     # what a pipeline is given is not what its last step sees
     rows = init.cite_rows(X) if X is not None and final is estimator else 0
-    if rows:
+    if X is not None and rows > CHANCE * len(X):
         return (
             f"{init!r} was meta-trained on {rows:,} of these {len(X):,} rows, and on {named:,} of "
             "these tasks by name: the score is optimistic."

@@ -116,8 +116,7 @@ def uncertainty(
 
     Examples
     --------
-    >>> from fewshot_sklearn import ProtoNetClassifier
-    >>> from fewshot_sklearn.query_strategy import uncertainty
+    >>> from fewshot_sklearn import ProtoNetClassifier, uncertainty
     >>> clf = ProtoNetClassifier().fit([[0.], [2.]], ["a", "b"])
     >>> uncertainty(clf, [[0.], [1.], [2.]], "margin").round(2)
     array([0.04, 1.  , 0.04])
@@ -230,8 +229,7 @@ def select_queries(
 
     Examples
     --------
-    >>> from fewshot_sklearn import ProtoNetClassifier, RidgeHeadRegressor
-    >>> from fewshot_sklearn.query_strategy import select_queries
+    >>> from fewshot_sklearn import ProtoNetClassifier, RidgeHeadRegressor, select_queries
     >>> clf = ProtoNetClassifier().fit([[0.], [2.]], ["a", "b"])
     >>> select_queries(clf, [[0.], [1.2], [2.]], strategy="margin")
     array([1])

@@ -17,6 +17,8 @@ import numpy as np
 KEPT = 8192
 #: Number of digests there can be.
 DIGESTS = 2**64
+#: Share of rows that have to be distinct for equal rows to be the same rows.
+DISTINCTIVE = 0.9
 
 
 def row_digests(X: Any) -> np.ndarray:
@@ -44,12 +46,15 @@ class RowSketch(NamedTuple):
 
     Attributes
     ----------
+    n_rows : int
+        Number of rows.
     n_distinct : int
         Number of distinct rows, estimated where not all digests are kept.
     digests : ndarray of uint64
         The smallest ones, in ascending order, at most 8,192.
     """
 
+    n_rows: int
     n_distinct: int
     digests: np.ndarray
 
@@ -57,18 +62,25 @@ class RowSketch(NamedTuple):
     def of(cls, X: Any) -> RowSketch:
         """Sketch the rows of X."""
         distinct = np.unique(row_digests(X))
-        return cls(len(distinct), distinct[:KEPT])
+        return cls(len(X), len(distinct), distinct[:KEPT])
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> RowSketch:
         """What `to_json` wrote."""
         raw = base64.b64decode(stored["digests"])
-        return cls(stored["count"], np.frombuffer(raw, dtype="<u8").astype(np.uint64))
+        digests = np.frombuffer(raw, dtype="<u8").astype(np.uint64)
+        return cls(stored["rows"], stored["distinct"], digests)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         raw = self.digests.astype("<u8").tobytes()
-        return {"count": self.n_distinct, "digests": base64.b64encode(raw).decode()}
+        digests = base64.b64encode(raw).decode()
+        return {"rows": self.n_rows, "distinct": self.n_distinct, "digests": digests}
+
+    @property
+    def distinctive(self) -> bool:
+        """Whether rows hardly recur among themselves, so that finding one again means something."""
+        return self.n_distinct >= DISTINCTIVE * self.n_rows
 
     @property
     def share_kept(self) -> float:
@@ -79,14 +91,15 @@ class RowSketch(NamedTuple):
 
     def union(self, other: RowSketch) -> RowSketch:
         """The sketch of the rows of both."""
-        distinct = np.union1d(self.digests, other.digests)
+        n_rows, distinct = self.n_rows + other.n_rows, np.union1d(self.digests, other.digests)
         if self.share_kept == other.share_kept == 1.0:
-            return RowSketch(len(distinct), distinct[:KEPT])
+            return RowSketch(n_rows, len(distinct), distinct[:KEPT])
         # below the lower of the two bounds both are complete
         distinct = distinct[distinct <= min(s.digests[-1] for s in (self, other) if s.truncated)]
         distinct = distinct[:KEPT]
         share = (int(distinct[-1]) + 1) / DIGESTS
-        return RowSketch(max(len(distinct) + 1, round(len(distinct) / share)), distinct)
+        n_distinct = max(len(distinct) + 1, round(len(distinct) / share))
+        return RowSketch(n_rows, n_distinct, distinct)
 
     @property
     def truncated(self) -> bool:

@@ -104,8 +104,7 @@ class TaskMemory:
     Examples
     --------
     >>> from sklearn.datasets import load_iris
-    >>> from fewshot_sklearn import ProtoNetClassifier
-    >>> from fewshot_sklearn.task_memory import TaskMemory
+    >>> from fewshot_sklearn import ProtoNetClassifier, TaskMemory
     >>> X, y = load_iris(return_X_y=True)
     >>> clf = ProtoNetClassifier().fit(X, y)
     >>> memory = TaskMemory.from_data(clf, X, y)

@@ -20,8 +20,11 @@ BEFORE_ALGORITHMS = [
 ]  # fmt: skip
 AFTER_ALGORITHMS = [
     "embedding", "model_selection", "task_splits", "task_memory",
-    "taskwise", "inspection", "posterior", "query_strategy", "experience", "strategies", "strategy_choice",
-    "strategy_selection", "resume", "past_tasks", "training_loop", "meta_training", "evolution",
+    "taskwise", "posterior", "query_strategy", "experience", "strategies", "strategy_choice",
+    "strategy_selection", "calibration", "conformal", "task_calibration", "novelty",
+    "episode_outputs", "trusted_fit", "trust", "evidence", "trust_learning", "reliability",
+    "pooled", "comparison", "learning_curves", "inspection",
+    "resume", "past_tasks", "training_loop", "meta_training", "evolution",
 ]  # fmt: skip
 ORDER = [*BEFORE_ALGORITHMS, "algorithms", *AFTER_ALGORITHMS]
 

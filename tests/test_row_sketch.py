@@ -10,7 +10,7 @@ import pytest
 from conftest import meta_train
 from sklearn.datasets import load_digits
 
-from fewshot_sklearn import MetaTrainer, ProtoNetClassifier
+from fewshot_sklearn import MetaInit, MetaTrainer, ProtoNetClassifier
 from fewshot_sklearn.row_sketch import KEPT, RowSketch, row_digests
 
 
@@ -23,6 +23,16 @@ def test_few_rows_are_counted_exactly():
     sketch = RowSketch.of(X)
     mixed = np.concatenate([X[:37], rows(100, 1), X[:1]])
     assert (sketch.n_distinct, sketch.seen(mixed), sketch.seen(rows(100, 2))) == (1000, 38, 0)
+
+
+def test_rows_that_recur_by_nature_are_no_sign():
+    X = np.random.default_rng(0).integers(0, 2, (500, 4))
+    sketch = RowSketch.of(X)
+    assert (sketch.n_rows, sketch.n_distinct, sketch.distinctive) == (500, 16, False)
+    assert RowSketch.of(rows(500)).distinctive
+    few = MetaInit.from_state({}, {}, {"rows": sketch.to_json()})
+    many = MetaInit.from_state({}, {}, {"rows": RowSketch.of(rows(500)).to_json()})
+    assert (few.cite_rows(X), many.cite_rows(rows(500)[:7])) == (0, 7)
 
 
 def test_types_and_shapes_do_not_matter():
@@ -60,7 +70,7 @@ def test_the_union_is_the_sketch_of_both(sizes):
 def test_json_brings_it_back():
     sketch = RowSketch.of(rows(20))
     again = RowSketch.from_json(json.loads(json.dumps(sketch.to_json())))
-    assert again.n_distinct == 20
+    assert (again.n_rows, again.n_distinct) == (20, 20)
     np.testing.assert_array_equal(again.digests, sketch.digests)
 
 

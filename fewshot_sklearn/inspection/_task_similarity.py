@@ -74,9 +74,8 @@ class TaskSimilarityDisplay:
     --------
     >>> import matplotlib.pyplot as plt
     >>> from sklearn.datasets import load_digits
-    >>> from fewshot_sklearn import ProtoNetClassifier
+    >>> from fewshot_sklearn import ProtoNetClassifier, TaskMemory
     >>> from fewshot_sklearn.inspection import TaskSimilarityDisplay
-    >>> from fewshot_sklearn.task_memory import TaskMemory
     >>> X, y = load_digits(return_X_y=True)
     >>> memory = TaskMemory.from_data(ProtoNetClassifier().fit(X, y), X, y)
     >>> display = TaskSimilarityDisplay.from_memory(memory)

@@ -81,7 +81,7 @@ class TaskwiseClassifier(ClassifierMixin, Taskwise):
 
     Examples
     --------
-    >>> from fewshot_sklearn.taskwise import TaskwiseClassifier
+    >>> from fewshot_sklearn import TaskwiseClassifier
     >>> X = [[0.], [1.], [0.], [1.]]
     >>> y = ["low", "high", "high", "low"]
     >>> clf = TaskwiseClassifier().fit(X, y, groups=["ann", "ann", "bob", "bob"])

@@ -74,7 +74,7 @@ class TaskwiseRegressor(RegressorMixin, Taskwise):
 
     Examples
     --------
-    >>> from fewshot_sklearn.taskwise import TaskwiseRegressor
+    >>> from fewshot_sklearn import TaskwiseRegressor
     >>> X, y = [[0.], [1.], [0.], [1.]], [0., 1., 0., -1.]
     >>> reg = TaskwiseRegressor().fit(X, y, groups=["ann", "ann", "bob", "bob"])
     >>> reg.predict([[2.], [2.]], groups=["ann", "bob"]).round(2)
