@@ -13,6 +13,8 @@ lack second derivatives, or have wrong ones under vmap.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -109,7 +111,7 @@ class KernelSmoother(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.log_sharpness = nn.Parameter(torch.tensor(SHARPNESS).log())
+        self.log_sharpness = nn.Parameter(torch.tensor(math.log(SHARPNESS)))
 
     @torch.no_grad()
     def fit(self, Z: Tensor, w: Tensor) -> None:

@@ -205,7 +205,8 @@ class FewShotEstimator(BaseEstimator):
             return init.built[key][0]
         self._check_encoder(init, spec, encoder, params)
         shape = tuple(spec["input_shape"])
-        with torch.device("meta") if named else torch.device("cpu"):
+        # not on torch's "meta" device: whatever computes there brings in the compiler, for seconds
+        with torch.random.fork_rng(devices=[]):
             built = make_encoder(encoder, shape, params)
             learner = self._learner_class(built, shape, spec["n_outputs"], **learner_params)
         self._load(learner, init, assign=True)

@@ -47,7 +47,7 @@ class RowSketch(NamedTuple):
     Attributes
     ----------
     n_rows : int
-        Number of rows.
+        Number of rows; estimated for a union, as rows of both count once.
     n_distinct : int
         Number of distinct rows, estimated where not all digests are kept.
     digests : ndarray of uint64
@@ -91,15 +91,18 @@ class RowSketch(NamedTuple):
 
     def union(self, other: RowSketch) -> RowSketch:
         """The sketch of the rows of both."""
-        n_rows, distinct = self.n_rows + other.n_rows, np.union1d(self.digests, other.digests)
+        if self.n_distinct == other.n_distinct and np.array_equal(self.digests, other.digests):
+            return self
+        often = (self.n_rows + other.n_rows) / max(1, self.n_distinct + other.n_distinct)
+        distinct = np.union1d(self.digests, other.digests)
         if self.share_kept == other.share_kept == 1.0:
-            return RowSketch(n_rows, len(distinct), distinct[:KEPT])
+            return RowSketch(round(often * len(distinct)), len(distinct), distinct[:KEPT])
         # below the lower of the two bounds both are complete
         distinct = distinct[distinct <= min(s.digests[-1] for s in (self, other) if s.truncated)]
         distinct = distinct[:KEPT]
         share = (int(distinct[-1]) + 1) / DIGESTS
         n_distinct = max(len(distinct) + 1, round(len(distinct) / share))
-        return RowSketch(n_rows, n_distinct, distinct)
+        return RowSketch(round(often * n_distinct), n_distinct, distinct)
 
     @property
     def truncated(self) -> bool:

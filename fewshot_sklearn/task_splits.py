@@ -54,9 +54,9 @@ class TaskKFold(GroupKFold):
     >>> y = np.repeat(list("abcdef"), 3)
     >>> for past, new in TaskKFold(3).split(y, y):
     ...     print(np.unique(y[new]))
-    ['a' 'd']
-    ['b' 'e']
     ['c' 'f']
+    ['b' 'e']
+    ['a' 'd']
     """
 
     __metadata_request__split = {"groups": True}

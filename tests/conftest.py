@@ -43,7 +43,7 @@ DIFFERENTLY = {
     "NeuralProcessRegressor": ({"attentive": False, "n_hidden": 64}, {"max_epochs": 60}),
     "RelationNetClassifier": ({}, {"max_epochs": 10, "lr": 1e-3}),
     "SiameseClassifier": ({}, {"max_epochs": 26, "lr": 1e-3}),
-    "RidgeHeadRegressor": ({"encoder__activation": "tanh"}, {"n_shot": (5, 10)}),
+    "RidgeHeadRegressor": ({"encoder__activation": "tanh"}, {"n_shot": (5, 10), "max_epochs": 24}),
 }
 
 every_classifier = pytest.mark.parametrize("name", CLASSIFIERS)

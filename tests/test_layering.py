@@ -19,12 +19,13 @@ BEFORE_ALGORITHMS = [
     "meta_init", "base", "classifier", "regressor",
 ]  # fmt: skip
 AFTER_ALGORITHMS = [
-    "embedding", "model_selection", "task_splits", "task_memory",
+    "embedding", "scores", "model_selection", "task_splits", "task_memory",
     "taskwise", "posterior", "query_strategy", "experience", "strategies", "strategy_choice",
     "strategy_selection", "calibration", "conformal", "task_calibration", "novelty",
     "episode_outputs", "trusted_fit", "trust", "evidence", "trust_learning", "reliability",
-    "pooled", "comparison", "learning_curves", "inspection",
-    "resume", "past_tasks", "training_loop", "meta_training", "evolution",
+    "past_ridge", "pooled", "paired_scores", "comparison_table", "comparison",
+    "learning_curves", "inspection", "resume", "past_tasks", "training_loop",
+    "meta_training", "evolution",
 ]  # fmt: skip
 ORDER = [*BEFORE_ALGORITHMS, "algorithms", *AFTER_ALGORITHMS]
 

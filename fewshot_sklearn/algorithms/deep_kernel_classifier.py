@@ -6,6 +6,7 @@ meta-learning for the few-shot setting via deep kernels. NeurIPS 2020.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ class DeepKernelClassification(DeepKernel):
     ):
         super().__init__(encoder, input_shape, n_outputs, kernel, lengthscale, n_mixtures, noise)
         # a scale of one, as in the paper, would hardly give 0.4 to any of five classes
-        self.log_scale = nn.Parameter(torch.tensor(4.0).log())
+        self.log_scale = nn.Parameter(torch.tensor(math.log(4.0)))
 
     def targets(self, y: Tensor) -> Tensor:
         return 2 * y.double() - 1 - self.constant.double()

@@ -119,7 +119,7 @@ class MANN(FeatureLearner):
         self.output = nn.Linear(controller_size + n_read, code_size)
         # strengths of their own tell the heads apart, so that they can learn different keys
         self.log_strength = nn.Parameter(torch.linspace(math.log(80.0), math.log(10.0), n_reads))
-        self.log_scale = nn.Parameter(torch.tensor(10.0).log())
+        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
         with torch.no_grad():
             for layer in (self.key, self.gate, self.output):
                 layer.weight.zero_()

@@ -9,6 +9,7 @@ CVPR 2018 (the learned scale of cosines).
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class MatchingNet(FeatureLearner):
             raise ValueError(f"n_reads must be an int, at least 1, got {n_reads!r}.")
         self.full_context, self.n_reads = full_context, n_reads
         # cosines end at one, so that a softmax of them as they are is nearly flat (Gidaris 2018)
-        self.log_scale = nn.Parameter(torch.tensor(10.0).log())
+        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
         if full_context:
             d = self.n_features
             self.forwards, self.backwards = LSTMCell(d, d), LSTMCell(d, d)

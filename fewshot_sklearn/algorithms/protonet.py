@@ -9,6 +9,7 @@ M. Ren et al. Meta-learning for semi-supervised few-shot classification. ICLR
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -45,8 +46,8 @@ class ProtoNet(FeatureLearner):
             raise ValueError(f"metric must be 'euclidean' or 'cosine', got {metric!r}.")
         self.metric = metric
         # Snell's squared distances are taken as they are; cosines need sharpening (Gidaris 2018)
-        start = torch.tensor(10.0 if metric == "cosine" else 1.0)
-        self.log_scale = nn.Parameter(start.log())
+        start = 10.0 if metric == "cosine" else 1.0
+        self.log_scale = nn.Parameter(torch.tensor(math.log(start)))
 
     def _features(self, Z: Tensor) -> Tensor:
         return F.normalize(Z, dim=-1) if self.metric == "cosine" else Z

@@ -9,6 +9,7 @@ Bayesian regression. WAFR 2018.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -109,9 +110,9 @@ class RidgeHeadClassification(FeatureLearner):
         alpha: float = 1.0,
     ):
         super().__init__(encoder, input_shape, n_outputs)
-        precision = torch.full((self.n_features + 1,), _check_alpha(alpha))
-        self.log_precision = nn.Parameter(precision.log())
-        self.log_scale = nn.Parameter(torch.tensor(10.0).log())
+        start = math.log(_check_alpha(alpha))
+        self.log_precision = nn.Parameter(torch.full((self.n_features + 1,), start))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
         root = w.double().sqrt()[..., None]
