@@ -152,7 +152,7 @@ class PooledRegressor(RegressorMixin, _Pooled):
     the effect of a task, u_t, has a penalty of its own, which makes the
     prediction that of a mixed model with random intercepts [1]_:
 
-    min sum_i (y_i - x_i'b - b_0 - u_t(i))^2 + alpha |b|^2 + task_alpha |u|^2.
+    min sum_i (y_i - x_i'b - b_0 - u_t(i))^2 + alpha b'b + task_alpha u'u.
 
     Parameters
     ----------
