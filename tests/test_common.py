@@ -13,12 +13,15 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import fewshot_sklearn
 from fewshot_sklearn.base import FewShotEstimator
+from fewshot_sklearn.pooled import PooledClassifier, PooledRegressor
 from fewshot_sklearn.strategy_choice import StrategyClassifier, StrategyRegressor
 from fewshot_sklearn.taskwise import TaskwiseClassifier, TaskwiseRegressor
 from fewshot_sklearn.trust import TrustedClassifier, TrustedRegressor
 
 ESTIMATORS = (
     FewShotEstimator,
+    PooledClassifier,
+    PooledRegressor,
     StrategyClassifier,
     StrategyRegressor,
     TaskwiseClassifier,
