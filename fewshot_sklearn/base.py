@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from .encoders import ENCODERS, channels_last, make_encoder
-from .explanation import explain
+from .explanation import encoder_features, explain
 from .learner import Learner, State
 from .meta_init import MetaInit
 from .tasks import Support
@@ -329,18 +329,21 @@ class FewShotEstimator(BaseEstimator):
         NotFittedError
             When there is neither a meta-init nor a fit.
         """
+        return encoder_features(*self._learner_and_rows(X))
+
+    def _init_in_use(self) -> MetaInit:
+        """The meta-init; without one, that of the last `fit`."""
         if self.meta_init is None:
             check_is_fitted(self)
-        init = self._resolve_meta_init() or self.meta_init_
+        return self._resolve_meta_init() or self.meta_init_
+
+    def _learner_and_rows(self, X: Any) -> tuple[Learner, Tensor]:
+        """The learner, and rows as it takes them; with a meta-init `fit` is not needed."""
+        init = self._init_in_use()
         X = check_array(X, dtype=ROW_DTYPES, allow_nd=True)
         self._check_fits(init, X.shape[1:], None)
         rows = _tensor(X, self._compute_dtype(), resolve_device(self.device))
-        return self._embedded(self._rebuild(init), rows)
-
-    def _embedded(self, learner: Learner, rows: Tensor) -> np.ndarray:
-        with torch.no_grad():
-            # the encoder's own features: some learners' embed leaves out what adapts
-            return Learner.embed(learner, rows).cpu().numpy()
+        return self._rebuild(init), rows
 
     def explain(self, X: Any, n_neighbors: int = 3, past: Any = None) -> Any:
         """Say what each prediction rests on: the support rows, and past tasks, that are nearest.

@@ -10,6 +10,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .base import ROW_DTYPES, FewShotEstimator
+from .explanation import encoder_features
 from .learner import Learner, State
 from .meta_init import MetaInit
 from .tasks import Support
@@ -135,7 +136,7 @@ class MetaEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewShotEs
             Their features.
         """
         learner, rows = self._fitted_learner_and_rows(X)
-        return self._embedded(learner, rows)
+        return encoder_features(learner, rows)
 
     @property
     def _n_features_out(self) -> int:

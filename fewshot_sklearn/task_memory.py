@@ -22,14 +22,12 @@ import numpy as np
 import torch
 from sklearn.base import is_classifier
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.func import vmap
 
-from .base import ROW_DTYPES, FewShotEstimator, resolve_device
+from .base import ROW_DTYPES, FewShotEstimator
 from .explanation import FeatureMetric, encoder_features, feature_metric
 from .learner import TASKS_PER_CHUNK, Gaussian, Learner, State
-from .meta_init import MetaInit
 from .tasks import Support
 
 FORMAT = 1
@@ -188,7 +186,7 @@ class TaskMemory:
             raise ValueError(f"kind must be one of {list(allowed)} or None, got {kind!r}.")
         if kind == "groups" and groups is None:
             raise ValueError("groups is needed to remember groups: the task of each row.")
-        learner, init, rows = _learner_and_rows(estimator, X)
+        init, (learner, rows) = estimator._init_in_use(), estimator._learner_and_rows(X)
         check_consistent_length(rows, y, groups)
         labels = column_or_1d(y) if classification else None
         tasks = column_or_1d(groups) if groups is not None else None
@@ -231,7 +229,7 @@ class TaskMemory:
         ValueError
             When its meta-init is another.
         """
-        if _init_of(estimator).digest != self.digest:
+        if estimator._init_in_use().digest != self.digest:
             raise ValueError(
                 f"{self!r} was made with another meta-init than that of {estimator!r}: their "
                 "features cannot be compared. Make the memory anew with TaskMemory.from_data."
@@ -291,7 +289,7 @@ class TaskMemory:
                 "remembers rows in place of a state of fixed size."
             )
         self.check_made_with(estimator)
-        learner, _, rows = _learner_and_rows(estimator, X)
+        learner, rows = estimator._learner_and_rows(X)
         states = {name: torch.tensor(array).to(rows.device) for name, array in self.states.items()}
         with torch.no_grad():
             return _predicted(learner, states, rows).double().cpu().numpy()
@@ -329,7 +327,7 @@ class TaskMemory:
                 f"y has {targets.shape[1]} output(s), but the past tasks had "
                 f"{predictions.shape[-1]}."
             )
-        scale = _init_of(estimator).tensors["y_scale"]
+        scale = estimator._init_in_use().tensors["y_scale"]
         errors = np.sqrt(np.square((predictions - targets) / scale).mean((1, 2)))
         order = np.argsort(errors, kind="stable")[: _positive_int("k", k)]
         return self.ids[order], errors[order]
@@ -451,22 +449,6 @@ def _positive_int(name: str, value: Any) -> int:
     if not (isinstance(value, int | np.integer) and value >= 1):
         raise ValueError(f"{name} must be an int, at least 1, got {value!r}.")
     return int(value)
-
-
-def _init_of(estimator: Any) -> MetaInit:
-    init = estimator._resolve_meta_init()
-    return estimator.meta_init_ if init is None else init
-
-
-def _learner_and_rows(estimator: Any, X: Any) -> tuple[Learner, MetaInit, Tensor]:
-    """The estimator's learner, the meta-init it is made of, and rows as it takes them."""
-    if estimator.meta_init is None:
-        check_is_fitted(estimator)
-    init = _init_of(estimator)
-    X = check_array(X, dtype=ROW_DTYPES, allow_nd=True)
-    estimator._check_fits(init, X.shape[1:], None)
-    rows = torch.tensor(np.ascontiguousarray(X), dtype=estimator._compute_dtype())
-    return estimator._rebuild(init), init, rows.to(resolve_device(estimator.device))
 
 
 def _plain(ids: Any) -> np.ndarray:
