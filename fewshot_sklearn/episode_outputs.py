@@ -25,6 +25,7 @@ from .classifier import FewShotClassifier
 from .episodes import tasks_at
 from .learner import FeatureLearner, Gaussian
 from .model_selection import EPISODES_PER_BATCH, scores_in_batches
+from .rows import indexable, taken
 from .sampling import EpisodeRows
 from .tasks import IGNORED_CODE, UNLABELLED_CODE, TaskBatch, pad_tasks
 
@@ -269,18 +270,6 @@ class EpisodeAnswers:
 def _queries(rows: EpisodeRows, i: int) -> tuple[np.ndarray, np.ndarray | None]:
     real = rows.query[i] >= 0
     return rows.query[i][real], None if rows.query_codes is None else rows.query_codes[i][real]
-
-
-def indexable(X: Any) -> Any:
-    """Rows of any kind, such that `taken` can pick some."""
-    if hasattr(X, "tocsr"):
-        return X.tocsr()
-    return X if hasattr(X, "iloc") else np.asarray(X)
-
-
-def taken(data: Any, rows: np.ndarray) -> Any:
-    """Some rows of an array, a sparse matrix or a DataFrame."""
-    return data.iloc[rows] if hasattr(data, "iloc") else data[rows]
 
 
 def _fitted_answers(

@@ -15,6 +15,7 @@ from sklearn.metrics import check_scoring
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from .model_selection import scores_in_batches, scores_of_episodes
+from .rows import taken
 from .sampling import EpisodeRows
 
 #: Episodes a process takes at once.
@@ -123,11 +124,7 @@ def score_everyone(
 
 
 def _support(X: Any, y: np.ndarray, rows: EpisodeRows) -> tuple[Any, np.ndarray]:
-    return _rows(X, rows.support), y[rows.support]
-
-
-def _rows(X: Any, numbers: np.ndarray) -> Any:
-    return X.iloc[numbers] if hasattr(X, "iloc") else X[numbers]
+    return taken(X, rows.support), y[rows.support]
 
 
 def _one_by_one(
@@ -146,7 +143,7 @@ def _one_by_one(
         warnings.simplefilter("ignore", RuntimeWarning)
         for i, rows in enumerate(episodes):
             told = []
-            data, X_query, y_query = _support(X, y, rows), _rows(X, rows.query), y[rows.query]
+            data, X_query, y_query = _support(X, y, rows), taken(X, rows.query), y[rows.query]
             for j, (estimator, scorer) in enumerate(candidates.values()):
                 start, error, score = time.perf_counter(), "", np.nan
                 try:
@@ -171,7 +168,7 @@ def _fallback(fallback: tuple[Any, Any], X: Any, y: np.ndarray, rows: EpisodeRow
     score, reason = np.nan, ""
     try:
         fitted = clone(prior).fit(*_support(X, y, rows))
-        score = float(scorer(fitted, _rows(X, rows.query), y[rows.query]))
+        score = float(scorer(fitted, taken(X, rows.query), y[rows.query]))
     except ValueError as error:
         reason = f" ({error})"
     if not np.isfinite(score):

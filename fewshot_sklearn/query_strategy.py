@@ -26,10 +26,11 @@ from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils.validation import _num_samples, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from .classifier import PRIOR
 from .posterior import bootstrap_predictions, noise_variance, predictive_covariance
+from .rows import n_rows
 
 CLASSIFICATION = ("entropy", "margin", "least_confident")
 MEASURES = (*CLASSIFICATION, "bald", "variance")
@@ -240,7 +241,7 @@ def select_queries(
     >>> select_queries(reg, [[-2.], [-1.], [0.], [2.8], [3.]], 2)
     array([4, 0])
     """
-    n_pool = _num_samples(X_pool)
+    n_pool = n_rows(X_pool)
     if not isinstance(n, int | np.integer) or not 1 <= n <= n_pool:
         raise ValueError(f"n must be an int from 1 to the {n_pool} rows of X_pool, got {n!r}.")
     if strategy not in STRATEGIES:
@@ -253,7 +254,7 @@ def select_queries(
         strategy = _best_strategy(estimator, X)
     if strategy in ("coreset", "typiclust"):
         Z = features(estimator, X_pool)
-        known = features(estimator, X) if X is not None and _num_samples(X) else Z[:0]
+        known = features(estimator, X) if X is not None and n_rows(X) else Z[:0]
         if known.shape[1] != Z.shape[1]:
             raise ValueError(f"X has {known.shape[1]} features, but X_pool has {Z.shape[1]}.")
         return _coreset(Z, known, n) if strategy == "coreset" else _typiclust(Z, known, n, rng)
@@ -300,7 +301,7 @@ def _last_step(estimator: Any, X_pool: Any, X: Any) -> tuple[Any, Any, Any]:
         before, estimator = estimator[:-1], estimator.steps[-1][1]
         if len(before):
             X_pool = before.transform(X_pool)
-            X = X if X is None or not _num_samples(X) else before.transform(X)
+            X = X if X is None or not n_rows(X) else before.transform(X)
     return estimator, X_pool, X
 
 
@@ -323,7 +324,7 @@ def _best_strategy(estimator: Any, X: Any) -> str:
         return "variance" if _takes(estimator, "return_std") else "typiclust"
     if not hasattr(estimator, "predict_proba") or PRIOR in getattr(estimator, "state_", {}):
         return "typiclust"
-    few = X is not None and _num_samples(X) < FEW_LABELS * len(estimator.classes_)
+    few = X is not None and n_rows(X) < FEW_LABELS * len(estimator.classes_)
     return "typiclust" if few else "margin"
 
 
@@ -359,7 +360,7 @@ def _predictive_std(estimator: Any, X_pool: Any) -> np.ndarray | None:
 def _draws(
     estimator: Any, X_pool: Any, X: Any, y: Any, measure: str, n_draws: int, rng: Any
 ) -> np.ndarray:
-    if X is None or y is None or not _num_samples(X):
+    if X is None or y is None or not n_rows(X):
         raise ValueError(
             f"{measure!r} refits {type(estimator).__name__} on the labelled rows: pass them as X "
             "and y."

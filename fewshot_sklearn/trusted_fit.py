@@ -18,8 +18,9 @@ from .algorithms.protonet import ProtoNetClassifier
 from .algorithms.ridge import RidgeHeadRegressor
 from .base import check_weights
 from .conformal import check_coverage
-from .episode_outputs import EpisodeAnswers, held_out_losses, indexable, taken
+from .episode_outputs import EpisodeAnswers, held_out_losses
 from .novelty import task_distance
+from .rows import indexable, taken
 from .sampling import EpisodeRows
 from .task_calibration import TaskCalibration
 

@@ -14,9 +14,9 @@ import fewshot_sklearn
 
 ROOT = Path(fewshot_sklearn.__file__).parent
 BEFORE_ALGORITHMS = [
-    "tasks", "sampling", "episodes", "encoders", "sequences", "descent", "kernels", "learner",
-    "attention", "inner_loop", "pretraining", "refinement", "explanation", "card", "row_sketch",
-    "meta_init", "base", "classifier", "regressor",
+    "rows", "tasks", "sampling", "episodes", "encoders", "sequences", "descent", "kernels",
+    "learner", "attention", "inner_loop", "pretraining", "refinement", "explanation", "card",
+    "row_sketch", "meta_init", "base", "classifier", "regressor",
 ]  # fmt: skip
 AFTER_ALGORITHMS = [
     "embedding", "scores", "model_selection", "task_splits", "task_memory",

@@ -9,11 +9,11 @@ from sklearn import get_config
 from sklearn.base import clone, is_classifier
 from sklearn.dummy import DummyClassifier
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import has_fit_parameter
 
 from ..base import FewShotEstimator
+from ..rows import indexable, taken
 from .batches import RowsByTask
 
 
@@ -30,10 +30,9 @@ def fit_each(
     if len(out) == 1:  # the rows as they came
         out[0] = fit_one(inner, X, y, weights)
         return out
+    X = indexable(X)
     out[:] = Parallel(n_jobs=n_jobs)(
-        delayed(fit_one)(
-            inner, _safe_indexing(X, rows), y[rows], None if weights is None else weights[rows]
-        )
+        delayed(fit_one)(inner, taken(X, rows), y[rows], None if weights is None else weights[rows])
         for rows in map(by_task.of_task, range(len(out)))
     )
     return out

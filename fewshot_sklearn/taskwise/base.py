@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils import _safe_indexing, check_consistent_length, get_tags
-from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
+from sklearn.utils import check_consistent_length, get_tags
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..base import ROW_DTYPES, FewShotEstimator, check_weights
+from ..rows import indexable, n_rows, taken
 from .alone import fit_each, fit_one
 from .batches import Rows, RowsByTask, adapt_tasks, is_meta_trained, local_classes, rows_for
 from .files import SavesTasks
@@ -106,7 +107,7 @@ class Taskwise(SavesTasks, BaseEstimator):
         features, ids = self._features_and_ids(X, groups)
         self._check_as_in_fit(ids)
         if ids is None:
-            return features, np.full(_num_samples(X), 0 if len(self.tasks_) else -1)
+            return features, np.full(n_rows(X), 0 if len(self.tasks_) else -1)
         asked, which = distinct(ids)
         at = places(self.tasks_, asked)
         if (unknown := asked[at < 0]).size and self.unseen == "error":
@@ -283,11 +284,11 @@ class Taskwise(SavesTasks, BaseEstimator):
                 self._fitted[0] if len(self._fitted) else self._prior(),
             )
             return
-        by_task = RowsByTask.of(numbers)
+        by_task, X = RowsByTask.of(numbers), indexable(X)
         for i, number in enumerate(by_task.tasks):
             rows = by_task.of_task(i)
             inner = self._prior() if number < 0 else self._fitted[number]
-            yield rows, _safe_indexing(X, rows), inner
+            yield rows, taken(X, rows), inner
 
     # ------------------------------------------------------------------ single tasks
     def task_estimator(self, task: Any) -> Any:
