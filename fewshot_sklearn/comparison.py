@@ -192,7 +192,7 @@ def compare_few_shot(
     everyone = given | rivals
     if reference is not None and reference not in everyone:
         raise ValueError(f"reference must be one of {list(everyone)}, got {reference!r}.")
-    if told := {seen for one in given.values() if (seen := tasks_seen(one, y, groups))}:
+    if told := {seen for one in given.values() if (seen := tasks_seen(one, y, groups, X))}:
         warnings.warn(" ".join(sorted(told)), stacklevel=2)
     if scoring is None:
         scoring = "accuracy" if classify else "neg_mean_squared_error"

@@ -363,6 +363,9 @@ def test_what_a_meta_init_has_seen_is_told_once(digits):
     with pytest.warns(UserWarning, match="10 of these tasks") as caught:
         compare_few_shot({"a": clf, "b": clone(clf)}, X, y, baselines=None, **FEW)
     assert len([w for w in caught if "of these tasks" in str(w.message)]) == 1
+    renamed = np.char.add(np.asarray(y).astype(str), " by another name")
+    with pytest.warns(UserWarning, match=f"on {len(X):,} of these {len(X):,} rows"):
+        compare_few_shot(clf, X, renamed, baselines=None, **FEW)
 
 
 def test_past_tasks_that_come_again_are_told(lines):
