@@ -25,6 +25,7 @@ from .algorithms.reptile import ReptileClassifier, ReptileRegressor
 from .algorithms.ridge import RidgeHeadClassifier, RidgeHeadRegressor
 from .algorithms.siamese import SiameseClassifier
 from .meta_init import MetaInit
+from .pretrained import list_meta_inits, load_meta_init
 
 __version__ = "0.1.0.dev0"
 
@@ -111,6 +112,8 @@ __all__ = [
     "expected_calibration_error",
     "few_shot_score",
     "labels_saved",
+    "list_meta_inits",
+    "load_meta_init",
     "select_queries",
     "uncertainty",
 ]

@@ -87,7 +87,7 @@ class RandomAffine:
 
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={value}" for name, value in vars(self).items())
-        return f"RandomAffine({given})"
+        return f"{type(self).__name__}({given})"
 
     def __call__(self, X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Transform images.
@@ -122,5 +122,61 @@ class RandomAffine:
         images = torch.as_tensor(np.ascontiguousarray(X)).to(torch.float32)
         images = images.reshape(n, height, width, channels).permute(0, 3, 1, 2)
         grid = F.affine_grid(torch.from_numpy(matrix), list(images.shape), align_corners=False)
+        grid = self._bent(grid, rng)
         moved = F.grid_sample(images, grid, align_corners=False).permute(0, 2, 3, 1)
         return moved.reshape(X.shape).numpy()
+
+    def _bent(self, grid: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        """The points (n, H, W, 2) at which images are read."""
+        return grid
+
+
+class RandomElastic(RandomAffine):
+    """Bend every image of an episode at random, and turn, scale, shear and shift it.
+
+    Points are moved by a smooth field: normal displacements on a coarse grid,
+    interpolated by cubic splines, as Simard et al. (2003) did for handwriting
+    with a Gaussian filter. Images are resampled once for all of it.
+
+    Parameters
+    ----------
+    bend : float, default=0.05
+        Standard deviation of the displacements, as a share of half the image.
+    knots : int, default=5
+        Points a side of the coarse grid: the more, the finer the bends.
+    degrees, scale, shear, translate : float
+        As for `RandomAffine`.
+
+    References
+    ----------
+    .. [1] P. Simard, D. Steinkraus and J. Platt, "Best practices for convolutional
+       neural networks applied to visual document analysis", ICDAR 2003.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fewshot_sklearn.augmentation import RandomElastic
+    >>> X = np.random.default_rng(0).random((3, 28, 28))
+    >>> RandomElastic(bend=0.1)(X, np.random.default_rng(1)).shape
+    (3, 28, 28)
+    """
+
+    def __init__(
+        self,
+        bend: float = 0.05,
+        knots: int = 5,
+        degrees: float = 15.0,
+        scale: float = 0.2,
+        shear: float = 0.2,
+        translate: float = 0.15,
+    ):
+        super().__init__(degrees, scale, shear, translate)
+        self.bend, self.knots = bend, knots
+
+    def _bent(self, grid: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        n, height, width, _ = grid.shape
+        coarse = rng.normal(0.0, self.bend, (n, 2, self.knots, self.knots)).astype(np.float32)
+        field = F.interpolate(
+            torch.from_numpy(coarse), (height, width), mode="bicubic", align_corners=True
+        )
+        return grid + field.permute(0, 2, 3, 1)

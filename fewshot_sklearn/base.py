@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils import check_array, check_random_state, estimator_html_repr
+from sklearn.utils import check_array, check_random_state, check_scalar, estimator_html_repr
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
+from .augmentation import RandomAffine
 from .encoders import ENCODERS, channels_last, make_encoder
 from .explanation import encoder_features, explain
 from .learner import Learner, State
 from .meta_init import MetaInit
+from .pretrained import find_meta_init
 from .tasks import Support
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 #: Types of X that are kept as they are; all others become float64.
 ROW_DTYPES = [np.float64, np.float32, np.uint8]
+
+#: What alters copies of support images if nothing else is asked for: half of what training does.
+SLIGHTLY = RandomAffine(degrees=7.5, scale=0.1, shear=0.1, translate=0.075)
 
 
 def resolve_device(device: Any) -> torch.device:
@@ -51,6 +57,9 @@ class FewShotEstimator(BaseEstimator):
 
     _learner_class: type[Learner]
     _defaults: dict[str, Any] = {}
+    #: Altered copies of each support row that `fit` adds, and what alters them.
+    n_augment = 0
+    augment: Any = None
 
     # ------------------------------------------------------------------ parameters
     def _set_encoder_params(self, params: dict[str, Any]) -> None:
@@ -169,11 +178,11 @@ class FewShotEstimator(BaseEstimator):
     def _resolve_meta_init(self) -> MetaInit | None:
         init = self.meta_init
         if isinstance(init, str | os.PathLike):
-            init = MetaInit.load(init)
+            init = find_meta_init(init)
         if init is None:
             return None
         if not isinstance(init, MetaInit):
-            raise ValueError(f"meta_init must be a MetaInit, a path or None, got {init!r}.")
+            raise ValueError(f"meta_init must be a MetaInit, a name, a path or None, got {init!r}.")
         self._check_algorithm(init)
         return init
 
@@ -242,12 +251,31 @@ class FewShotEstimator(BaseEstimator):
 
     def _adapt(self, X: np.ndarray, y: np.ndarray, w: np.ndarray, n_outputs: int | None) -> None:
         """`Learner.adapt` on validated arrays; y are memberships or targets, two-dimensional."""
+        X, y, w = self._with_altered_copies(X, y, w)
         dtype, device = self._compute_dtype(), resolve_device(self.device)
         support = Support(*(_tensor(a, dtype, device) for a in (X, y, w)))
         self.meta_init_ = self._meta_init_for(support, n_outputs)
         with torch.no_grad():
             state = self._rebuild(self.meta_init_).adapt(support)
         self.state_ = {name: _array(t) for name, t in state.items()}
+
+    def _with_altered_copies(self, *rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The support rows and `n_augment` altered copies, which share a row's weight."""
+        n = check_scalar(self.n_augment, "n_augment", Integral, min_val=0)
+        if not n:
+            return rows
+        X, y, w = rows
+        alter = self.augment
+        if alter is None:
+            if X.ndim < 3:
+                raise ValueError(
+                    f"n_augment={n} needs augment=, a callable (X, rng) -> X, for rows that are "
+                    f"no images; X has shape {X.shape}."
+                )
+            alter = SLIGHTLY
+        rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
+        copies = [X, *(np.asarray(alter(X, rng)).reshape(X.shape) for _ in range(n))]
+        return np.concatenate(copies), np.tile(y, (n + 1, 1)), np.tile(w / (n + 1), n + 1)
 
     def _meta_init_for(self, support: Support, n_outputs: int | None) -> MetaInit:
         """The meta-init, if it fits these rows; without one, that of a learner without past."""
@@ -397,6 +425,23 @@ class FewShotEstimator(BaseEstimator):
         state: State = {k: torch.tensor(v, device=rows.device) for k, v in self.state_.items()}
         with torch.no_grad():
             return learner.predict(state, rows)
+
+
+def adapts_in_batches(estimator: Any) -> bool:
+    """Whether many tasks can be adapted to in one call: a meta-trained estimator of ours.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Any scikit-learn estimator.
+
+    Returns
+    -------
+    bool
+        False too where `fit` adds altered copies of its rows.
+    """
+    ours = isinstance(estimator, FewShotEstimator)
+    return ours and estimator.meta_init is not None and not estimator.n_augment
 
 
 def _tensor(array: np.ndarray, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -20,11 +20,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
 
-from .base import ROW_DTYPES, resolve_device
+from .base import ROW_DTYPES, adapts_in_batches, resolve_device
 from .classifier import FewShotClassifier
 from .episodes import tasks_at
 from .learner import FeatureLearner, Gaussian
-from .model_selection import EPISODES_PER_BATCH, scores_in_batches
+from .model_selection import EPISODES_PER_BATCH
 from .rows import indexable, taken
 from .sampling import EpisodeRows
 from .tasks import IGNORED_CODE, UNLABELLED_CODE, TaskBatch, pad_tasks
@@ -78,7 +78,7 @@ class EpisodeAnswers:
         self.estimator, self.n_jobs = estimator, n_jobs
         self.y = np.asarray(y)
         self.classifies = is_classifier(estimator)
-        self.batched = scores_in_batches(estimator)
+        self.batched = adapts_in_batches(estimator)
         self.X = indexable(X)
         if self.batched:
             self.X = check_array(X, dtype=ROW_DTYPES, allow_nd=True)
@@ -365,7 +365,7 @@ def returns_std(estimator: Any) -> bool:
 
 def features_of(estimator: Any, X: Any) -> np.ndarray | None:
     """Features of any rows, as `EpisodeAnswers.features` has them."""
-    if scores_in_batches(estimator):
+    if adapts_in_batches(estimator):
         return estimator.embed(X).astype(np.float64)
     return plain_features(X)
 

@@ -20,6 +20,7 @@ from .learner import Learner, episode_loss
 from .meta_init import MetaInit
 from .model_selection import few_shot_score
 from .past_tasks import PastTasks
+from .pretrained import find_meta_init
 from .resume import load_epoch, save_epoch
 from .row_sketch import RowSketch
 from .sampling import IntOrRange
@@ -62,6 +63,9 @@ class MetaTrainer(EpisodicNet):
         Validation tasks, the same ones every epoch.
     augment : callable or None, default=None
         ``augment(X, rng) -> X``, applied to the rows of each training episode.
+    encoder_from : MetaInit, name, path or None, default=None
+        A meta-init, of any method, whose encoder's weights training starts from; it
+        must have the same encoder. None starts from random ones.
     checkpoint : path-like or None, default=None
         File that holds the state after each epoch. If it exists, `fit` goes on
         from it and ends, at `max_epochs` in all, with exactly the weights that
@@ -151,6 +155,7 @@ class MetaTrainer(EpisodicNet):
         validation_fraction: float = 0.1,
         n_valid_episodes: int = 160,
         augment: Callable[..., Any] | None = None,
+        encoder_from: MetaInit | str | os.PathLike[str] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         chunk_size: int | str | None = "auto",
         precision: str = "fp32",
@@ -175,6 +180,7 @@ class MetaTrainer(EpisodicNet):
         self.validation_fraction = validation_fraction
         self.n_valid_episodes = n_valid_episodes
         self.augment = augment
+        self.encoder_from = encoder_from
         self.checkpoint = checkpoint
         self.chunk_size = chunk_size
         self.precision = precision
@@ -236,6 +242,7 @@ class MetaTrainer(EpisodicNet):
         start = plan.estimator._resolve_meta_init()
         if start is None:
             learner.fit_scale(*plan.scale_rows())
+            self._begin_with_encoder(learner)
         else:
             plan.estimator._check_fits(start, plan.input_shape, plan.n_outputs)
             plan.estimator._load(learner, start)
@@ -245,6 +252,25 @@ class MetaTrainer(EpisodicNet):
         self._prepare(learner)
         self.module_ = learner
         return self
+
+    def _encoder_source(self) -> MetaInit | None:
+        init = self.encoder_from
+        return init if init is None or isinstance(init, MetaInit) else find_meta_init(init)
+
+    def _begin_with_encoder(self, learner: Learner) -> None:
+        init = self._encoder_source()
+        if init is None:
+            return
+        start = "encoder."
+        state = init.state_dict().items()
+        weights = {k.removeprefix(start): v for k, v in state if k.startswith(start)}
+        try:
+            learner.encoder.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(
+                f"encoder_from={init!r} does not fit the encoder "
+                f"{type(learner.encoder).__name__}: {error}"
+            ) from error
 
     def get_params_for_optimizer(
         self, prefix: str, named_parameters: Any
@@ -409,10 +435,16 @@ class MetaTrainer(EpisodicNet):
         }
         return MetaInit.from_state(self.module_.lasting_state(), spec, provenance)
 
+    def _trained_before(self) -> MetaInit | None:
+        """What training went on from."""
+        plan = self._plan()
+        if not plan.afresh:
+            return self.meta_init_
+        return plan.estimator._resolve_meta_init() or self._encoder_source()
+
     def _tasks_seen(self) -> dict[str, Any] | None:
         """Ids of the tasks trained on now and before."""
-        plan = self._plan()
-        earlier = plan.estimator._resolve_meta_init() if plan.afresh else self.meta_init_
+        plan, earlier = self._plan(), self._trained_before()
         old = None if earlier is None else earlier.provenance.get("tasks")
         if plan.tasks is None or old is None or old["kind"] != plan.tasks["kind"]:
             return plan.tasks or old
@@ -421,8 +453,7 @@ class MetaTrainer(EpisodicNet):
 
     def _rows_seen(self) -> dict[str, Any] | None:
         """Digests of the rows trained on now and before."""
-        plan = self._plan()
-        earlier = plan.estimator._resolve_meta_init() if plan.afresh else self.meta_init_
+        plan, earlier = self._plan(), self._trained_before()
         old = None if earlier is None else earlier.provenance.get("rows")
         if plan.row_sketch is None or old is None:
             return old if plan.row_sketch is None else plan.row_sketch.to_json()

@@ -14,7 +14,7 @@ from sklearn.model_selection import BaseCrossValidator, cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 
-from .base import ROW_DTYPES, FewShotEstimator, resolve_device
+from .base import ROW_DTYPES, FewShotEstimator, adapts_in_batches, resolve_device
 from .episodes import Blocks, tasks_at
 from .learner import FeatureLearner, Gaussian
 from .sampling import ClassEpisodes, EpisodeRows, GroupEpisodes, IntOrRange
@@ -257,11 +257,6 @@ def tasks_seen(estimator: Any, y: Any, groups: Any = None, X: Any = None) -> str
     return ""
 
 
-def scores_in_batches(estimator: Any) -> bool:
-    """Whether episodes are scored in batched calls: meta-trained estimators of this package."""
-    return isinstance(estimator, FewShotEstimator) and estimator.meta_init is not None
-
-
 def scores_of_episodes(
     estimator: Any,
     X: Any,
@@ -295,7 +290,7 @@ def scores_of_episodes(
         Scores.
     """
     y = np.asarray(y)
-    if scores_in_batches(estimator):
+    if adapts_in_batches(estimator):
         return _batched_scores(estimator, X, y, rows, scoring)
     cv = [(one.support, one.query) for one in map(rows.episode, range(len(rows.support)))]
     return cross_val_score(

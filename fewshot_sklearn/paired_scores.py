@@ -14,7 +14,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from .model_selection import scores_in_batches, scores_of_episodes
+from .base import adapts_in_batches
+from .model_selection import scores_of_episodes
 from .rows import taken
 from .sampling import EpisodeRows
 
@@ -87,7 +88,7 @@ def score_everyone(
     prior: Any = DummyClassifier(strategy="prior") if classify else DummyRegressor()
     scorers = {name: check_scoring(one, scoring) for name, one in everyone.items()}
     fallback = (prior, check_scoring(prior, scoring))
-    looped = {n: (e, scorers[n]) for n, e in everyone.items() if not scores_in_batches(e)}
+    looped = {n: (e, scorers[n]) for n, e in everyone.items() if not adapts_in_batches(e)}
     for name, estimator in everyone.items():
         if name in looped:
             continue

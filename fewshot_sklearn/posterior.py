@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from .algorithms.deep_kernel import DeepKernelRegression, DeepKernelRegressor
 from .algorithms.ridge import RidgeHeadRegression, RidgeHeadRegressor, _with_intercept
-from .base import ROW_DTYPES, FewShotEstimator, resolve_device
+from .base import ROW_DTYPES, adapts_in_batches, resolve_device
 from .learner import FeatureLearner, Gaussian
 
 #: Rows whose encoding or prediction is repeated for all draws at once, at most.
@@ -121,8 +121,7 @@ def bootstrap_predictions(
     check_consistent_length(X, y)
     weights = len(y) * rng.dirichlet(np.ones(len(y)), n_draws)
     y_array = np.asarray(y)
-    many_at_once = isinstance(estimator, FewShotEstimator) and estimator.meta_init is not None
-    if many_at_once and not (is_classifier(estimator) and y_array.ndim > 1):
+    if adapts_in_batches(estimator) and not (is_classifier(estimator) and y_array.ndim > 1):
         return _adapted_at_once(estimator, X, y_array, X_new, weights)
     if not has_fit_parameter(estimator, "sample_weight"):
         raise ValueError(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fewshot_sklearn import MetaTrainer, ProtoNetClassifier
-from fewshot_sklearn.augmentation import RandomAffine, add_rotations
+from fewshot_sklearn.augmentation import RandomAffine, RandomElastic, add_rotations
 
 LIMITS = ("degrees", "scale", "shear", "translate")
 
@@ -137,3 +137,49 @@ def test_meta_training_takes_it_and_stays_reproducible():
 
     assert digest(RandomAffine()) == digest(RandomAffine())
     assert digest(RandomAffine()) != digest(None)
+
+
+# ---------------------------------------------------------------- RandomElastic
+def bent(bend, **options):
+    return RandomElastic(bend=bend, **{name: 0.0 for name in LIMITS}, **options)
+
+
+def test_without_bends_it_is_the_affine_map():
+    X = images(4, 9, 9)
+    same = RandomElastic(bend=0.0)(X, np.random.default_rng(3))
+    np.testing.assert_allclose(same, RandomAffine()(X, np.random.default_rng(3)), atol=1e-6)
+
+
+def test_bends_are_smooth_and_of_the_size_asked_for():
+    row, column = np.mgrid[-1:1:64j, -1:1:64j]
+    ramps = np.repeat(column[None], 400, 0)  # an image whose value is where it is read
+    moved = bent(0.05)(ramps, np.random.default_rng(0))
+    inside = (np.abs(column) < 0.6) & (np.abs(row) < 0.6)
+    shift = (moved - ramps)[:, inside]
+    # a cubic spline between independent knots has about three quarters of their spread
+    assert 0.025 < shift.std() < 0.06
+    assert np.abs(np.diff(moved - ramps, axis=2)[:, 16:48, 16:48]).max() < 0.05
+    assert shift.std(0).min() > 0.01
+
+
+def test_every_image_is_bent_in_its_own_way_as_the_generator_says():
+    X = np.repeat(images(1, 16, 16), 3, 0)
+    first, again, other = (bent(0.1)(X, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 0.01
+    assert np.abs(first[0] - first[1]).max() > 0.01
+
+
+def test_finer_knots_bend_more_finely():
+    ramps = np.tile(np.linspace(-1, 1, 64), (100, 64, 1))
+    steps = [
+        np.abs(np.diff(bent(0.02, knots=k)(ramps, np.random.default_rng(0)), 2, 2))[:, :, 9:-9]
+        for k in (3, 9)
+    ]
+    assert steps[1].mean() > 4 * steps[0].mean()
+
+
+def test_what_it_is_can_be_read():
+    assert "bend=0.05" in repr(RandomElastic()) and repr(RandomElastic()).startswith(
+        "RandomElastic"
+    )

@@ -14,9 +14,10 @@ import fewshot_sklearn
 
 ROOT = Path(fewshot_sklearn.__file__).parent
 BEFORE_ALGORITHMS = [
-    "rows", "tasks", "sampling", "episodes", "encoders", "sequences", "descent", "kernels",
+    "rows", "tasks", "sampling", "episodes", "encoders", "augmentation", "sequences",
+    "descent", "kernels",
     "learner", "attention", "inner_loop", "pretraining", "refinement", "explanation", "card",
-    "row_sketch", "meta_init", "base", "classifier", "regressor",
+    "row_sketch", "meta_init", "pretrained", "base", "classifier", "regressor",
 ]  # fmt: skip
 AFTER_ALGORITHMS = [
     "embedding", "scores", "model_selection", "task_splits", "task_memory",
@@ -34,8 +35,8 @@ ALLOWED = {room: set(ORDER[:place]) for place, room in enumerate(ORDER)}
 SECOND_FILES = {"deep_kernel_classifier"}
 ALLOWED["taskwise"] |= {"taskwise"}
 ALLOWED["inspection"] |= {"inspection"}
-ALLOWED |= {"augmentation": {"encoders"}, "datasets": {"datasets"}}
-ALLOWED["__init__"] = {*ORDER, "augmentation", "datasets"}
+ALLOWED |= {"datasets": {"datasets"}}
+ALLOWED["__init__"] = {*ORDER, "datasets"}
 
 FILES = sorted(ROOT.rglob("*.py"))
 NAMES = [path.relative_to(ROOT).as_posix() for path in FILES]

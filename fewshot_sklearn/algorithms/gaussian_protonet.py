@@ -106,7 +106,7 @@ class GaussianProtoNetClassifier(FewShotClassifier):
 
     Parameters
     ----------
-    meta_init : MetaInit, path or None, default=None
+    meta_init : MetaInit, name, path or None, default=None
         What meta-training learned from past tasks. None starts from the
         encoder as it is (random weights, for the encoders that have any).
     encoder : str, nn.Module class, nn.Module or None, default=None

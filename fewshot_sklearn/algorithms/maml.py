@@ -114,7 +114,7 @@ class MAMLClassifier(InnerLoopEstimator, FewShotClassifier):
 
     Parameters
     ----------
-    meta_init : MetaInit, path or None, default=None
+    meta_init : MetaInit, name, path or None, default=None
         What meta-training learned from past tasks. None starts from the
         encoder as it is and a head of zeros.
     encoder : str, nn.Module class, nn.Module or None, default=None
@@ -131,12 +131,19 @@ class MAMLClassifier(InnerLoopEstimator, FewShotClassifier):
     head_only : bool or None, default=None
         Whether only the last layer adapts, on features that stay as they were
         meta-trained (ANIL [4]_). None takes the meta-init's, or False.
+    n_augment : int, default=0
+        Altered copies of each support row that `fit` adds; a row and its copies share
+        its weight.
+    augment : callable or None, default=None
+        ``augment(X, rng) -> X``, what alters the copies. None turns, scales, shears and
+        shifts images a little (`fewshot_sklearn.augmentation.RandomAffine`, half as
+        strong as its default).
     device : str, default="auto"
         Where to compute; ``"auto"`` is the GPU where there is one.
     dtype : {"float32", "float64"} or None, default=None
         Precision. None is float32 with a meta-init and float64 without.
     random_state : int, RandomState instance or None, default=None
-        Seeds the encoder's weights where there is no meta-init.
+        Seeds the encoder's weights where there is no meta-init, and the altered copies.
     **encoder__params
         Arguments of the encoder's constructor, each written
         ``encoder__name=value``.
@@ -191,6 +198,8 @@ class MAMLClassifier(InnerLoopEstimator, FewShotClassifier):
         inner_lr: float | None = None,
         first_order: bool | None = None,
         head_only: bool | None = None,
+        n_augment: int = 0,
+        augment: Any = None,
         device: str = "auto",
         dtype: str | None = None,
         random_state: Any = None,
@@ -202,6 +211,8 @@ class MAMLClassifier(InnerLoopEstimator, FewShotClassifier):
         self.inner_lr = inner_lr
         self.first_order = first_order
         self.head_only = head_only
+        self.n_augment = n_augment
+        self.augment = augment
         self.device = device
         self.dtype = dtype
         self.random_state = random_state
@@ -219,7 +230,7 @@ class MAMLRegressor(InnerLoopEstimator, FewShotRegressor):
 
     Parameters
     ----------
-    meta_init : MetaInit, path or None, default=None
+    meta_init : MetaInit, name, path or None, default=None
         What meta-training learned from past tasks. None starts from the
         encoder as it is and a head of zeros.
     encoder : str, nn.Module class, nn.Module or None, default=None

@@ -166,7 +166,7 @@ class MAMLPlusPlusClassifier(InnerLoopEstimator, FewShotClassifier):
 
     Parameters
     ----------
-    meta_init : MetaInit, path or None, default=None
+    meta_init : MetaInit, name, path or None, default=None
         What meta-training learned from past tasks. None starts from the
         encoder as it is and a head of zeros.
     encoder : str, nn.Module class, nn.Module or None, default=None
@@ -279,7 +279,7 @@ class MAMLPlusPlusRegressor(InnerLoopEstimator, FewShotRegressor):
 
     Parameters
     ----------
-    meta_init : MetaInit, path or None, default=None
+    meta_init : MetaInit, name, path or None, default=None
         What meta-training learned from past tasks. None starts from the
         encoder as it is and a head of zeros.
     encoder : str, nn.Module class, nn.Module or None, default=None

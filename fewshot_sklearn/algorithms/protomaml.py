@@ -57,7 +57,7 @@ class ProtoMAMLClassifier(InnerLoopEstimator, FewShotClassifier):
 
     Parameters
     ----------
-    meta_init : MetaInit, path or None, default=None
+    meta_init : MetaInit, name, path or None, default=None
         What meta-training learned from past tasks. None starts from the
         encoder as it is.
     encoder : str, nn.Module class, nn.Module or None, default=None

@@ -93,7 +93,7 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewS
 
     Parameters
     ----------
-    meta_init : MetaInit, path or None, default=None
+    meta_init : MetaInit, name, path or None, default=None
         What meta-training learned from past tasks. None starts from the
         encoder as it is (random weights, for the encoders that have any).
     encoder : str, nn.Module class, nn.Module or None, default=None
@@ -112,13 +112,20 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewS
         `MetaTrainer`). None takes the meta-init's, or ``"soft"`` without one.
     n_refinements : int or None, default=None
         Steps of soft k-means. None takes the meta-init's, or 1.
+    n_augment : int, default=0
+        Altered copies of each support row that `fit` adds; a row and its copies share
+        its weight.
+    augment : callable or None, default=None
+        ``augment(X, rng) -> X``, what alters the copies. None turns, scales, shears and
+        shifts images a little (`fewshot_sklearn.augmentation.RandomAffine`, half as
+        strong as its default).
     device : str, default="auto"
         Where to compute: ``"cpu"``, ``"cuda"``, ... ``"auto"`` is the GPU where
         there is one.
     dtype : {"float32", "float64"} or None, default=None
         Precision. None is float32 with a meta-init and float64 without.
     random_state : int, RandomState instance or None, default=None
-        Seeds the encoder's weights where there is no meta-init.
+        Seeds the encoder's weights where there is no meta-init, and the altered copies.
     **encoder__params
         Arguments of the encoder's constructor, each written
         ``encoder__name=value``.
@@ -178,6 +185,8 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewS
         unlabelled: Any = None,
         refinement: str | None = None,
         n_refinements: int | None = None,
+        n_augment: int = 0,
+        augment: Any = None,
         device: str = "auto",
         dtype: str | None = None,
         random_state: Any = None,
@@ -189,6 +198,8 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewS
         self.unlabelled = unlabelled
         self.refinement = refinement
         self.n_refinements = n_refinements
+        self.n_augment = n_augment
+        self.augment = augment
         self.device = device
         self.dtype = dtype
         self.random_state = random_state

@@ -144,7 +144,7 @@ class RidgeHeadClassifier(FewShotClassifier):
 
     Parameters
     ----------
-    meta_init : MetaInit, path or None, default=None
+    meta_init : MetaInit, name, path or None, default=None
         What meta-training learned from past tasks. None starts from the
         encoder as it is.
     encoder : str, nn.Module class, nn.Module or None, default=None
@@ -153,13 +153,20 @@ class RidgeHeadClassifier(FewShotClassifier):
     alpha : float or None, default=None
         Regularisation to start meta-training from, 1.0 if None; a meta-init
         carries its learned one.
+    n_augment : int, default=0
+        Altered copies of each support row that `fit` adds; a row and its copies share
+        its weight.
+    augment : callable or None, default=None
+        ``augment(X, rng) -> X``, what alters the copies. None turns, scales, shears and
+        shifts images a little (`fewshot_sklearn.augmentation.RandomAffine`, half as
+        strong as its default).
     device : str, default="auto"
         Where to compute; ``"auto"`` is the GPU where there is one.
     dtype : {"float32", "float64"} or None, default=None
         Precision of the encoder. None is float32 with a meta-init and float64
         without; the solve itself is always float64.
     random_state : int, RandomState instance or None, default=None
-        Seeds the encoder's weights where there is no meta-init.
+        Seeds the encoder's weights where there is no meta-init, and the altered copies.
     **encoder__params
         Arguments of the encoder's constructor, each written
         ``encoder__name=value``.
@@ -205,6 +212,8 @@ class RidgeHeadClassifier(FewShotClassifier):
         *,
         encoder: Any = None,
         alpha: float | None = None,
+        n_augment: int = 0,
+        augment: Any = None,
         device: str = "auto",
         dtype: str | None = None,
         random_state: Any = None,
@@ -213,6 +222,8 @@ class RidgeHeadClassifier(FewShotClassifier):
         self.meta_init = meta_init
         self.encoder = encoder
         self.alpha = alpha
+        self.n_augment = n_augment
+        self.augment = augment
         self.device = device
         self.dtype = dtype
         self.random_state = random_state
@@ -239,7 +250,7 @@ class RidgeHeadRegressor(ProbabilisticRegressor):
 
     Parameters
     ----------
-    meta_init : MetaInit, path or None, default=None
+    meta_init : MetaInit, name, path or None, default=None
         What meta-training learned from past tasks. None starts from the
         encoder as it is.
     encoder : str, nn.Module class, nn.Module or None, default=None

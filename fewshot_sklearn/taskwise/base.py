@@ -16,10 +16,10 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_consistent_length, get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..base import ROW_DTYPES, FewShotEstimator, check_weights
+from ..base import ROW_DTYPES, FewShotEstimator, adapts_in_batches, check_weights
 from ..rows import indexable, n_rows, taken
 from .alone import fit_each, fit_one
-from .batches import Rows, RowsByTask, adapt_tasks, is_meta_trained, local_classes, rows_for
+from .batches import Rows, RowsByTask, adapt_tasks, local_classes, rows_for
 from .files import SavesTasks
 from .ids import comparable, distinct, named, places, union
 from .states import OWN_CLASSES, Pieces, TaskStates
@@ -68,7 +68,7 @@ class Taskwise(SavesTasks, BaseEstimator):
         if not hasattr(inner, "fit") or get_tags(inner).estimator_type != self._kind:
             raise ValueError(f"estimator must be a {self._kind}, got {inner!r}.")
         inner = clone(inner)
-        if is_meta_trained(inner):  # a file is read once
+        if adapts_in_batches(inner):  # a file is read once
             inner.meta_init = inner.meta_init_ = inner._resolve_meta_init()
         return inner
 
@@ -146,7 +146,7 @@ class Taskwise(SavesTasks, BaseEstimator):
             if not len(tasks):
                 raise ValueError("X has no rows.")
         by_task = RowsByTask.of(which)
-        if is_meta_trained(inner):
+        if adapts_in_batches(inner):
             classes, pieces = self._adapted(inner, X, y, w, tasks, which, by_task, afresh)
             self._take_up(inner, tasks, classes, afresh, one_task)
             self._put(tasks, classes, pieces)
@@ -163,7 +163,7 @@ class Taskwise(SavesTasks, BaseEstimator):
     def _begin(self, inner: Any, one_task: bool) -> None:
         """Know no task."""
         self._template, self._one_task = inner, one_task
-        self._stacked, self._states = is_meta_trained(inner), TaskStates()
+        self._stacked, self._states = adapts_in_batches(inner), TaskStates()
         self._fitted, self._pooled = np.empty(0, object), None
         self.tasks_: np.ndarray = np.zeros(0, int)
         if self._kind == "classifier":

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from ..base import FewShotEstimator, resolve_device
+from ..base import resolve_device
 from ..learner import TASKS_PER_CHUNK, FeatureLearner, Learner, State, joined
 from ..tasks import UNLABELLED_CODE, Support, memberships
 from .ids import named, sorted_distinct
@@ -80,11 +80,6 @@ class RowsByTask(NamedTuple):
             at_once = min(at_once, TASKS_PER_CHUNK) if on_cpu else at_once
             for start in range(0, len(alike), at_once):
                 yield alike[start : start + at_once], size
-
-
-def is_meta_trained(estimator: Any) -> bool:
-    """Whether an estimator can adapt to all tasks in batches."""
-    return isinstance(estimator, FewShotEstimator) and estimator.meta_init is not None
 
 
 class Rows(NamedTuple):

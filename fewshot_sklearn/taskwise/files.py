@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from .batches import is_meta_trained
+from ..base import adapts_in_batches
 from .ids import from_json, to_json
 from .states import TaskStates
 
@@ -81,7 +81,7 @@ class SavesTasks:
             adapted by another estimator, or from another meta-init.
         """
         inner = self._checked_inner()
-        if not is_meta_trained(inner):
+        if not adapts_in_batches(inner):
             raise _cannot_be_saved(inner)
         states, meta = TaskStates.load(path)
         for name, own in _identity(self, inner).items():

@@ -12,8 +12,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, column_or_1d, get_tags
 
 from ..algorithms.ridge import RidgeHeadRegressor
+from ..base import adapts_in_batches
 from ..learner import Gaussian
-from .base import Taskwise, is_meta_trained
+from .base import Taskwise
 from .batches import answer_tasks
 
 
@@ -87,7 +88,7 @@ class TaskwiseRegressor(RegressorMixin, Taskwise):
     _default = RidgeHeadRegressor
 
     def _checked_y(self, y: Any, inner: Any) -> np.ndarray:
-        if is_meta_trained(inner):
+        if adapts_in_batches(inner):
             return check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         several = get_tags(inner).target_tags.multi_output
         return np.asarray(y) if several else column_or_1d(y, warn=True)
