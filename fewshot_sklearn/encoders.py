@@ -98,7 +98,7 @@ def safe_under_vmap(encoder: nn.Module) -> bool:
     """
     wary = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RNNBase)
     for module in encoder.modules():
-        ours = type(module) in (Identity, MLP, LayerNorm)
+        ours = type(module) in (Identity, MLP, Fourier, LayerNorm)
         plain = type(module).__module__.startswith("torch.nn.modules.")
         if not ours and (not plain or isinstance(module, wary)):
             return False
@@ -192,6 +192,35 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x.flatten(1))
+
+
+class Fourier(nn.Module):
+    """Waves of learned frequencies and phases: sqrt(2 / n) cos(x W + b).
+
+    With a linear head on top this is a Gaussian process whose stationary kernel
+    is learned by its frequencies (Rahimi and Recht 2007, whose are drawn and kept).
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Shape of one row.
+    width : int, default=128
+        Number of waves, which are the features.
+    scale : float, default=1.0
+        Standard deviation of the frequencies that training starts from, in
+        radians a unit of x; its inverse is the length on which features vary.
+    """
+
+    def __init__(self, input_shape: Shape, width: int = 128, scale: float = 1.0):
+        super().__init__()
+        if not scale > 0:
+            raise ValueError(f"scale must be positive, got {scale!r}.")
+        self.frequencies = nn.Parameter(torch.randn(math.prod(input_shape), width) * scale)
+        self.phases = nn.Parameter(torch.rand(width) * 2 * math.pi)
+
+    def forward(self, x: Tensor) -> Tensor:
+        waves = torch.cos(x.flatten(1) @ self.frequencies + self.phases)
+        return waves * math.sqrt(2 / len(self.phases))
 
 
 class _ImageEncoder(nn.Module):
@@ -317,6 +346,7 @@ class ResNet12(_ImageEncoder):
 ENCODERS: dict[str, type[nn.Module]] = {
     "identity": Identity,
     "mlp": MLP,
+    "fourier": Fourier,
     "conv4": Conv4,
     "resnet12": ResNet12,
 }
@@ -330,7 +360,7 @@ def make_encoder(
     Parameters
     ----------
     encoder : str, nn.Module subclass or nn.Module
-        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ``"resnet12"``), a class
+        A name (``"identity"``, ``"mlp"``, ``"fourier"``, ``"conv4"``, ``"resnet12"``), a class
         to be called with `params` (and ``input_shape``, where it accepts one),
         or a module, which is copied and never changed.
     input_shape : tuple of int

@@ -16,6 +16,7 @@ from fewshot_sklearn.encoders import ENCODERS, image_shape, make_encoder, n_feat
 SMALL = {
     "identity": {},
     "mlp": {"hidden": [8, 5], "norm": "layer"},
+    "fourier": {"width": 6},
     "conv4": {"width": 8},
     "resnet12": {"widths": [4, 4, 8, 8]},
 }
@@ -101,6 +102,22 @@ def test_fit_and_meta_training_never_change_a_module_of_the_user(training):
 
     unchanged(convolving.train(training), fit)
     unchanged(convolving.train(training), meta_train)
+
+
+# ---------------------------------------------------------------- waves
+def test_waves_are_random_features_of_a_gaussian_kernel():
+    encoder = build("fourier", (3,), width=60_000, scale=0.7)
+    X = rows(5, 3)
+    with torch.no_grad():
+        similarity = encoder(X) @ encoder(X).T
+    expected = torch.exp(-0.5 * 0.7**2 * torch.cdist(X, X).square())
+    torch.testing.assert_close(similarity, expected, atol=0.03, rtol=0)
+
+
+def test_waves_take_rows_of_any_shape_and_learn_both_parts():
+    encoder = build("fourier", (2, 4), width=6)
+    encoder(rows(3, 2, 4)).square().sum().backward()
+    assert all(p.grad.abs().sum() > 0 for p in encoder.parameters())
 
 
 # ---------------------------------------------------------------- images
@@ -220,6 +237,7 @@ def test_what_is_no_encoder_is_an_error(encoder):
         ("mlp", {"norm": "batch"}, "norm"),
         ("mlp", {"activation": "step"}, "activation"),
         ("identity", {"hidden": [3]}, "hidden"),
+        ("fourier", {"scale": 0.0}, "scale must be positive"),
         ("conv4", {"norm": "batch"}, "norm"),
         ("conv4", {"image_shape": [3, 3]}, "image_shape"),
         ("conv4", {"image_shape": "4x4"}, "image_shape"),

@@ -127,8 +127,9 @@ def main() -> None:
     init = train(options.name, past, start, place.with_suffix(".ckpt"), options.max_epochs)
     minutes = (time.process_time() - clock) / 60
     init = halved(init)
-    figures = measure_glyphs(estimator_for(init), new)
-    for figure in figures:
+    figures = []
+    for figure in measure_glyphs(estimator_for(init), new):
+        figures.append(figure)
         print(figure, flush=True)
     command = f"python training/omniglot.py {options.name}"
     card = {

@@ -97,7 +97,7 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewS
         What meta-training learned from past tasks. None starts from the
         encoder as it is (random weights, for the encoders that have any).
     encoder : str, nn.Module class, nn.Module or None, default=None
-        ``"identity"``, ``"mlp"``, ``"conv4"``, ``"resnet12"`` or a module of
+        ``"identity"``, ``"mlp"``, ``"fourier"``, ``"conv4"``, ``"resnet12"`` or a module of
         your own. None takes the meta-init's, or ``"identity"`` without one.
     metric : {"euclidean", "cosine"} or None, default=None
         Squared Euclidean distance or cosine similarity, times a learned scale.

@@ -1,5 +1,6 @@
 """Real data, some of which ships with the package, and generators of tasks."""
 
+from ._harmonics import make_harmonic_tasks
 from ._intents import embed_sentences, load_banking77, load_clinc150
 from ._leaves import load_leaves
 from ._omniglot import fetch_omniglot, load_omniglot
@@ -15,5 +16,6 @@ __all__ = [
     "load_insteval",
     "load_leaves",
     "load_omniglot",
+    "make_harmonic_tasks",
     "make_sinusoid_tasks",
 ]

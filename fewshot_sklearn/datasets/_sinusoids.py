@@ -38,7 +38,7 @@ class SinusoidTasks:
 
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={value}" for name, value in vars(self).items())
-        return f"SinusoidTasks({given})"
+        return f"{type(self).__name__}({given})"
 
     def __call__(
         self, rng: np.random.Generator
@@ -61,14 +61,32 @@ class SinusoidTasks:
         """
         low, high = (self.n_shot,) * 2 if isinstance(self.n_shot, int) else self.n_shot
         shots = rng.integers(low, high + 1, (n_tasks, 1))
-        amplitude, phase = rng.uniform([0.1, 0.0], [5.0, np.pi], (n_tasks, 2)).T[..., None]
-        x = rng.uniform(-5.0, 5.0, (n_tasks, high + self.n_query))
-        y = amplitude * np.sin(x + phase)
+        x, y = self._drawn(rng, n_tasks, high + self.n_query)
         if self.noise:
             y = y + self.noise * rng.standard_normal(y.shape)
         w = (np.arange(high) < shots).astype(float)
         X = x[..., None]
         return X[:, :high], y[:, :high], X[:, high:], y[:, high:], w
+
+    def _drawn(
+        self, rng: np.random.Generator, n_tasks: int, n_rows: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Places and values without noise, each (n_tasks, n_rows)."""
+        amplitude, phase = rng.uniform([0.1, 0.0], [5.0, np.pi], (n_tasks, 2)).T[..., None]
+        x = rng.uniform(-5.0, 5.0, (n_tasks, n_rows))
+        return x, amplitude * np.sin(x + phase)
+
+
+def as_arrays(generator: SinusoidTasks, n_tasks: int, random_state: Any) -> Bunch:
+    """Tasks of a generator as columns: ``data``, ``target`` and ``groups``."""
+    seed = check_random_state(random_state).randint(2**31)
+    drawn = [generator(np.random.default_rng([seed, i])) for i in range(n_tasks)]
+    sizes = [len(X) + len(X_query) for X, _, X_query, _ in drawn]
+    return Bunch(
+        data=np.concatenate([part for X, _, X_query, _ in drawn for part in (X, X_query)]),
+        target=np.concatenate([part for _, y, _, y_query in drawn for part in (y, y_query)]),
+        groups=np.repeat(np.arange(n_tasks), sizes),
+    )
 
 
 def make_sinusoid_tasks(
@@ -114,13 +132,4 @@ def make_sinusoid_tasks(
     ((2000, 1), np.int64(99))
     """
     generator = SinusoidTasks(n_shot, n_query, noise)
-    if n_tasks is None:
-        return generator
-    seed = check_random_state(random_state).randint(2**31)
-    drawn = [generator(np.random.default_rng([seed, i])) for i in range(n_tasks)]
-    sizes = [len(X) + len(X_query) for X, _, X_query, _ in drawn]
-    return Bunch(
-        data=np.concatenate([part for X, _, X_query, _ in drawn for part in (X, X_query)]),
-        target=np.concatenate([part for _, y, _, y_query in drawn for part in (y, y_query)]),
-        groups=np.repeat(np.arange(n_tasks), sizes),
-    )
+    return generator if n_tasks is None else as_arrays(generator, n_tasks, random_state)

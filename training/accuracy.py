@@ -1,0 +1,110 @@
+"""Measure every meta-init that ships, anew, and hold the figures against those on its card.
+
+    python training/accuracy.py                      # all of them
+    python training/accuracy.py omniglot-conv4       # some
+
+Prints a table and ends with exit status 1 if a figure of a card is not confirmed. Episodes and
+seeds are those that the card was written with, so that figures differ by rounding alone; one is
+confirmed if it differs by less than half its 95 % interval.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import sklearn
+import torch
+from curves import measure_curves
+from glyphs import Letters, measure_glyphs, past_and_new
+
+import fewshot_sklearn
+from fewshot_sklearn import (
+    MAMLClassifier,
+    MAMLRegressor,
+    MetaInit,
+    ProtoNetClassifier,
+    RidgeHeadClassifier,
+    RidgeHeadRegressor,
+    list_meta_inits,
+    load_meta_init,
+)
+
+Measure = Callable[[MetaInit], Iterable[dict[str, Any]]]
+
+
+@cache
+def _new_letters() -> Letters:
+    return past_and_new()[1]
+
+
+def _glyphs(kind: type, **options: Any) -> Measure:
+    return lambda init: measure_glyphs(kind(init, **options), _new_letters())
+
+
+def _curves(kind: type, *tasks: Any) -> Measure:
+    return lambda init: measure_curves(kind(init), *tasks)
+
+
+#: How the figures of each meta-init are measured.
+MEASURES: dict[str, Measure] = {
+    "harmonic-ridge": _curves(RidgeHeadRegressor, "harmonics", 0.1),
+    "omniglot-conv4": _glyphs(ProtoNetClassifier),
+    "omniglot-conv4-maml": _glyphs(MAMLClassifier),
+    "omniglot-conv4-ridge": _glyphs(RidgeHeadClassifier),
+    "sinusoid-maml": _curves(MAMLRegressor),
+    "sinusoid-ridge": _curves(RidgeHeadRegressor),
+    "sinusoid-ridge-noisy": _curves(RidgeHeadRegressor, "sinusoids", 0.3),
+}
+
+
+def confirmed(measured: dict[str, Any], told: dict[str, Any]) -> bool:
+    """Whether a figure measured now is the one on the card.
+
+    Parameters
+    ----------
+    measured, told : dict
+        Figures, with ``task``, ``score``, ``mean``, ``ci95`` and ``episodes``.
+
+    Returns
+    -------
+    bool
+        True if they are of the same thing and differ by less than half the interval.
+    """
+    same = all(measured[key] == told[key] for key in ("task", "score", "episodes"))
+    return same and abs(measured["mean"] - told["mean"]) <= told["ci95"] / 2
+
+
+def main(names: list[str]) -> int:
+    """Measure, print, and return the number of figures that are not confirmed."""
+    torch.set_num_threads(1)
+    versions = (
+        f"torch {torch.__version__}, scikit-learn {sklearn.__version__}, numpy {np.__version__}"
+    )
+    print(f"{time.strftime('%Y-%m-%d')}, fewshot_sklearn {fewshot_sklearn.__version__}, {versions}")
+    print(f"from {fewshot_sklearn.__file__}\n")
+    print("| meta-init | task | score | now | on the card | |\n|---|---|---|---|---|---|")
+    wrong = 0
+    for name in names or list_meta_inits():
+        init = load_meta_init(name)
+        told = init.provenance["accuracy"]
+        measured = list(MEASURES[name](init))
+        wrong += abs(len(measured) - len(told))
+        for now, card in zip(measured, told, strict=False):
+            holds = confirmed(now, card)
+            wrong += not holds
+            print(
+                f"| {name} | {now['task']} | {now['score']} | {now['mean']:g} ± {now['ci95']:g} | "
+                f"{card['mean']:g} ± {card['ci95']:g} | {'' if holds else 'NOT CONFIRMED'} |",
+                flush=True,
+            )
+    print(f"\n{wrong} figures are not confirmed." if wrong else "\nAll figures are confirmed.")
+    return wrong
+
+
+if __name__ == "__main__":
+    sys.exit(bool(main(sys.argv[1:])))
