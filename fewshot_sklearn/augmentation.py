@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from .encoders import image_shape
+from .image_encoders import image_shape
 
 
 def add_rotations(X: Any, y: Any, *others: Any) -> tuple[np.ndarray, ...]:

@@ -15,8 +15,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from .augmentation import RandomAffine
-from .encoders import ENCODERS, channels_last, make_encoder
+from .encoders import ENCODERS, make_encoder
 from .explanation import encoder_features, explain
+from .image_encoders import channels_last
 from .learner import Learner, State
 from .meta_init import MetaInit
 from .pretrained import find_meta_init

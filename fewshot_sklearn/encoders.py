@@ -1,8 +1,7 @@
 """Small networks that turn a row into features, by name, by class or as a module.
 
-Every norm layer here works on one row at a time, so that a prediction never
-depends on which other rows are asked for (batch statistics would make it
-transductive).
+Those of images are in `fewshot_sklearn.image_encoders`. No encoder mixes rows, so
+that a prediction never depends on which other rows are asked for.
 """
 
 from __future__ import annotations
@@ -15,61 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.parametrize import is_parametrized
 
-Shape = tuple[int, ...]
-
-
-def image_shape(input_shape: Shape) -> tuple[int, int, int]:
-    """Height, width and channels of rows of this shape.
-
-    Parameters
-    ----------
-    input_shape : tuple of int
-        ``(H, W)``, ``(H, W, C)``, or the length of a flattened square image of
-        one or three channels.
-
-    Returns
-    -------
-    tuple of int
-        ``(H, W, C)``.
-
-    Raises
-    ------
-    ValueError
-        When the shape cannot be an image.
-    """
-    if len(input_shape) == 3:
-        return input_shape[0], input_shape[1], input_shape[2]
-    if len(input_shape) == 2:
-        return input_shape[0], input_shape[1], 1
-    for channels in (1, 3):
-        side = math.isqrt(input_shape[0] // channels)
-        if len(input_shape) == 1 and side * side * channels == input_shape[0]:
-            return side, side, channels
-    raise ValueError(
-        f"Rows of shape {input_shape} are not images. Pass X of shape (n, H, W) or "
-        "(n, H, W, C), or say encoder__image_shape=(H, W, C) for flattened rows."
-    )
-
-
-class _RowNorm(nn.GroupNorm):
-    """GroupNorm that leaves a group of one single value alone: it would always become zero."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        alone = x[0].numel() == self.num_groups
-        return x if alone else super().forward(x)
-
-
-def _norm(kind: str | None, channels: int) -> nn.Module:
-    if kind is None:
-        return nn.Identity()
-    eights = channels // 8 if channels % 8 == 0 else 1
-    groups = {"group": eights, "layer": 1, "instance": channels}
-    if kind not in groups:
-        raise ValueError(f"norm must be one of {[*groups, None]}, got {kind!r}.")
-    return _RowNorm(groups[kind], channels)
+from .image_encoders import Conv4, ResNet12, Shape
 
 
 class LayerNorm(nn.Module):
@@ -103,14 +50,6 @@ def safe_under_vmap(encoder: nn.Module) -> bool:
         if not ours and (not plain or isinstance(module, wary)):
             return False
     return True
-
-
-def channels_last(module: nn.Module) -> None:
-    """Lay convolution weights out as the CPU kernels like them, one channel included."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
-            weight = layer.weight.detach().permute(0, 2, 3, 1).contiguous()
-            layer.weight.data = weight.permute(0, 3, 1, 2)
 
 
 def _unaltered(module: nn.Module, kind: type[nn.Module]) -> bool:
@@ -221,126 +160,6 @@ class Fourier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         waves = torch.cos(x.flatten(1) @ self.frequencies + self.phases)
         return waves * math.sqrt(2 / len(self.phases))
-
-
-class _ImageEncoder(nn.Module):
-    """Accepts rows as (n, H, W), (n, H, W, C) or flat and hands on channels-last images."""
-
-    def __init__(self, input_shape: Shape, image: Shape | None):
-        super().__init__()
-        self.height, self.width, self.channels = image_shape(tuple(image or input_shape))
-        if self.height * self.width * self.channels != math.prod(input_shape):
-            raise ValueError(
-                f"encoder__image_shape={image} does not fit rows of shape {input_shape}."
-            )
-
-    def as_images(self, x: Tensor) -> Tensor:
-        images = x.reshape(x.shape[0], self.height, self.width, self.channels)
-        return images.permute(0, 3, 1, 2)  # a view: channels-last strides even for one channel
-
-
-class Conv4(_ImageEncoder):
-    """Four blocks of 3x3 convolution, 2x2 max-pooling, norm and ReLU, then flatten.
-
-    The field's usual small network (Vinyals et al. 2016), with two changes: the
-    norm works within a row, so prediction stays inductive, and it follows the
-    pooling, which costs a quarter as much. Blocks whose map is already one
-    pixel high or wide are not pooled.
-
-    Parameters
-    ----------
-    input_shape : tuple of int
-        Shape of one row: (H, W), (H, W, C) or flat.
-    width : int, default=64
-        Channels of each block.
-    norm : {"group", "layer", "instance"} or None, default="group"
-        Norm within a row: groups of 8 channels together (all of them where the
-        width is no multiple of 8), all, or each alone.
-    image_shape : tuple of int or None, default=None
-        (H, W) or (H, W, C) of flattened rows; None takes a square.
-    """
-
-    def __init__(
-        self,
-        input_shape: Shape,
-        width: int = 64,
-        norm: str | None = "group",
-        image_shape: Shape | None = None,
-    ):
-        super().__init__(input_shape, image_shape)
-        self.convs = nn.ModuleList(
-            nn.Conv2d(self.channels if i == 0 else width, width, 3, padding=1, bias=norm is None)
-            for i in range(4)
-        )
-        self.norms = nn.ModuleList(_norm(norm, width) for _ in range(4))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.as_images(x)
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = conv(x)
-            if min(x.shape[-2:]) > 1:
-                x = F.max_pool2d(x, 2)
-            x = F.relu(norm(x))
-        return x.flatten(1)
-
-
-class _ResidualBlock(nn.Module):
-    """Three 3x3 convolutions beside a 1x1 shortcut, then 2x2 max-pooling."""
-
-    def __init__(self, channels: int, width: int, norm: str | None):
-        super().__init__()
-        sizes = [channels, width, width, width]
-        self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, 3, padding=1, bias=norm is None)
-            for a, b in zip(sizes, sizes[1:], strict=False)
-        )
-        self.norms = nn.ModuleList(_norm(norm, width) for _ in range(3))
-        self.shortcut = nn.Conv2d(channels, width, 1, bias=norm is None)
-        self.shortcut_norm = _norm(norm, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = x
-        for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
-            out = norm(conv(out))
-            if i < 2:
-                out = F.leaky_relu(out, 0.1)
-        out = F.leaky_relu(out + self.shortcut_norm(self.shortcut(x)), 0.1)
-        return F.max_pool2d(out, 2) if min(out.shape[-2:]) > 1 else out
-
-
-class ResNet12(_ImageEncoder):
-    """Four residual blocks of three convolutions, then global average pooling.
-
-    The deeper of the field's two usual networks (Oreshkin et al. 2018; Lee et
-    al. 2019), with norms that work within a row.
-
-    Parameters
-    ----------
-    input_shape : tuple of int
-        Shape of one row: (H, W), (H, W, C) or flat.
-    widths : sequence of int, default=(64, 160, 320, 640)
-        Channels of each block; the last is the number of features.
-    norm : {"group", "layer", "instance"} or None, default="group"
-        Norm within a row.
-    image_shape : tuple of int or None, default=None
-        (H, W) or (H, W, C) of flattened rows; None takes a square.
-    """
-
-    def __init__(
-        self,
-        input_shape: Shape,
-        widths: Sequence[int] = (64, 160, 320, 640),
-        norm: str | None = "group",
-        image_shape: Shape | None = None,
-    ):
-        super().__init__(input_shape, image_shape)
-        sizes = [self.channels, *widths]
-        self.blocks = nn.Sequential(
-            *(_ResidualBlock(a, b, norm) for a, b in zip(sizes, sizes[1:], strict=False))
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(self.as_images(x)).mean((2, 3))
 
 
 ENCODERS: dict[str, type[nn.Module]] = {

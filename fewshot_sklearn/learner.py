@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.nn import functional as F
 
-from .encoders import Shape, channels_last, n_features_out, safe_under_vmap
+from .encoders import Shape, n_features_out, safe_under_vmap
+from .image_encoders import channels_last
 from .tasks import IGNORED_CODE, Support
 
 #: What `Learner.adapt` returns: named tensors and nothing else.

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from fewshot_sklearn import MetaTrainer, ProtoNetClassifier
-from fewshot_sklearn.encoders import ENCODERS, image_shape, make_encoder, n_features_out
+from fewshot_sklearn.encoders import ENCODERS, make_encoder, n_features_out
+from fewshot_sklearn.image_encoders import image_shape
 
 SMALL = {
     "identity": {},
@@ -137,6 +138,18 @@ def test_flat_rows_and_images_have_the_same_features(name, shape):
         torch.testing.assert_close(grey(images[..., 0]), expected)
 
 
+@pytest.mark.parametrize("name", ["conv4", "resnet12"])
+@pytest.mark.parametrize(("turns", "shape"), [(4, (8, 8)), (4, (8, 8, 3)), (2, (8, 6, 3))])
+def test_views_are_turned_images_side_by_side(name, turns, shape):
+    images = rows(3, *shape)
+    one, several = (build(name, shape, turns=n, **SMALL[name]) for n in (1, turns))
+    for a, b in zip(one.parameters(), several.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+    views = [torch.rot90(images, k, (1, 2)) for k in range(0, 4, 4 // turns)]
+    torch.testing.assert_close(several(images), torch.cat([one(view) for view in views], 1))
+    assert n_features_out(several, shape) == turns * n_features_out(one, shape)
+
+
 @pytest.mark.parametrize(
     ("shape", "n_features"),
     [
@@ -239,6 +252,8 @@ def test_what_is_no_encoder_is_an_error(encoder):
         ("identity", {"hidden": [3]}, "hidden"),
         ("fourier", {"scale": 0.0}, "scale must be positive"),
         ("conv4", {"norm": "batch"}, "norm"),
+        ("conv4", {"turns": 3}, "turns must be 1, 2 or 4"),
+        ("resnet12", {"image_shape": [8, 2], "turns": 4}, "square images"),
         ("conv4", {"image_shape": [3, 3]}, "image_shape"),
         ("conv4", {"image_shape": "4x4"}, "image_shape"),
         ("resnet12", {"norm": "batch"}, "norm"),

@@ -14,10 +14,10 @@ import fewshot_sklearn
 
 ROOT = Path(fewshot_sklearn.__file__).parent
 BEFORE_ALGORITHMS = [
-    "rows", "tasks", "sampling", "episodes", "encoders", "augmentation", "sequences",
-    "descent", "kernels",
-    "learner", "attention", "inner_loop", "pretraining", "refinement", "explanation", "card",
-    "row_sketch", "meta_init", "pretrained", "base", "classifier", "regressor",
+    "rows", "tasks", "sampling", "episodes", "image_encoders", "encoders", "augmentation",
+    "sequences", "descent", "kernels", "learner", "attention", "inner_loop", "pretraining",
+    "refinement", "explanation", "card", "row_sketch", "meta_init", "pretrained", "base",
+    "classifier", "regressor",
 ]  # fmt: skip
 AFTER_ALGORITHMS = [
     "embedding", "scores", "model_selection", "task_splits", "task_memory",
