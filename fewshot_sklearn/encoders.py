@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from .image_encoders import Conv4, ResNet12, Shape
+from .image_encoders import Conv4, ResNet8, ResNet12, Shape
+from .residual import Residual
 
 
 class LayerNorm(nn.Module):
@@ -167,7 +168,9 @@ ENCODERS: dict[str, type[nn.Module]] = {
     "mlp": MLP,
     "fourier": Fourier,
     "conv4": Conv4,
+    "resnet8": ResNet8,
     "resnet12": ResNet12,
+    "residual": Residual,
 }
 
 
@@ -179,9 +182,10 @@ def make_encoder(
     Parameters
     ----------
     encoder : str, nn.Module subclass or nn.Module
-        A name (``"identity"``, ``"mlp"``, ``"fourier"``, ``"conv4"``, ``"resnet12"``), a class
-        to be called with `params` (and ``input_shape``, where it accepts one),
-        or a module, which is copied and never changed.
+        A name: ``"identity"``, ``"mlp"``, ``"fourier"``, ``"residual"``; for images
+        ``"conv4"``, ``"resnet8"``, ``"resnet12"``. A class to be called with `params`
+        (and ``input_shape``, where it accepts one). Or a module, which is copied and
+        never changed.
     input_shape : tuple of int
         Shape of one row.
     params : dict

@@ -18,7 +18,9 @@ SMALL = {
     "identity": {},
     "mlp": {"hidden": [8, 5], "norm": "layer"},
     "fourier": {"width": 6},
+    "residual": {},
     "conv4": {"width": 8},
+    "resnet8": {"widths": [4, 8, 8]},
     "resnet12": {"widths": [4, 4, 8, 8]},
 }
 
@@ -122,7 +124,7 @@ def test_waves_take_rows_of_any_shape_and_learn_both_parts():
 
 
 # ---------------------------------------------------------------- images
-@pytest.mark.parametrize("name", ["conv4", "resnet12"])
+@pytest.mark.parametrize("name", ["conv4", "resnet8", "resnet12"])
 @pytest.mark.parametrize("shape", [(8, 8, 1), (8, 8, 3), (9, 7, 3)])
 def test_flat_rows_and_images_have_the_same_features(name, shape):
     images = rows(4, *shape)
@@ -138,7 +140,7 @@ def test_flat_rows_and_images_have_the_same_features(name, shape):
         torch.testing.assert_close(grey(images[..., 0]), expected)
 
 
-@pytest.mark.parametrize("name", ["conv4", "resnet12"])
+@pytest.mark.parametrize("name", ["conv4", "resnet8", "resnet12"])
 @pytest.mark.parametrize(("turns", "shape"), [(4, (8, 8)), (4, (8, 8, 3)), (2, (8, 6, 3))])
 def test_views_are_turned_images_side_by_side(name, turns, shape):
     images = rows(3, *shape)
@@ -197,7 +199,7 @@ def test_what_is_no_image_is_an_error(given):
 
 # ---------------------------------------------------------------- a row's features are its own
 @pytest.mark.parametrize("norm", ["group", "layer", "instance", None])
-@pytest.mark.parametrize("name", ["conv4", "resnet12"])
+@pytest.mark.parametrize("name", ["conv4", "resnet8", "resnet12"])
 def test_image_features_do_not_depend_on_the_other_rows(name, norm):
     encoder = build(name, (32, 32), norm=norm, **SMALL[name])
     for mode in (True, False):
@@ -205,7 +207,7 @@ def test_image_features_do_not_depend_on_the_other_rows(name, norm):
 
 
 @pytest.mark.parametrize("norm", ["group", "layer", "instance", None])
-@pytest.mark.parametrize("name", ["conv4", "resnet12"])
+@pytest.mark.parametrize("name", ["conv4", "resnet8", "resnet12"])
 def test_a_map_of_one_pixel_is_not_normalised_away(name, norm):
     encoder = build(name, (12, 12), norm=norm, **SMALL[name])
     alone_and_together(encoder, rows(4, 12, 12))

@@ -6,12 +6,14 @@
 
 Episodes stay within one alphabet, whose letters are the hardest to tell apart; every letter
 turned by 90, 180 and 270 degrees is another letter; drawings are turned, scaled, sheared and
-shifted at random. MAML and the ridge head start from the encoder of omniglot-conv4.
+shifted at random. MAML and the ridge head start from the encoder of omniglot-conv4;
+omniglot-conv4-turns is that encoder itself, which looks at each drawing from four sides.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from fewshot_sklearn import (
     ProtoNetClassifier,
     RidgeHeadClassifier,
 )
-from fewshot_sklearn.augmentation import RandomAffine, add_rotations
+from fewshot_sklearn.augmentation import RandomAffine, RandomElastic, add_rotations
 
 #: For each name: the estimator, the trainer's settings, and whose encoder training starts from.
 RECIPES: dict[str, tuple[Any, dict[str, Any], str | None]] = {
@@ -38,6 +40,22 @@ RECIPES: dict[str, tuple[Any, dict[str, Any], str | None]] = {
          "augment": RandomAffine(), "lr": 2e-3, "max_epochs": 160},
         None,
     ),
+    "omniglot-conv4-turns": (
+        ProtoNetClassifier(encoder="conv4", encoder__width=64, encoder__turns=4),
+        {"max_epochs": 0},
+        "omniglot-conv4",
+    ),
+    "omniglot-resnet8": (
+        ProtoNetClassifier(encoder="resnet8"),
+        {"n_way": 60, "n_shot": 1, "n_query": 3, "n_episodes": 100, "batch_size": 1,
+         "augment": RandomElastic(bend=0.03), "lr": 1e-3, "max_epochs": 56},
+        None,
+    ),
+    "omniglot-resnet8-turns": (
+        ProtoNetClassifier(encoder="resnet8", encoder__turns=4),
+        {"max_epochs": 0},
+        "omniglot-resnet8",
+    ),
     "omniglot-conv4-ridge": (
         RidgeHeadClassifier(encoder="conv4", encoder__width=64),
         {"n_way": 20, "n_shot": (1, 5), "n_query": 3, "n_episodes": 200, "batch_size": 4,
@@ -46,8 +64,8 @@ RECIPES: dict[str, tuple[Any, dict[str, Any], str | None]] = {
     ),
     "omniglot-conv4-maml": (
         MAMLClassifier(encoder="conv4", encoder__width=64, n_steps=3, inner_lr=0.1),
-        {"n_way": (5, 20), "n_shot": (1, 5), "n_query": 3, "n_episodes": 200, "batch_size": 4,
-         "augment": RandomAffine(), "lr": 2e-4, "max_epochs": 24},
+        {"n_way": (5, 20), "n_shot": (1, 5), "n_query": 3, "n_episodes": 100, "batch_size": 5,
+         "augment": RandomAffine(), "lr": 3e-4, "max_epochs": 8},
         "omniglot-conv4",
     ),
 }  # fmt: skip
@@ -82,6 +100,9 @@ def train(
     """
     estimator, settings, _ = RECIPES[name]
     epochs = max_epochs or settings["max_epochs"]
+    if not epochs:
+        assert start is not None
+        return from_all_sides(start, estimator.encoder__turns)
     trainer = MetaTrainer(
         estimator,
         **{**settings, "max_epochs": epochs},
@@ -93,6 +114,28 @@ def train(
     )
     X, y, groups = add_rotations(past.images, past.letter, past.alphabet)
     return trainer.fit(X, y, groups=groups).meta_init_
+
+
+def from_all_sides(init: MetaInit, turns: int) -> MetaInit:
+    """The same prototypical network, on the features of each image turned by equal angles.
+
+    Parameters
+    ----------
+    init : MetaInit
+        A prototypical network with an image encoder of one view.
+    turns : int
+        Number of views. Squared distances add up over them, so the scale is divided by it.
+
+    Returns
+    -------
+    MetaInit
+        With the same weights.
+    """
+    state, spec = init.state_dict(), init.spec
+    spec["encoder"]["params"]["turns"] = turns
+    scale = state["log_scale"].float() - math.log(turns)
+    # no scaling of features depends on how many there are: inputs alone are scaled
+    return MetaInit.from_state(state | {"log_scale": scale}, spec, init.provenance)
 
 
 def estimator_for(init: MetaInit) -> Any:
@@ -111,6 +154,8 @@ def main() -> None:
     parser.add_argument("--n-past", type=int)
     parser.add_argument("--max-epochs", type=int)
     parser.add_argument("--start", type=Path, help="a meta-init to take the encoder from")
+    parser.add_argument("--minutes", type=float, help="CPU-minutes that training has taken")
+    parser.add_argument("--trained", type=Path, help="measure this one; train nothing")
     parser.add_argument("--folder", type=Path, default=Path("training/runs"))
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -124,8 +169,11 @@ def main() -> None:
     if origin is not None:
         start = MetaInit.load(options.start or WEIGHTS / f"{origin}.safetensors")
     clock = time.process_time()
-    init = train(options.name, past, start, place.with_suffix(".ckpt"), options.max_epochs)
-    minutes = (time.process_time() - clock) / 60
+    if options.trained:
+        init = MetaInit.load(options.trained)
+    else:
+        init = train(options.name, past, start, place.with_suffix(".ckpt"), options.max_epochs)
+    minutes = options.minutes or (time.process_time() - clock) / 60
     init = halved(init)
     figures = []
     for figure in measure_glyphs(estimator_for(init), new):
@@ -138,7 +186,8 @@ def main() -> None:
         "left out": ", ".join(sorted(set(new.alphabet.astype(str)))),
         "licence": "MIT",
         "training command": command,
-        "training cost": f"{minutes:.0f} CPU-minutes in the last process of the training",
+        "training cost": f"{minutes:.0f} CPU-minutes"
+        + (f", after those of {origin}" if origin else ""),
         "limits": "28 x 28 drawings, ink bright (255) on dark (0), of single glyphs in thin "
         "strokes; not photographs, not whole words",
     }

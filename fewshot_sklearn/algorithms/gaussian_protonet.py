@@ -110,7 +110,7 @@ class GaussianProtoNetClassifier(FewShotClassifier):
         What meta-training learned from past tasks. None starts from the
         encoder as it is (random weights, for the encoders that have any).
     encoder : str, nn.Module class, nn.Module or None, default=None
-        ``"identity"``, ``"mlp"``, ``"fourier"``, ``"conv4"``, ``"resnet12"`` or a module of
+        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
         your own. None takes the meta-init's, or ``"identity"`` without one.
     precision : {"radius", "diagonal"} or None, default=None
         Whether a row's precision is one number or one for each feature. None

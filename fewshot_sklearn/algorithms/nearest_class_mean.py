@@ -118,7 +118,7 @@ class NearestClassMeanClassifier(
         What meta-training learned from past tasks. None starts from the
         encoder as it is (random weights, for the encoders that have any).
     encoder : str, nn.Module class, nn.Module or None, default=None
-        ``"identity"``, ``"mlp"``, ``"fourier"``, ``"conv4"``, ``"resnet12"`` or a module of
+        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
         your own. None takes the meta-init's, or ``"identity"`` without one.
     normalization : {"un", "l2n", "cl2n"} or None, default=None
         Features as they are, of length one, or centred and then of length one;

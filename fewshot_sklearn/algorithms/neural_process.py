@@ -125,7 +125,7 @@ class NeuralProcessRegressor(ProbabilisticRegressor):
         What meta-training learned from past tasks. None starts from the
         encoder as it is and an untrained network.
     encoder : str, nn.Module class, nn.Module or None, default=None
-        ``"identity"``, ``"mlp"``, ``"fourier"``, ``"conv4"``, ``"resnet12"`` or a module of
+        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
         your own, whose features are the x above. None takes the meta-init's, or
         ``"identity"`` without one.
     attentive : bool or None, default=None

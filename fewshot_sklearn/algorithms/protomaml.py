@@ -61,7 +61,7 @@ class ProtoMAMLClassifier(InnerLoopEstimator, FewShotClassifier):
         What meta-training learned from past tasks. None starts from the
         encoder as it is.
     encoder : str, nn.Module class, nn.Module or None, default=None
-        ``"identity"``, ``"mlp"``, ``"fourier"``, ``"conv4"``, ``"resnet12"`` or a module of
+        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
         your own (without batch norm). None takes the meta-init's, or
         ``"identity"`` without one.
     n_steps : int or None, default=None

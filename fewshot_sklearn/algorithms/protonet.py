@@ -24,6 +24,9 @@ from ..encoders import Shape
 from ..learner import FeatureLearner, State, present_classes
 from ..refinement import Refinement
 
+#: Features of the field's usual network, Conv4 at 28 x 28, whose distances are taken as they are.
+USUAL_WIDTH = 64
+
 
 class ProtoNet(FeatureLearner):
     """adapt: class means of the features (eq. 1). predict: minus the scaled distance (eq. 2)."""
@@ -45,8 +48,9 @@ class ProtoNet(FeatureLearner):
         if metric not in ("euclidean", "cosine"):
             raise ValueError(f"metric must be 'euclidean' or 'cosine', got {metric!r}.")
         self.metric = metric
-        # Snell's squared distances are taken as they are; cosines need sharpening (Gidaris 2018)
-        start = 10.0 if metric == "cosine" else 1.0
+        # Snell's squared distances are taken as they are, but that many features add up to more
+        # than a softmax can learn from; cosines need sharpening (Gidaris 2018)
+        start = 10.0 if metric == "cosine" else min(1.0, USUAL_WIDTH / self.n_features)
         self.log_scale = nn.Parameter(torch.tensor(math.log(start)))
 
     def _features(self, Z: Tensor) -> Tensor:
@@ -97,7 +101,7 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewS
         What meta-training learned from past tasks. None starts from the
         encoder as it is (random weights, for the encoders that have any).
     encoder : str, nn.Module class, nn.Module or None, default=None
-        ``"identity"``, ``"mlp"``, ``"fourier"``, ``"conv4"``, ``"resnet12"`` or a module of
+        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
         your own. None takes the meta-init's, or ``"identity"`` without one.
     metric : {"euclidean", "cosine"} or None, default=None
         Squared Euclidean distance or cosine similarity, times a learned scale.

@@ -148,7 +148,7 @@ class RidgeHeadClassifier(FewShotClassifier):
         What meta-training learned from past tasks. None starts from the
         encoder as it is.
     encoder : str, nn.Module class, nn.Module or None, default=None
-        ``"identity"``, ``"mlp"``, ``"fourier"``, ``"conv4"``, ``"resnet12"`` or a module of
+        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
         your own. None takes the meta-init's, or ``"identity"`` without one.
     alpha : float or None, default=None
         Regularisation to start meta-training from, 1.0 if None; a meta-init
@@ -254,7 +254,7 @@ class RidgeHeadRegressor(ProbabilisticRegressor):
         What meta-training learned from past tasks. None starts from the
         encoder as it is.
     encoder : str, nn.Module class, nn.Module or None, default=None
-        ``"identity"``, ``"mlp"``, ``"fourier"``, ``"conv4"``, ``"resnet12"`` or a module of
+        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
         your own. None takes the meta-init's, or ``"identity"`` without one.
     alpha : float or None, default=None
         Prior precision to start meta-training from, 1.0 if None, in units of
