@@ -10,6 +10,7 @@ from .algorithms.deep_kernel import DeepKernelRegressor
 from .algorithms.deep_kernel_classifier import DeepKernelClassifier
 from .algorithms.gaussian_protonet import GaussianProtoNetClassifier
 from .algorithms.in_context import InContextClassifier, InContextRegressor
+from .algorithms.kernel_logistic import KernelLogisticClassifier
 from .algorithms.maml import MAMLClassifier, MAMLRegressor
 from .algorithms.maml_plus_plus import MAMLPlusPlusClassifier, MAMLPlusPlusRegressor
 from .algorithms.mann import MANNClassifier
@@ -71,6 +72,7 @@ __all__ = [
     "GaussianProtoNetClassifier",
     "InContextClassifier",
     "InContextRegressor",
+    "KernelLogisticClassifier",
     "MAMLClassifier",
     "MAMLPlusPlusClassifier",
     "MAMLPlusPlusRegressor",

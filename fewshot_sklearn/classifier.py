@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,10 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
 
     def _classes_and_members(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Sorted class labels, and which class each row is of (n_rows, n_classes)."""
-        check_classification_targets(y)
+        with warnings.catch_warnings():
+            # one row a class is what these estimators are for
+            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+            check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
         members = memberships(torch.as_tensor(codes), len(classes), torch.float64)
         return classes, members.numpy()

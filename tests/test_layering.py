@@ -14,7 +14,8 @@ import fewshot_sklearn
 
 ROOT = Path(fewshot_sklearn.__file__).parent
 BEFORE_ALGORITHMS = [
-    "rows", "tasks", "sampling", "episodes", "image_encoders", "residual", "encoders", "augmentation",
+    "rows", "tasks", "sampling", "episodes", "image_encoders", "residual", "encoders",
+    "augmentation",
     "sequences", "descent", "kernels", "learner", "attention", "inner_loop", "pretraining",
     "refinement", "explanation", "card", "row_sketch", "meta_init", "pretrained", "base",
     "classifier", "regressor",

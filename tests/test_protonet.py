@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
@@ -112,3 +114,20 @@ def test_meta_trained(trained, digits_new, metric):
     np.testing.assert_allclose(
         clf.predict_proba(X), softmax(scale * closeness, axis=1), rtol=1e-6, atol=1e-12
     )
+
+
+def test_one_row_a_class_is_nothing_to_warn_of(data):
+    X, _ = data
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clf = ProtoNetClassifier().fit(X[:25], np.arange(25))
+    assert len(clf.classes_) == 25
+
+
+def test_distances_of_many_features_start_where_a_softmax_can_learn():
+    wide, usual = (
+        ProtoNetClassifier(encoder="mlp", encoder__hidden=(n,))._new_learner((4,), None, 0)
+        for n in (256, 64)
+    )
+    assert usual.log_scale.exp().item() == 1.0
+    assert wide.log_scale.exp().item() == pytest.approx(0.25)

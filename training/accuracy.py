@@ -21,6 +21,7 @@ import sklearn
 import torch
 from curves import measure_curves
 from glyphs import Letters, measure_glyphs, past_and_new
+from intents import measure_intents
 
 import fewshot_sklearn
 from fewshot_sklearn import (
@@ -53,7 +54,12 @@ def _curves(kind: type, *tasks: Any) -> Measure:
 #: How the figures of each meta-init are measured.
 MEASURES: dict[str, Measure] = {
     "harmonic-ridge": _curves(RidgeHeadRegressor, "harmonics", 0.1),
+    "intents-minilm-banking77": measure_intents,
+    "intents-minilm-clinc150": measure_intents,
     "omniglot-conv4": _glyphs(ProtoNetClassifier),
+    "omniglot-conv4-turns": _glyphs(ProtoNetClassifier),
+    "omniglot-resnet8": _glyphs(ProtoNetClassifier),
+    "omniglot-resnet8-turns": _glyphs(ProtoNetClassifier),
     "omniglot-conv4-maml": _glyphs(MAMLClassifier),
     "omniglot-conv4-ridge": _glyphs(RidgeHeadClassifier),
     "sinusoid-maml": _curves(MAMLRegressor),

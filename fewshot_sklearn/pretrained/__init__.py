@@ -99,7 +99,7 @@ def find_meta_init(where: str | os.PathLike[str]) -> MetaInit:
     """
     if isinstance(where, str) and where in list_meta_inits():
         return load_meta_init(where)
-    if not Path(where).exists():
+    if not Path(where).is_file():
         raise FileNotFoundError(
             f"meta_init={where!r} is neither a file nor one of those that come with the package: "
             f"{list(list_meta_inits())}."
