@@ -97,6 +97,8 @@ def _shape(spec: dict[str, Any]) -> str | None:
     shape = spec.get("input_shape")
     if shape is None:
         return None
+    if spec.get("any_width"):
+        return "any number of features"
     size = " x ".join(map(str, shape)) + (" features" if len(shape) == 1 else "")
     names = spec.get("feature_names")
     return f"{size}: {', '.join(names)}" if names else size

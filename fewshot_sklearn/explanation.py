@@ -20,7 +20,6 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.nn import functional as F
 
-from .inner_loop import InnerLoopLearner
 from .learner import Learner
 
 #: Learners that compare directions of features, beside those whose `metric` or `cosine` says so.
@@ -111,10 +110,10 @@ def deciding_features(estimator: Any, X: Any) -> np.ndarray:
     Returns
     -------
     ndarray of shape (n_rows, n_features_out)
-        Features of the encoder; of the adapted one, where `fit` adapts it.
+        Features of the encoder; where `fit` adapts it or scales its rows, of that.
     """
     learner, rows = estimator._fitted_learner_and_rows(X)
-    if not isinstance(learner, InnerLoopLearner):
+    if not callable(getattr(learner, "features", None)):
         return encoder_features(learner, rows)
     state = {k: torch.as_tensor(v, device=rows.device) for k, v in estimator.state_.items()}
     with torch.no_grad():

@@ -194,7 +194,7 @@ def test_untrained_classifier_smooths_the_labels():
     y, w = np.arange(30) % 3, rng.integers(1, 3, 30).astype(float)
     kernel = scaled_kernel(X, X_query, w)
     scores = np.stack([logsumexp(kernel[:, y == k], axis=1) for k in range(3)], 1)
-    clf = InContextClassifier(random_state=0).fit(X, y, sample_weight=w)
+    clf = InContextClassifier(encoder="identity", random_state=0).fit(X, y, sample_weight=w)
     np.testing.assert_allclose(clf.predict_proba(X_query), softmax(scores, 1), rtol=1e-4, atol=1e-9)
 
 
@@ -204,7 +204,7 @@ def test_untrained_classifier_smooths_soft_labels():
     kernel = scaled_kernel(X, X, np.ones(12))
     expected = softmax(kernel, 1) @ y
     np.testing.assert_allclose(
-        InContextClassifier().fit(X, y).predict_proba(X), expected, rtol=1e-5
+        InContextClassifier(encoder="identity").fit(X, y).predict_proba(X), expected, rtol=1e-5
     )
 
 

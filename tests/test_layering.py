@@ -33,7 +33,7 @@ ORDER = [*BEFORE_ALGORITHMS, "algorithms", *AFTER_ALGORITHMS]
 
 ALLOWED = {room: set(ORDER[:place]) for place, room in enumerate(ORDER)}
 #: The algorithms that may import another: the second file of a method.
-SECOND_FILES = {"deep_kernel_classifier"}
+SECOND_FILES = {"deep_kernel_classifier", "in_context", "in_context_tables"}
 ALLOWED["taskwise"] |= {"taskwise"}
 ALLOWED["inspection"] |= {"inspection"}
 ALLOWED |= {"datasets": {"datasets"}}

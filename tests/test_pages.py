@@ -17,7 +17,15 @@ from fewshot_sklearn.datasets import load_omniglot, make_sinusoid_tasks
 
 PAGES = Path(__file__).parents[1] / "docs"
 #: Pages whose code stands alone; that of the others continues what a reader has at hand.
-WHOLE = ["does_it_help", "label_budget", "looking", "many_tasks"]
+WHOLE = [
+    "does_it_help",
+    "label_budget",
+    "looking",
+    "many_tasks",
+    "molecules",
+    "pretrained",
+    "small_tables",
+]
 
 
 def blocks_of(page):

@@ -22,6 +22,7 @@ import torch
 from curves import measure_curves
 from glyphs import Letters, measure_glyphs, past_and_new
 from intents import measure_intents
+from tabular_in_context import measure_tabular
 
 import fewshot_sklearn
 from fewshot_sklearn import (
@@ -65,6 +66,7 @@ MEASURES: dict[str, Measure] = {
     "sinusoid-maml": _curves(MAMLRegressor),
     "sinusoid-ridge": _curves(RidgeHeadRegressor),
     "sinusoid-ridge-noisy": _curves(RidgeHeadRegressor, "sinusoids", 0.3),
+    "tabular-in-context": measure_tabular,
 }
 
 

@@ -59,7 +59,7 @@ RECIPES: dict[str, tuple[Any, dict[str, Any], str | None]] = {
     "omniglot-conv4-ridge": (
         RidgeHeadClassifier(encoder="conv4", encoder__width=64),
         {"n_way": 20, "n_shot": (1, 5), "n_query": 3, "n_episodes": 200, "batch_size": 4,
-         "augment": RandomAffine(), "lr": 5e-4, "max_epochs": 24},
+         "augment": RandomAffine(), "lr": 5e-4, "max_epochs": 8},
         "omniglot-conv4",
     ),
     "omniglot-conv4-maml": (

@@ -8,20 +8,27 @@ that solves small tabular classification problems in a second. ICLR 2023.
 
 N. Mishra, M. Rohaninejad, X. Chen and P. Abbeel. A simple neural attentive
 meta-learner. ICLR 2018 (the first to read a support set by attention).
+
+What reads tables without a history is in `in_context_tables`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from ..attention import SmoothingLearner, TransformerLayer, check_sizes, predictive
+from ..base import ROW_DTYPES, resolve_device
 from ..classifier import FewShotClassifier
-from ..encoders import LayerNorm, Shape
-from ..learner import Gaussian, Outputs, State, joined, present_classes
+from ..encoders import Identity, LayerNorm, Shape
+from ..learner import Gaussian, Learner, Outputs, State, joined, present_classes
+from ..meta_init import MetaInit
 from ..regressor import ProbabilisticRegressor
+from .in_context_tables import InContextTables
 
 #: Queries that a prediction takes at once, which bounds its memory.
 QUERIES_AT_ONCE = 256
@@ -164,22 +171,32 @@ class InContextClassifier(FewShotClassifier):
     values; nothing is trained. Meta-training minimises the cross-entropy of the
     queries (eq. 2 of [1]_).
 
+    Without past tasks of your own, on flat rows of numbers, `fit` starts from
+    ``"tabular-in-context"``, which comes with the package and was trained on
+    artificial tables only, as in [2]_. It takes any number of features and of
+    classes. It reads rows through their similarities in place of their
+    features: kernel ridge regressions and class means on several similarities
+    are weighed by how well each tells the support rows that are left out, and a
+    transformer over (row, class) tokens corrects their sum. Features have no
+    order, unit or offset for it.
+
     Where this departs from the papers: a label is read as membership in one
     class against the rest, with one logit for each class from the same network,
     where [2]_ has ten outputs, so that classes have no names and may be as many
-    as they like; the past tasks are the user's own, not drawn from a prior of
-    artificial ones; to the logit is added the logarithm of the class's share
-    under a Gaussian kernel over the support rows, with learned bandwidth, and
-    the last layer starts from zero, so that without a meta-init this is kernel
-    smoothing of the labels on scaled features.
+    as they like. Trained on your own past tasks, the network adds to the
+    logarithm of the class's share under a Gaussian kernel over the support
+    rows, with learned bandwidth, and its last layer starts from zero: with
+    ``encoder="identity"`` and no meta-init this is kernel smoothing of the
+    labels on scaled features.
 
     Parameters
     ----------
-    meta_init : MetaInit, path or None, default=None
-        What meta-training learned from past tasks. None starts from the
-        encoder as it is and an untrained network.
+    meta_init : MetaInit, name, path or None, default=None
+        What meta-training learned from past tasks. None is
+        ``"tabular-in-context"``, for flat rows and if neither an encoder nor a
+        size is given; else an untrained network on the encoder as it is.
     encoder : str, nn.Module class, nn.Module or None, default=None
-        ``"identity"``, ``"mlp"``, ``"conv4"``, ``"resnet12"`` or a module of
+        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
         your own. None takes the meta-init's, or ``"identity"`` without one.
     n_layers : int or None, default=None
         Layers. None takes the meta-init's, or 3.
@@ -212,6 +229,7 @@ class InContextClassifier(FewShotClassifier):
     See Also
     --------
     ProtoNetClassifier : Compares queries with class means.
+    load_meta_init : The meta-inits that come with the package, and their cards.
 
     References
     ----------
@@ -222,14 +240,27 @@ class InContextClassifier(FewShotClassifier):
 
     Examples
     --------
+    A table without a history:
+
+    >>> from sklearn.datasets import load_wine
     >>> from fewshot_sklearn import InContextClassifier
-    >>> clf = InContextClassifier().fit([[0., 0.], [0., 1.], [4., 4.]], ["a", "a", "b"])
-    >>> clf.predict([[0., 2.], [3., 3.]])
+    >>> X, y = load_wine(return_X_y=True)
+    >>> clf = InContextClassifier().fit(X[::15], y[::15])  # 12 rows of 13 features
+    >>> clf.score(X, y) > 0.9
+    True
+
+    Without any past, artificial or other:
+
+    >>> clf = InContextClassifier(encoder="identity")
+    >>> clf.fit([[0., 0.], [0., 1.], [4., 4.]], ["a", "a", "b"]).predict([[0., 2.], [3., 3.]])
     array(['a', 'b'], dtype='<U1')
     """
 
     _learner_class = InContextClassification
     _defaults = {"n_layers": 3, "n_hidden": 64, "n_heads": 4}
+
+    #: Name of the meta-init for tables that have no past.
+    _for_any_table = "tabular-in-context"
 
     def __init__(
         self,
@@ -254,6 +285,52 @@ class InContextClassifier(FewShotClassifier):
         self.random_state = random_state
         self._set_encoder_params(encoder__params)
 
+    # ------------------------------------------------------------------ tables of any width
+    def _default_meta_init(self, shape: tuple[int, ...]) -> MetaInit | None:
+        own = self.encoder, self.n_layers, self.n_hidden, self.n_heads
+        if len(shape) > 1 or self._encoder_params() or any(value is not None for value in own):
+            return None
+        from ..pretrained import load_meta_init
+
+        return load_meta_init(self._for_any_table)
+
+    def _learner_class_of(self, init: MetaInit) -> type[Learner]:
+        if init.spec["algorithm"] == InContextTables.__name__:
+            return InContextTables
+        return super()._learner_class_of(init)
+
+    def _new_learner(
+        self, input_shape: Shape, n_outputs: int | None, seed: int, past: bool = True
+    ) -> Learner:
+        init = self._resolve_meta_init()
+        if init is None or self._learner_class_of(init) is self._learner_class:
+            return super()._new_learner(input_shape, n_outputs, seed, past)
+        sizes = self._hyperparameters(init.spec["hyperparameters"])
+        with torch.random.fork_rng(devices=[]):
+            return InContextTables(Identity(input_shape), input_shape, n_outputs, **sizes)
+
+    def _spec(self, learner: Learner) -> dict[str, Any]:
+        spec = super()._spec(learner)
+        if isinstance(learner, InContextTables):
+            spec |= {"algorithm": InContextTables.__name__, "any_width": True}
+        return spec
+
+    def _begin_without_rows(self) -> MetaInit:
+        init = super()._begin_without_rows()
+        if "any_width" in init.spec:  # nothing is known of the rows to come
+            del self.n_features_in_
+        return init
+
+    def _fitted_learner_and_rows(self, X: Any) -> tuple[Any, Tensor]:
+        check_is_fitted(self)
+        if "any_width" not in self.meta_init_.spec:
+            return super()._fitted_learner_and_rows(X)
+        X = validate_data(self, X, dtype=ROW_DTYPES, reset=False, allow_nd=True)
+        self._check_fits(self.meta_init_, X.shape[1:], None)
+        learner = self._rebuild(self.meta_init_)
+        rows = torch.tensor(np.ascontiguousarray(X), dtype=self._compute_dtype())
+        return learner, rows.to(resolve_device(self.device))
+
 
 class InContextRegressor(ProbabilisticRegressor):
     """In-context learning for regression, with predictive uncertainty.
@@ -276,11 +353,11 @@ class InContextRegressor(ProbabilisticRegressor):
 
     Parameters
     ----------
-    meta_init : MetaInit, path or None, default=None
+    meta_init : MetaInit, name, path or None, default=None
         What meta-training learned from past tasks. None starts from the
         encoder as it is and an untrained network.
     encoder : str, nn.Module class, nn.Module or None, default=None
-        ``"identity"``, ``"mlp"``, ``"conv4"``, ``"resnet12"`` or a module of
+        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
         your own. None takes the meta-init's, or ``"identity"`` without one.
     n_layers : int or None, default=None
         Layers. None takes the meta-init's, or 3.

@@ -245,11 +245,7 @@ class Taskwise(SavesTasks, BaseEstimator):
         """Rows of known tasks, for `answer_tasks`."""
         inner = self._template
         X = validate_data(inner, X, dtype=ROW_DTYPES, allow_nd=True, reset=False)
-        shape = tuple(inner.meta_init_.spec["input_shape"])
-        if X.shape[1:] != shape:
-            raise ValueError(
-                f"X has rows of shape {X.shape[1:]}, but fit saw rows of shape {shape}."
-            )
+        inner._check_fits(inner.meta_init_, X.shape[1:], None)
         known = np.flatnonzero(numbers >= 0)
         by_task = RowsByTask.of(numbers[known])
         return rows_for(inner, X, by_task._replace(order=known[by_task.order]))

@@ -1,0 +1,299 @@
+"""In-context learning for tables of any width: rows are read through their similarities.
+
+N. Hollmann, S. Müller, K. Eggensperger and F. Hutter. TabPFN: a transformer
+that solves small tabular classification problems in a second. ICLR 2023 (a
+network trained on artificial tables only).
+
+D. H. Wolpert. Stacked generalization. Neural Networks 5, 1992. L. Breiman.
+Stacked regressions. Machine Learning 24, 1996 (models weighed by what they say
+of rows that were left out).
+
+A network that sees rows only through similarities, and what closed-form
+classifiers make of them (`table_experts`), reads tables of any width.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..attention import TransformerLayer, check_sizes
+from ..encoders import LayerNorm, Shape
+from ..learner import TASKS_PER_CHUNK, FeatureLearner, State, present_classes
+from .table_experts import (
+    EXPERTS_READ,
+    N_EXPERTS,
+    STEERING,
+    Experts,
+    Kernels,
+    TableScale,
+    all_experts,
+    centred,
+)
+
+#: Numbers that a prediction's largest tensor holds at once, which bounds its memory.
+AT_ONCE = 10_000_000
+#: Tasks of a training batch that go together, padded to the largest of them.
+TASKS_TOGETHER = 8
+#: Sharpnesses at which the experts are tried on the rows left out.
+SHARPNESSES = (0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+class SteeredLayer(TransformerLayer):
+    """A transformer layer whose heads also look to rows for being similar.
+
+    To the scores of a head is added a learned combination of similarities.
+    """
+
+    def __init__(self, n_hidden: int, n_heads: int):
+        super().__init__(n_hidden, n_heads)
+        # heads that start alike would stay alike
+        start = torch.linspace(0.0, 4.0, n_heads)[:, None].repeat(1, len(STEERING))
+        self.steer = nn.Parameter(start)
+
+    def steered(self, h: Tensor, keys: Tensor, values: Tensor, w: Tensor, alike: Tensor) -> Tensor:
+        """The next state of h (..., n_way, n_query, n_hidden), with similarities to all rows."""
+        attention = self.attention
+        q, k, v = (
+            t.unflatten(-1, (attention.n_heads, -1)).transpose(-2, -3)
+            for t in (attention.query(self.norm_rows(h)), keys, values)
+        )
+        # a row counts as often as it weighs; finite, for rows of nothing but infinities have no sum
+        often = w.log().clamp_min(torch.finfo(w.dtype).min / 4)[..., None, None, :]
+        bias = (torch.einsum("hk,...kqn->...hqn", self.steer, alike) + often)[..., None, :, :, :]
+        read = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        h = h + attention.out(read.transpose(-2, -3).flatten(-2))
+        return h + self.mlp(self.norm_mixed(h))
+
+
+class InContextTables(FeatureLearner):
+    """adapt: experts on similarities, and tokens that say how well each does. predict: their pool.
+
+    Each expert's scores are taken to one scale and added up with weights that a
+    small network reads off how well the experts did on the support rows, each
+    left out. A transformer over (row, class) tokens, made of the experts'
+    scores, corrects the sum. All classes are read by the same network.
+    """
+
+    #: Each a `SteeredLayer`.
+    layers: Any
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        input_shape: Shape,
+        n_outputs: int | None = None,
+        *,
+        n_layers: int = 2,
+        n_hidden: int = 32,
+        n_heads: int = 4,
+    ):
+        super().__init__(encoder, input_shape, n_outputs)
+        check_sizes(n_hidden, n_heads, n_layers)
+        # rows of any width, brought to scale by each task's own support
+        self.x_mean, self.x_scale = torch.zeros(()), torch.ones(())
+        self.name = nn.Parameter(torch.randn(N_EXPERTS, n_hidden) * 0.1)
+        self.record = nn.Linear(len(SHARPNESSES) + 1 + N_FACTS, n_hidden)
+        self.summary = nn.Linear(n_hidden + N_FACTS, n_hidden)
+        first, last = nn.Linear(2 * n_hidden, n_hidden), nn.Linear(n_hidden, 1)
+        self.weigh = nn.Sequential(first, nn.GELU(), last)
+        self.prior = nn.Linear(n_hidden, 1)
+        self.token = nn.Linear(N_EXPERTS + 4, n_hidden)
+        self.unknown = nn.Parameter(torch.randn(n_hidden) * 0.1)
+        self.layers = nn.ModuleList(SteeredLayer(n_hidden, n_heads) for _ in range(n_layers))
+        self.answer_norm, self.answer = LayerNorm(n_hidden), nn.Linear(n_hidden, 1)
+        for linear in (last, self.prior, self.answer):
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def fit_scale(self, X: Tensor | None, y: Tensor | None, w: Tensor | None = None) -> None:
+        """Learn nothing: each task is brought to the scale of its own support."""
+
+    # ------------------------------------------------------------------ adapt
+    def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
+        return self._adapted(Z, y, w)[0]
+
+    def _adapted(self, Z: Tensor, y: Tensor, w: Tensor) -> tuple[State, TableScale, Kernels]:
+        with torch.no_grad():
+            scale = TableScale(Z, w)
+            kernels = Kernels(scale, scale(Z), y, w)
+            # duplicates and heavy weights bring single precision to its end; training has none
+            dtype = Z.dtype if self.training else torch.float64
+            exact = all_experts(*(t.to(dtype) for t in (kernels.among, y, w)))
+            experts = Experts(*(t.to(Z.dtype) for t in exact))
+            present = present_classes(y, w)
+            scores = centred(experts.left_out, present[..., None, None, :])
+            size = w.sum(-1) * present.sum(-1)
+            spread = (w[..., None, :, None] * scores.square()).sum((-1, -2)) / size[..., None]
+            spread = spread.sqrt()
+            spread = torch.where(spread > 1e-5, spread, 1.0)[..., None, None]
+            scores = scores / spread
+            counts = (w[..., None] * y).sum(-2)
+            record, facts = track_record(scores, y, w, counts, scale)
+            record = torch.cat([record, spread[..., 0].log()], -1)
+        facts_of_each = facts[..., None, :].expand(*record.shape[:-1], -1)
+        known = F.gelu(self.record(torch.cat([record, facts_of_each], -1)) + self.name)
+        summary = F.gelu(self.summary(torch.cat([known.mean(-2), facts], -1)))
+        both = torch.cat([known, summary[..., None, :].expand_as(known)], -1)
+        # softplus of the constant, times their number, is a sum of three
+        gains = F.softplus(self.weigh(both) + math.log(math.expm1(3.0 / N_EXPERTS)))
+        state = {
+            "Z": Z,
+            "y": y,
+            "w": w,
+            "coefficients": experts.coefficients,
+            "offsets": experts.offsets,
+            "spread": spread,
+            "gains": gains[..., None],
+            "prior": self.prior(summary),
+            "summary": summary,
+        }
+        h = self._tokens(state, scores, counts, left_out=True)[1]
+        alike = kernels.among[..., list(STEERING), :, :]
+        read = []
+        for layer in self.layers:
+            read.append(torch.stack(layer.read(h), -4))
+            if layer is not self.layers[-1]:
+                h = self._through(layer, h, read[-1], w, alike)
+        # (..., n_layers, 2, n_way, n, n_hidden), the two being keys and values
+        return state | {"read": torch.stack(read, -5)}, scale, kernels
+
+    def _tokens(
+        self, state: State, scores: Tensor, counts: Tensor, left_out: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Pooled logits (..., n, n_way) and tokens (..., n_way, n, n_hidden) of scaled scores."""
+        y, w = state["y"], state["w"]
+        present = counts > 0
+        if left_out:
+            counts = (counts[..., None, :] - w.clamp_max(1.0)[..., None] * y).clamp_min(0.0)
+        else:
+            counts = counts[..., None, :]
+        part = ((counts + 0.3) / (counts + 0.3).sum(-1, keepdim=True)).log()
+        part = centred(part, present[..., None, :])
+        pooled = (state["gains"] * scores).sum(-3) + state["prior"][..., None] * part
+        logits = pooled.masked_fill(~present[..., None, :], -torch.inf)
+        bent = torch.cat([scores, pooled[..., None, :, :]], -3)
+        bent = bent * (1 + (bent / 5).square()).rsqrt()
+        label = y - 1 / present.sum(-1)[..., None, None] if left_out else torch.zeros_like(pooled)
+        extra = (logits.softmax(-1), part.expand_as(pooled), label)
+        seen = torch.cat([bent, torch.stack(extra, -3)], -3)
+        h = self.token(seen.movedim(-3, -1).transpose(-2, -3))
+        h = h + state["summary"][..., None, None, :]
+        return logits, h if left_out else h + self.unknown
+
+    def _through(
+        self, layer: SteeredLayer, h: Tensor, read: Tensor, w: Tensor, alike: Tensor
+    ) -> Tensor:
+        """A layer, over so many rows at once as memory allows."""
+        keys, values = read.unbind(-4)
+        n_heads = layer.attention.n_heads
+        row = max(1, h.shape[:-2].numel() * n_heads * keys.shape[-2])
+        step = h.shape[-2] if self.training else max(1, AT_ONCE // row)
+        parts = zip(h.split(step, -2), alike.split(step, -2), strict=True)
+        done = [layer.steered(rows, keys, values, w, near) for rows, near in parts]
+        return done[0] if len(done) == 1 else torch.cat(done, -2)
+
+    # ------------------------------------------------------------------ predict
+    def predict_features(self, state: State, Z: Tensor) -> Tensor:
+        with torch.no_grad():
+            scale = TableScale(state["Z"], state["w"])
+            kernels = Kernels(scale, scale(state["Z"]), state["y"], state["w"])
+        return self._predicted(state, scale, kernels, Z)
+
+    def forward_features(self, Z: Tensor, y: Tensor, w: Tensor, Z_query: Tensor) -> Tensor:
+        """`forward`, given features; tasks of like size go together, without their padding."""
+        n_way, places = y.shape[-1], torch.arange(1, y.shape[-2] + 1, device=w.device)
+        last_row = (places * (w > 0)).amax(-1)
+        columns = torch.arange(1, n_way + 1, device=w.device)
+        last_class = (columns * present_classes(y, w)).amax(-1)
+        order = (last_row * last_class).argsort()
+        parts = []
+        for group in order.split(TASKS_TOGETHER if self.training else TASKS_PER_CHUNK):
+            n, c = int(last_row[group].max()), int(last_class[group].max())
+            X, X_query = Z[group][:, :n], Z_query[group]
+            used = (X != 0).any(1).any(0)
+            task = X[..., used], y[group][:, :n, :c], w[group][:, :n], X_query[..., used]
+            parts.append(F.pad(self.episode_of_features(*task), (0, n_way - c), value=-torch.inf))
+        return torch.cat(parts)[order.argsort()]
+
+    def episode_of_features(self, Z: Tensor, y: Tensor, w: Tensor, Z_query: Tensor) -> Tensor:
+        state, scale, kernels = self._adapted(Z, y, w)
+        return self._predicted(state, scale, kernels, Z_query)
+
+    def features(self, state: State, Z: Tensor) -> Tensor:
+        """Standardised values of rows, as similarities compare them (..., n, n_features)."""
+        return TableScale(state["Z"], state["w"])(Z).values
+
+    def _predicted(self, state: State, scale: TableScale, kernels: Kernels, Z: Tensor) -> Tensor:
+        row = max(1, state["coefficients"].shape[:-2].numel() * sum(state["y"].shape[-2:]))
+        row = max(row, state["Z"].numel())
+        step = Z.shape[-2] if self.training else max(1, AT_ONCE // row)
+        answers = [self._answered(state, scale, kernels, part) for part in Z.split(step, -2)]
+        return answers[0] if len(answers) == 1 else torch.cat(answers, -2)
+
+    def _answered(self, state: State, scale: TableScale, kernels: Kernels, Z: Tensor) -> Tensor:
+        y, w = state["y"], state["w"]
+        counts = (w[..., None] * y).sum(-2)
+        with torch.no_grad():
+            K = kernels(scale(Z))
+            scores = K[..., list(EXPERTS_READ), :, :] @ state["coefficients"] + state["offsets"]
+            scores = centred(scores, (counts > 0)[..., None, None, :]) / state["spread"]
+        logits, h = self._tokens(state, scores, counts, left_out=False)
+        alike = K[..., list(STEERING), :, :]
+        for layer, read in zip(self.layers, state["read"].unbind(-5), strict=True):
+            h = self._through(layer, h, read, w, alike)
+        return logits + self.answer(self.answer_norm(h))[..., 0].mT
+
+
+#: Numbers that describe a task as a whole.
+N_FACTS = 5
+
+
+def track_record(
+    scores: Tensor, y: Tensor, w: Tensor, counts: Tensor, scale: TableScale
+) -> tuple[Tensor, Tensor]:
+    """How well the experts did on the rows left out, and what kind of task it is.
+
+    Parameters
+    ----------
+    scores : Tensor of shape (..., n_experts, n, n_way)
+        Scaled scores of the support rows, each left out.
+    y, w : Tensor of shape (..., n, n_way), (..., n)
+        Memberships and weights.
+    counts : Tensor of shape (..., n_way)
+        Weight of each class.
+    scale : TableScale
+        Knows which features vary.
+
+    Returns
+    -------
+    record : Tensor of shape (..., n_experts, len(SHARPNESSES))
+        Cross-entropy at each sharpness, less that of a guess, bent. Rows that
+        are the only ones of their class do not count.
+    facts : Tensor of shape (..., N_FACTS)
+        Logarithms of the numbers of rows, of rows that count, features and
+        classes, and of the rows of the smallest class; centred.
+    """
+    absent = (counts <= 0)[..., None, None, :]
+    again = counts[..., None, :] - w.clamp_max(1.0)[..., None] * y > 1e-6 * counts[..., None, :]
+    valid = w * (y * again).sum(-1)
+    n_valid = valid.sum(-1)
+    n_way = (counts > 0).sum(-1).to(w.dtype)
+    share = (valid / n_valid.clamp_min(1e-6)[..., None])[..., None, :]
+    losses = []
+    for sharpness in SHARPNESSES:
+        logits = (sharpness * scores).masked_fill(absent, -torch.inf)
+        right = (y[..., None, :, :] * scores).sum(-1) * sharpness
+        losses.append((share * (logits.logsumexp(-1) - right)).sum(-1))
+    some = (n_valid > 0)[..., None, None]
+    record = torch.where(some, torch.stack(losses, -1) - n_way.log()[..., None, None], 0.0)
+    record = record * (1 + record.square()).rsqrt()
+    least = counts.masked_fill(counts <= 0, torch.inf).amin(-1)
+    numbers = (w.sum(-1), n_valid + 1, scale.varies.sum((-1, -2)) + 1, n_way, least)
+    centres = (3.0, 3.0, 2.5, 1.2, 1.5)
+    facts = [n.clamp(1e-3, 1e3).log() - c for n, c in zip(numbers, centres, strict=True)]
+    return record, torch.stack(facts, -1)
