@@ -180,3 +180,57 @@ class RandomElastic(RandomAffine):
             torch.from_numpy(coarse), (height, width), mode="bicubic", align_corners=True
         )
         return grid + field.permute(0, 2, 3, 1)
+
+
+#: What alters copies of support images if nothing else is asked for: half of what training does.
+_SLIGHTLY = RandomAffine(degrees=7.5, scale=0.1, shear=0.1, translate=0.075)
+
+
+def with_altered_copies(
+    X: np.ndarray, y: np.ndarray, w: np.ndarray, n: int, alter: Any, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Add altered copies of each row; a row and its copies share its weight.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, \\*input_shape)
+        Support rows.
+    y : ndarray of shape (n_rows, n_way)
+        Memberships.
+    w : ndarray of shape (n_rows,)
+        Weights.
+    n : int
+        Number of copies of each row.
+    alter : callable or None
+        ``alter(X, rng) -> X``; None alters images slightly.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    X, y, w : ndarray
+        ``n + 1`` times as many rows, of the same weight in all.
+
+    Raises
+    ------
+    ValueError
+        When rows that are no images are to be altered by None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fewshot_sklearn.augmentation import with_altered_copies
+    >>> X, y, w = np.zeros((2, 3, 3)), np.eye(2), np.ones(2)
+    >>> X, y, w = with_altered_copies(X, y, w, 3, None, np.random.default_rng(0))
+    >>> X.shape, w.sum()
+    ((8, 3, 3), np.float64(2.0))
+    """
+    if alter is None:
+        if X.ndim < 3:
+            raise ValueError(
+                f"n_augment={n} needs augment=, a callable (X, rng) -> X, for rows that are no "
+                f"images; X has shape {X.shape}."
+            )
+        alter = _SLIGHTLY
+    copies = [X, *(np.asarray(alter(X, rng)).reshape(X.shape) for _ in range(n))]
+    return np.concatenate(copies), np.tile(y, (n + 1, 1)), np.tile(w / (n + 1), n + 1)

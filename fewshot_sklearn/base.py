@@ -14,7 +14,7 @@ from sklearn.utils import check_array, check_random_state, check_scalar, estimat
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from .augmentation import RandomAffine
+from .augmentation import with_altered_copies
 from .encoders import ENCODERS, make_encoder
 from .explanation import encoder_features, explain
 from .image_encoders import channels_last
@@ -26,9 +26,6 @@ from .tasks import Support
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 #: Types of X that are kept as they are; all others become float64.
 ROW_DTYPES = [np.float64, np.float32, np.uint8]
-
-#: What alters copies of support images if nothing else is asked for: half of what training does.
-SLIGHTLY = RandomAffine(degrees=7.5, scale=0.1, shear=0.1, translate=0.075)
 
 
 def resolve_device(device: Any) -> torch.device:
@@ -257,31 +254,15 @@ class FewShotEstimator(BaseEstimator):
 
     def _adapt(self, X: np.ndarray, y: np.ndarray, w: np.ndarray, n_outputs: int | None) -> None:
         """`Learner.adapt` on validated arrays; y are memberships or targets, two-dimensional."""
-        X, y, w = self._with_altered_copies(X, y, w)
+        if n := check_scalar(self.n_augment, "n_augment", Integral, min_val=0):
+            rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
+            X, y, w = with_altered_copies(X, y, w, n, self.augment, rng)
         dtype, device = self._compute_dtype(), resolve_device(self.device)
         support = Support(*(_tensor(a, dtype, device) for a in (X, y, w)))
         self.meta_init_ = self._meta_init_for(support, n_outputs)
         with torch.no_grad():
             state = self._rebuild(self.meta_init_).adapt(support)
         self.state_ = {name: _array(t) for name, t in state.items()}
-
-    def _with_altered_copies(self, *rows: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The support rows and `n_augment` altered copies, which share a row's weight."""
-        n = check_scalar(self.n_augment, "n_augment", Integral, min_val=0)
-        if not n:
-            return rows
-        X, y, w = rows
-        alter = self.augment
-        if alter is None:
-            if X.ndim < 3:
-                raise ValueError(
-                    f"n_augment={n} needs augment=, a callable (X, rng) -> X, for rows that are "
-                    f"no images; X has shape {X.shape}."
-                )
-            alter = SLIGHTLY
-        rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
-        copies = [X, *(np.asarray(alter(X, rng)).reshape(X.shape) for _ in range(n))]
-        return np.concatenate(copies), np.tile(y, (n + 1, 1)), np.tile(w / (n + 1), n + 1)
 
     def _meta_init_for(self, support: Support, n_outputs: int | None) -> MetaInit:
         """The meta-init, if it fits these rows; without one, that of a learner without past."""

@@ -87,6 +87,15 @@ def test_a_figure_that_does_not_hold_is_noticed(accuracy, monkeypatch):
     assert accuracy.main([NAMES[0]]) == 0
 
 
+def test_what_cannot_be_measured_is_told(accuracy, monkeypatch, capsys):
+    def absent(init):
+        raise FileNotFoundError("no sentences here")
+
+    monkeypatch.setitem(accuracy.MEASURES, NAMES[0], absent)
+    assert accuracy.main([NAMES[0]]) == 0
+    assert f"| {NAMES[0]} | not measured: no sentences here |" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("omniglot")])
 def test_glyph_encoders_have_not_seen_the_letters_they_are_measured_on(name, accuracy):
     past, new = accuracy.past_and_new()

@@ -5,7 +5,8 @@
 
 Prints a table and ends with exit status 1 if a figure of a card is not confirmed. Episodes and
 seeds are those that the card was written with, so that figures differ by rounding alone; one is
-confirmed if it differs by less than half its 95 % interval.
+confirmed if it differs by less than half its 95 % interval. Where data is needed that does not
+come with the package (the intents'), and is not here, the line says so.
 """
 
 from __future__ import annotations
@@ -100,7 +101,11 @@ def main(names: list[str]) -> int:
     for name in names or list_meta_inits():
         init = load_meta_init(name)
         told = init.provenance["accuracy"]
-        measured = list(MEASURES[name](init))
+        try:
+            measured = list(MEASURES[name](init))
+        except (ImportError, OSError) as error:
+            print(f"| {name} | not measured: {error} | | | | |", flush=True)
+            continue
         wrong += abs(len(measured) - len(told))
         for now, card in zip(measured, told, strict=False):
             holds = confirmed(now, card)
