@@ -266,10 +266,10 @@ class FewShotEstimator(BaseEstimator):
 
     def _meta_init_for(self, support: Support, n_outputs: int | None) -> MetaInit:
         """The meta-init, if it fits these rows; without one, that of a learner without past."""
-        shape = tuple(support.X.shape[1:])
+        shape, rng = tuple(support.X.shape[1:]), check_random_state(self.random_state)
         init = self._resolve_meta_init() or self._default_meta_init(shape)
         if init is None:
-            seed = check_random_state(self.random_state).randint(2**31)
+            seed = rng.randint(2**31)
             learner = self._new_learner(shape, n_outputs, seed, past=False)
             learner = learner.to(support.X.device, support.X.dtype)
             scaled = support.X if learner.scales_inputs_without_past else None
