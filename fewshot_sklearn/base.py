@@ -405,8 +405,10 @@ class FewShotEstimator(BaseEstimator):
     def _fitted_learner_and_rows(self, X: Any) -> tuple[Any, Tensor]:
         check_is_fitted(self)
         X = validate_data(self, X, dtype=ROW_DTYPES, reset=False, allow_nd=True)
-        shape = tuple(self.meta_init_.spec["input_shape"])
-        if X.shape[1:] != shape:
+        spec = self.meta_init_.spec
+        shape = tuple(spec["input_shape"])
+        # of any width: then as wide as in fit, which is checked above
+        if X.ndim != 2 if spec.get("any_width") else X.shape[1:] != shape:
             raise ValueError(
                 f"X has rows of shape {X.shape[1:]}, but fit saw rows of shape {shape}."
             )

@@ -16,17 +16,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
-from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from ..attention import SmoothingLearner, TransformerLayer, check_sizes, predictive
-from ..base import ROW_DTYPES, resolve_device
 from ..classifier import FewShotClassifier
 from ..encoders import Identity, LayerNorm, Shape
 from ..learner import Gaussian, Learner, Outputs, State, joined, present_classes
 from ..meta_init import MetaInit
+from ..pretrained import load_meta_init
 from ..regressor import ProbabilisticRegressor
 from .in_context_tables import InContextTables
 
@@ -290,8 +288,6 @@ class InContextClassifier(FewShotClassifier):
         own = self.encoder, self.n_layers, self.n_hidden, self.n_heads
         if len(shape) > 1 or self._encoder_params() or any(value is not None for value in own):
             return None
-        from ..pretrained import load_meta_init
-
         return load_meta_init(self._for_any_table)
 
     def _learner_class_of(self, init: MetaInit) -> type[Learner]:
@@ -320,16 +316,6 @@ class InContextClassifier(FewShotClassifier):
         if "any_width" in init.spec:  # nothing is known of the rows to come
             del self.n_features_in_
         return init
-
-    def _fitted_learner_and_rows(self, X: Any) -> tuple[Any, Tensor]:
-        check_is_fitted(self)
-        if "any_width" not in self.meta_init_.spec:
-            return super()._fitted_learner_and_rows(X)
-        X = validate_data(self, X, dtype=ROW_DTYPES, reset=False, allow_nd=True)
-        self._check_fits(self.meta_init_, X.shape[1:], None)
-        learner = self._rebuild(self.meta_init_)
-        rows = torch.tensor(np.ascontiguousarray(X), dtype=self._compute_dtype())
-        return learner, rows.to(resolve_device(self.device))
 
 
 class InContextRegressor(ProbabilisticRegressor):
