@@ -78,7 +78,7 @@ def channels_last(module: nn.Module) -> None:
 class _ImageEncoder(nn.Module):
     """Accepts rows as (n, H, W), (n, H, W, C) or flat and hands on channels-last images."""
 
-    def __init__(self, input_shape: Shape, image: Shape | None, turns: int):
+    def __init__(self, input_shape: Shape, image: Shape | None, turns: int, rms: float | None):
         super().__init__()
         self.height, self.width, self.channels = image_shape(tuple(image or input_shape))
         if self.height * self.width * self.channels != math.prod(input_shape):
@@ -91,7 +91,9 @@ class _ImageEncoder(nn.Module):
             raise ValueError(
                 f"turns=4 needs square images, got {self.height} x {self.width}; turns=2 does not."
             )
-        self.turns = turns
+        if rms is not None and not rms > 0:
+            raise ValueError(f"rms must be positive or None, got {rms!r}.")
+        self.turns, self.rms = turns, rms
 
     def forward(self, x: Tensor) -> Tensor:
         images = x.reshape(x.shape[0], self.height, self.width, self.channels)
@@ -100,6 +102,8 @@ class _ImageEncoder(nn.Module):
             images = torch.cat([torch.rot90(images, k, (1, 2)) for k in quarters])
         # a view: channels-last strides even for one channel
         features = self.features(images.permute(0, 3, 1, 2))
+        if self.rms is not None:
+            features = F.normalize(features, dim=1) * (self.rms * math.sqrt(features.shape[1]))
         return torch.cat(features.chunk(self.turns), 1) if self.turns > 1 else features
 
     def features(self, x: Tensor) -> Tensor:
@@ -128,6 +132,9 @@ class Conv4(_ImageEncoder):
         Views of an image, turned by equal angles about the whole circle, whose features
         are put side by side. One network then judges as several would: slower by that
         factor, and more accurate where turned images are images of other classes.
+    rms : float or None, default=None
+        Root mean square that the features of each view are scaled to, so that their
+        products are cosines: for methods with a linear head. None leaves them.
     image_shape : tuple of int or None, default=None
         (H, W) or (H, W, C) of flattened rows; None takes a square.
     """
@@ -138,9 +145,10 @@ class Conv4(_ImageEncoder):
         width: int = 64,
         norm: str | None = "group",
         turns: int = 1,
+        rms: float | None = None,
         image_shape: Shape | None = None,
     ):
-        super().__init__(input_shape, image_shape, turns)
+        super().__init__(input_shape, image_shape, turns, rms)
         self.convs = nn.ModuleList(
             nn.Conv2d(self.channels if i == 0 else width, width, 3, padding=1, bias=norm is None)
             for i in range(4)
@@ -198,6 +206,9 @@ class ResNet12(_ImageEncoder):
         Views of an image, turned by equal angles about the whole circle, whose features
         are put side by side. One network then judges as several would: slower by that
         factor, and more accurate where turned images are images of other classes.
+    rms : float or None, default=None
+        Root mean square that the features of each view are scaled to, so that their
+        products are cosines: for methods with a linear head. None leaves them.
     image_shape : tuple of int or None, default=None
         (H, W) or (H, W, C) of flattened rows; None takes a square.
     """
@@ -208,9 +219,10 @@ class ResNet12(_ImageEncoder):
         widths: Sequence[int] = (64, 160, 320, 640),
         norm: str | None = "group",
         turns: int = 1,
+        rms: float | None = None,
         image_shape: Shape | None = None,
     ):
-        super().__init__(input_shape, image_shape, turns)
+        super().__init__(input_shape, image_shape, turns, rms)
         sizes = [self.channels, *widths]
         self.blocks = nn.Sequential(
             *(_ResidualBlock(a, b, norm) for a, b in zip(sizes, sizes[1:], strict=False))
@@ -255,6 +267,9 @@ class ResNet8(_ImageEncoder):
         Views of an image, turned by equal angles about the whole circle, whose features
         are put side by side. One network then judges as several would: slower by that
         factor, and more accurate where turned images are images of other classes.
+    rms : float or None, default=None
+        Root mean square that the features of each view are scaled to, so that their
+        products are cosines: for methods with a linear head. None leaves them.
     image_shape : tuple of int or None, default=None
         (H, W) or (H, W, C) of flattened rows; None takes a square.
     """
@@ -265,9 +280,10 @@ class ResNet8(_ImageEncoder):
         widths: Sequence[int] = (32, 64, 128, 256),
         norm: str | None = "group",
         turns: int = 1,
+        rms: float | None = None,
         image_shape: Shape | None = None,
     ):
-        super().__init__(input_shape, image_shape, turns)
+        super().__init__(input_shape, image_shape, turns, rms)
         self.stem = nn.Conv2d(self.channels, widths[0], 3, padding=1, bias=norm is None)
         self.stem_norm = _norm(norm, widths[0])
         self.blocks = nn.Sequential(

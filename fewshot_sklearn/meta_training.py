@@ -414,12 +414,12 @@ class MetaTrainer(EpisodicNet):
         if plan.feature_names is not None:
             spec["feature_names"] = plan.feature_names
         last = self.history[-1] if len(self.history) else {}
+        # a generator draws tasks of its own sizes
+        told = ("lr",) if plan.tasks is None else ("n_way", "n_shot", "n_query", "lr")
         provenance = {
             "tasks": self._tasks_seen(),
             "rows": self._rows_seen(),
-            "settings": {
-                name: getattr(self, name) for name in ("n_way", "n_shot", "n_query", "lr")
-            },
+            "settings": {name: getattr(self, name) for name in told},
             "tasks_per_step": self.batch_size,
             "tasks_seen": self.n_episodes * len(self.history),
             "seed": self.seed_,

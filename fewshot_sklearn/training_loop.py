@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import warnings
@@ -109,7 +110,7 @@ class EpisodicNet(NeuralNet):
             and isinstance(self.module_, Learner)
         )
         super()._set_training(training)
-        self._mode = training
+        self._mode, self._bad_steps = training, torch.zeros((), dtype=torch.int64)
         start, losses, sizes = len(self.history[-1]["batches"]), [], []
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
@@ -125,6 +126,13 @@ class EpisodicNet(NeuralNet):
         for row, loss, size in zip(rows, told, sizes, strict=True):
             row[f"{prefix}_loss"], row[f"{prefix}_batch_size"] = loss, size
         self.history.record(f"{prefix}_batch_count", len(sizes))
+        if bad := int(self._bad_steps):
+            warnings.warn(
+                f"Adaptation diverged, so that gradients were not finite, in {bad} of "
+                f"{len(sizes)} steps: they count for nothing. Smaller inner steps, or fewer, "
+                "diverge less often.",
+                stacklevel=2,
+            )
 
     def _set_training(self, training: bool = True) -> None:
         if self._mode is not training:
@@ -132,6 +140,13 @@ class EpisodicNet(NeuralNet):
             self._mode = training
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Loss and gradients of one batch; gradients of zero where they are not finite."""
+        step = self._differentiated(batch, **fit_params)
+        if (bad := _cleared_unless_finite(self.module_)) is not False:
+            self._bad_steps = self._bad_steps + bad
+        return step
+
+    def _differentiated(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Loss and gradients of one batch; what cannot be compiled is run as it is."""
         if not self.module_.compiled:
             return self._in_chunks(batch, **fit_params)
@@ -207,6 +222,21 @@ class EpisodicNet(NeuralNet):
                 getattr(callback, method_name)(self, **kwargs)
         else:
             super().notify(method_name, **kwargs)
+
+
+@torch.no_grad()
+def _cleared_unless_finite(module: torch.nn.Module) -> torch.Tensor | bool:
+    """Make all gradients zero if one is not finite; whether that was so."""
+    grads = [p.grad for p in module.parameters() if p.grad is not None and not p.grad.is_sparse]
+    if not grads:
+        return False
+    size = torch.stack(torch._foreach_norm(grads)).sum()
+    if size.device.type == "cpu" and math.isfinite(size.item()):
+        return False
+    bad = ~size.isfinite()
+    for grad in grads:  # on a GPU without asking whether: that would mean waiting for it
+        grad.masked_fill_(bad, 0.0)
+    return bad
 
 
 def _overrides(callback: Any, name: str) -> bool:

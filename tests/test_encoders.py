@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from fewshot_sklearn import MetaTrainer, ProtoNetClassifier
 from fewshot_sklearn.encoders import ENCODERS, make_encoder, n_features_out
@@ -152,6 +153,15 @@ def test_views_are_turned_images_side_by_side(name, turns, shape):
     assert n_features_out(several, shape) == turns * n_features_out(one, shape)
 
 
+@pytest.mark.parametrize("name", ["conv4", "resnet8", "resnet12"])
+def test_features_of_every_view_have_the_length_asked_for(name):
+    images = rows(3, 8, 8)
+    plain, scaled = (build(name, (8, 8), turns=2, rms=r, **SMALL[name]) for r in (None, 0.5))
+    for before, after in zip(plain(images).chunk(2, 1), scaled(images).chunk(2, 1), strict=True):
+        torch.testing.assert_close(after.square().mean(1).sqrt(), torch.full((3,), 0.5))
+        torch.testing.assert_close(F.cosine_similarity(before, after), torch.ones(3))
+
+
 @pytest.mark.parametrize(
     ("shape", "n_features"),
     [
@@ -256,6 +266,7 @@ def test_what_is_no_encoder_is_an_error(encoder):
         ("conv4", {"norm": "batch"}, "norm"),
         ("conv4", {"turns": 3}, "turns must be 1, 2 or 4"),
         ("resnet12", {"image_shape": [8, 2], "turns": 4}, "square images"),
+        ("conv4", {"rms": 0.0}, "rms must be positive"),
         ("conv4", {"image_shape": [3, 3]}, "image_shape"),
         ("conv4", {"image_shape": "4x4"}, "image_shape"),
         ("resnet12", {"norm": "batch"}, "norm"),

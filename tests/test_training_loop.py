@@ -70,6 +70,38 @@ def assert_taught_the_same(one, other, **tolerance):
         np.testing.assert_allclose(ours[name], theirs[name], err_msg=name, **tolerance)
 
 
+# ------------------------------------------------------------------ divergence
+def test_steps_whose_gradients_are_not_finite_count_for_nothing():
+    # the tenth of steps this large is beyond any float
+    wild = MAMLRegressor(**SMALL_MLP, n_steps=10, inner_lr=1e4)
+    past = make_sinusoid_tasks(n_shot=5)
+    net = trainer(wild, max_epochs=1)
+    with pytest.warns(UserWarning, match="diverged.* 3 of 3 steps"):
+        net.fit(past)
+    untrained = trainer(wild, max_epochs=0).fit(past)
+    assert_taught_the_same(net, untrained, rtol=0, atol=0)
+
+
+def test_one_such_step_harms_no_other():
+    past, estimator = make_sinusoid_tasks(n_shot=5), MAMLRegressor(**SMALL_MLP, n_steps=2)
+    calls = []
+
+    class OneBadStep(MetaTrainer):
+        def _in_chunks(self, batch, **fit_params):
+            step = super()._in_chunks(batch, **fit_params)
+            calls.append(len(calls))
+            if len(calls) == 2:
+                next(self.module_.parameters()).grad[0] = torch.nan
+            return step
+
+    params = trainer(estimator).get_params(deep=False)
+    net = OneBadStep(**{k: v for k, v in params.items() if k != "module"})
+    with pytest.warns(UserWarning, match="1 of 3 steps"):
+        net.fit(past)
+    assert len(calls) == 6
+    assert all(np.isfinite(t).all() for t in net.meta_init_.tensors.values())
+
+
 # ------------------------------------------------------------------ chunks
 @pytest.mark.parametrize("chunk_size", [1, 3, None])
 @pytest.mark.parametrize("name", CLASSIFIERS)

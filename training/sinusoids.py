@@ -32,7 +32,7 @@ RECIPES: dict[str, tuple[Any, Any, str, float, dict[str, Any], int]] = {
         LINEAR, 10_000,
     ),
     "sinusoid-maml": (
-        MAMLRegressor(encoder="mlp", encoder__hidden=(40, 40), n_steps=10, inner_lr=0.05),
+        MAMLRegressor(**SMOOTH, n_steps=10, inner_lr=0.05),
         make_sinusoid_tasks(n_shot=(5, 20), n_query=20), "sinusoids", 0.0,
         {"batch_size": 25, "lr": 2e-3}, 70_000,
     ),
