@@ -45,8 +45,8 @@ def _new_letters() -> Letters:
     return past_and_new()[1]
 
 
-def _glyphs(kind: type, **options: Any) -> Measure:
-    return lambda init: measure_glyphs(kind(init, **options), _new_letters())
+def _glyphs(kind: type, n_episodes: int = 1000) -> Measure:
+    return lambda init: measure_glyphs(kind(init), _new_letters(), n_episodes)
 
 
 def _curves(kind: type, *tasks: Any) -> Measure:
@@ -62,7 +62,7 @@ MEASURES: dict[str, Measure] = {
     "omniglot-conv4-turns": _glyphs(ProtoNetClassifier),
     "omniglot-resnet8": _glyphs(ProtoNetClassifier),
     "omniglot-resnet8-turns": _glyphs(ProtoNetClassifier),
-    "omniglot-conv4-maml": _glyphs(MAMLClassifier),
+    "omniglot-conv4-maml": _glyphs(MAMLClassifier, n_episodes=600),
     "omniglot-conv4-ridge": _glyphs(RidgeHeadClassifier),
     "sinusoid-maml": _curves(MAMLRegressor),
     "sinusoid-ridge": _curves(RidgeHeadRegressor),
