@@ -36,6 +36,9 @@ from fewshot_sklearn.learner import episode_loss
 #: Episodes a figure, where it is not 1,000: gradient descent takes its time.
 N_EPISODES = {"omniglot-conv4-maml": 600}
 
+#: What the card of MAML says besides of its limits.
+EVEN = "; class probabilities are next to even: their order is what counts"
+
 
 def sharpened(outputs: torch.Tensor, y_query: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of 80 times the logits.
@@ -53,7 +56,7 @@ def sharpened(outputs: torch.Tensor, y_query: torch.Tensor) -> torch.Tensor:
     Returns
     -------
     Tensor of shape ()
-        The loss; of prototypes on the same features, 80 is what was learned.
+        The loss; prototypes on the same features learned about this factor.
     """
     return episode_loss(80 * outputs, y_query)
 
@@ -217,7 +220,8 @@ def main() -> None:
         "training cost": f"{minutes:.0f} CPU-minutes"
         + (f", after those of {origin}" if origin else ""),
         "limits": "28 x 28 drawings, ink bright (255) on dark (0), of single glyphs in thin "
-        "strokes; not photographs, not whole words",
+        "strokes; not photographs, not whole words"
+        + (EVEN if isinstance(RECIPES[options.name][0], MAMLClassifier) else ""),
     }
     with_card(init, card, figures).save(place.with_suffix(".safetensors"))
 
