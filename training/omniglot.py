@@ -86,9 +86,10 @@ RECIPES: dict[str, tuple[Any, dict[str, Any], str | None]] = {
         "omniglot-resnet8",
     ),
     "omniglot-conv4-ridge": (
-        RidgeHeadClassifier(encoder="conv4", encoder__width=64),
+        RidgeHeadClassifier(encoder="conv4", encoder__width=64, encoder__rms=1.0, alpha=8.0),
         {"n_way": 20, "n_shot": (1, 5), "n_query": 3, "n_episodes": 200, "batch_size": 4,
-         "augment": RandomAffine(), "lr": 5e-4, "max_epochs": 8},
+         "augment": RandomAffine(), "lr": 3e-2, "max_epochs": 3,
+         "optimizer__param_groups": [("encoder.*", {"lr": 0.0})]},  # penalties and scale alone
         "omniglot-conv4",
     ),
     "omniglot-conv4-maml": (

@@ -29,7 +29,7 @@ RECIPES: dict[str, tuple[Any, Any, str, float, dict[str, Any], int]] = {
     "sinusoid-ridge-noisy": (
         RidgeHeadRegressor(**SMOOTH),
         make_sinusoid_tasks(n_shot=(2, 20), n_query=20, noise=0.3), "sinusoids", 0.3,
-        LINEAR, 20_000,
+        LINEAR, 10_000,
     ),
     "sinusoid-maml": (
         MAMLRegressor(**SMOOTH, n_steps=10, inner_lr=0.05),
