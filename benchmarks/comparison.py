@@ -31,13 +31,18 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from skorch.callbacks import EarlyStopping, GradientNormClipping, LRScheduler
 
 import fewshot_sklearn as fs
-from fewshot_sklearn.augmentation import RandomAffine, add_rotations
-from fewshot_sklearn.comparison import compare_few_shot, flattened
-from fewshot_sklearn.datasets import load_omniglot, make_sinusoid_tasks
-from fewshot_sklearn.datasets._intents import embed_sentences, load_clinc150
-from fewshot_sklearn.datasets._leaves import load_leaves
-from fewshot_sklearn.datasets._r_tasks import load_chem97, load_insteval
-from fewshot_sklearn.learning_curves import FewShotCurveDisplay, labels_saved
+from fewshot_sklearn import compare_few_shot, labels_saved
+from fewshot_sklearn.datasets import (
+    embed_sentences,
+    load_chem97,
+    load_clinc150,
+    load_insteval,
+    load_leaves,
+    load_omniglot,
+    make_sinusoid_tasks,
+)
+from fewshot_sklearn.model_selection import FewShotCurveDisplay, flattened
+from fewshot_sklearn.tasks import RandomAffine, add_rotations
 
 N_EPISODES = 600
 SHOTS = (1, 2, 5, 10, 20)

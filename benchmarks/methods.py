@@ -34,8 +34,8 @@ from sklearn.preprocessing import Normalizer
 from skorch.callbacks import Callback, GradientNormClipping
 
 import fewshot_sklearn as fs
-from fewshot_sklearn.augmentation import RandomAffine, add_rotations
 from fewshot_sklearn.datasets import load_omniglot, make_sinusoid_tasks
+from fewshot_sklearn.tasks import RandomAffine, add_rotations
 
 RESULTS = Path(__file__).with_name(".methods")
 #: CPU-seconds of meta-training.

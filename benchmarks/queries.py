@@ -42,10 +42,10 @@ from fewshot_sklearn import (
     MetaTrainer,
     ProtoNetClassifier,
     RidgeHeadRegressor,
+    select_queries,
 )
 from fewshot_sklearn.datasets import load_omniglot, make_sinusoid_tasks
-from fewshot_sklearn.query_strategy import select_queries
-from fewshot_sklearn.sampling import ClassEpisodes
+from fewshot_sklearn.tasks import ClassEpisodes
 
 FOR_CLASSES = ("auto", "typiclust", "coreset", "entropy", "margin", "bald")
 FOR_TARGETS = ("variance", "coreset", "typiclust")

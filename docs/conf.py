@@ -20,7 +20,7 @@ extensions = [
     "myst_parser",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "rooms.rst"]
 templates_path = ["_templates"]
 default_role = "code"
 

@@ -28,8 +28,8 @@ from sklearn.preprocessing import FunctionTransformer, Normalizer
 from skorch.callbacks import LRScheduler
 
 from fewshot_sklearn import MetaInit, MetaTrainer, ProtoNetClassifier, few_shot_score
-from fewshot_sklearn.augmentation import RandomAffine, add_rotations
 from fewshot_sklearn.datasets import load_omniglot
+from fewshot_sklearn.tasks import RandomAffine, add_rotations
 
 output = Path(os.environ.get("FEWSHOT_DEMO_OUTPUT", "demo_output"))
 output.mkdir(exist_ok=True)

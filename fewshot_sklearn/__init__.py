@@ -5,26 +5,34 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from .algorithms.baseline_plus_plus import BaselinePlusPlusClassifier
-from .algorithms.deep_kernel import DeepKernelRegressor
-from .algorithms.deep_kernel_classifier import DeepKernelClassifier
-from .algorithms.gaussian_protonet import GaussianProtoNetClassifier
-from .algorithms.in_context import InContextClassifier, InContextRegressor
-from .algorithms.kernel_logistic import KernelLogisticClassifier
-from .algorithms.maml import MAMLClassifier, MAMLRegressor
-from .algorithms.maml_plus_plus import MAMLPlusPlusClassifier, MAMLPlusPlusRegressor
-from .algorithms.mann import MANNClassifier
-from .algorithms.matching import MatchingNetClassifier
-from .algorithms.meta_lstm import MetaLSTMClassifier
-from .algorithms.meta_sgd import MetaSGDClassifier, MetaSGDRegressor
-from .algorithms.nearest_class_mean import NearestClassMeanClassifier
-from .algorithms.neural_process import NeuralProcessRegressor
-from .algorithms.protomaml import ProtoMAMLClassifier
-from .algorithms.protonet import ProtoNetClassifier
-from .algorithms.relation import RelationNetClassifier
-from .algorithms.reptile import ReptileClassifier, ReptileRegressor
-from .algorithms.ridge import RidgeHeadClassifier, RidgeHeadRegressor
-from .algorithms.siamese import SiameseClassifier
+from .algorithms import (
+    BaselinePlusPlusClassifier,
+    DeepKernelClassifier,
+    DeepKernelRegressor,
+    GaussianProtoNetClassifier,
+    InContextClassifier,
+    InContextRegressor,
+    KernelLogisticClassifier,
+    MAMLClassifier,
+    MAMLPlusPlusClassifier,
+    MAMLPlusPlusRegressor,
+    MAMLRegressor,
+    MANNClassifier,
+    MatchingNetClassifier,
+    MetaLSTMClassifier,
+    MetaSGDClassifier,
+    MetaSGDRegressor,
+    NearestClassMeanClassifier,
+    NeuralProcessRegressor,
+    ProtoMAMLClassifier,
+    ProtoNetClassifier,
+    RelationNetClassifier,
+    ReptileClassifier,
+    ReptileRegressor,
+    RidgeHeadClassifier,
+    RidgeHeadRegressor,
+    SiameseClassifier,
+)
 from .meta_init import MetaInit
 from .pretrained import list_meta_inits, load_meta_init
 
@@ -32,33 +40,33 @@ __version__ = "0.1.0.dev0"
 
 # loaded when first asked for: skorch alone takes as long to import as torch and scikit-learn
 _LAZY = {
-    "ESMetaTrainer": "evolution",
+    "ESMetaTrainer": "meta_training",
     "EpisodeSplit": "model_selection",
-    "Experience": "experience",
-    "FewShotScore": "scores",
-    "MetaEmbedding": "embedding",
+    "Experience": "strategies",
+    "FewShotScore": "model_selection",
+    "MetaEmbedding": "estimators",
     "MetaTrainer": "meta_training",
-    "PastRows": "pooled",
-    "PooledClassifier": "pooled",
-    "PooledRegressor": "pooled",
-    "StrategyClassifier": "strategy_choice",
-    "StrategyRegressor": "strategy_choice",
-    "StrategySelector": "strategy_selection",
-    "TaskCalibration": "task_calibration",
-    "TaskKFold": "task_splits",
-    "TaskMemory": "task_memory",
-    "TaskShuffleSplit": "task_splits",
+    "PastRows": "model_selection",
+    "PooledClassifier": "model_selection",
+    "PooledRegressor": "model_selection",
+    "StrategyClassifier": "strategies",
+    "StrategyRegressor": "strategies",
+    "StrategySelector": "strategies",
+    "TaskCalibration": "trust",
+    "TaskKFold": "tasks",
+    "TaskMemory": "inspection",
+    "TaskShuffleSplit": "tasks",
     "TaskwiseClassifier": "taskwise",
     "TaskwiseRegressor": "taskwise",
-    "TrustLearner": "trust_learning",
+    "TrustLearner": "trust",
     "TrustedClassifier": "trust",
     "TrustedRegressor": "trust",
-    "compare_few_shot": "comparison",
-    "expected_calibration_error": "calibration",
+    "compare_few_shot": "model_selection",
+    "expected_calibration_error": "trust",
     "few_shot_score": "model_selection",
-    "labels_saved": "learning_curves",
-    "select_queries": "query_strategy",
-    "uncertainty": "query_strategy",
+    "labels_saved": "model_selection",
+    "select_queries": "labelling",
+    "uncertainty": "labelling",
 }
 
 __all__ = [

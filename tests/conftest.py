@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -13,10 +15,13 @@ from sklearn.datasets import load_digits
 
 import fewshot_sklearn
 from fewshot_sklearn import MetaTrainer
-from fewshot_sklearn.classifier import FewShotClassifier
 from fewshot_sklearn.datasets import make_sinusoid_tasks
-from fewshot_sklearn.regressor import FewShotRegressor
+from fewshot_sklearn.estimators import FewShotClassifier, FewShotRegressor
 
+#: Of the repository.
+ROOT = Path(__file__).parents[1]
+
+sys.path.append(str(ROOT / "docs"))  # where the reader of imports is
 matplotlib.use("Agg")
 torch.set_num_threads(1)
 

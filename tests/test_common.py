@@ -12,11 +12,17 @@ from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import fewshot_sklearn
-from fewshot_sklearn.base import FewShotEstimator
-from fewshot_sklearn.pooled import PooledClassifier, PooledRegressor
-from fewshot_sklearn.strategy_choice import StrategyClassifier, StrategyRegressor
-from fewshot_sklearn.taskwise import TaskwiseClassifier, TaskwiseRegressor
-from fewshot_sklearn.trust import TrustedClassifier, TrustedRegressor
+from fewshot_sklearn import (
+    PooledClassifier,
+    PooledRegressor,
+    StrategyClassifier,
+    StrategyRegressor,
+    TaskwiseClassifier,
+    TaskwiseRegressor,
+    TrustedClassifier,
+    TrustedRegressor,
+)
+from fewshot_sklearn.estimators import FewShotEstimator
 
 ESTIMATORS = (
     FewShotEstimator,

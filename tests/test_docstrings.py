@@ -5,15 +5,16 @@ from __future__ import annotations
 import inspect
 import pkgutil
 import re
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from numpydoc.validate import validate
 
 import fewshot_sklearn
-from fewshot_sklearn import augmentation, datasets, inspection
+from fewshot_sklearn import datasets, inspection
+from fewshot_sklearn.tasks import augmentation
 
-README = Path(__file__).parents[1] / "README.md"
+README = ROOT / "README.md"
 
 #: What numpydoc checks here: a docstring, its sections in order, all of them known; a summary of
 #: one sentence; every parameter described, with its type, and no other; every result described.
@@ -51,7 +52,7 @@ def public_names():
     return [
         *(f"fewshot_sklearn.{name}" for name in fewshot_sklearn.__all__),
         *(f"fewshot_sklearn.datasets.{name}" for name in datasets.__all__),
-        *(f"fewshot_sklearn.augmentation.{name}" for name in own),
+        *(f"fewshot_sklearn.tasks.{name}" for name in own),
         *(f"fewshot_sklearn.inspection.{name}" for name in inspection.__all__),
     ]
 

@@ -1,4 +1,4 @@
-"""Imports go one way: each module may import only from those before it."""
+"""Imports go one way: each room may import only from those before it, and by the room's name."""
 
 from __future__ import annotations
 
@@ -6,68 +6,17 @@ import ast
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+import rooms
+from conftest import ROOT
+from rooms import ORDER, PACKAGE, imported_modules, own_imports, room_of
 
-import fewshot_sklearn
-
-ROOT = Path(fewshot_sklearn.__file__).parent
-BEFORE_ALGORITHMS = [
-    "rows", "tasks", "sampling", "episodes", "image_encoders", "residual", "encoders",
-    "augmentation",
-    "sequences", "descent", "kernels", "learner", "attention", "inner_loop", "pretraining",
-    "refinement", "explanation", "card", "row_sketch", "meta_init", "pretrained", "base",
-    "classifier", "regressor",
-]  # fmt: skip
-AFTER_ALGORITHMS = [
-    "embedding", "scores", "model_selection", "task_splits", "task_memory",
-    "taskwise", "posterior", "query_strategy", "experience", "strategies", "strategy_choice",
-    "strategy_selection", "calibration", "conformal", "task_calibration", "novelty",
-    "episode_outputs", "trusted_fit", "trust", "evidence", "trust_learning", "reliability",
-    "past_ridge", "pooled", "paired_scores", "comparison_table", "comparison",
-    "learning_curves", "inspection", "resume", "past_tasks", "training_loop",
-    "meta_training", "evolution",
-]  # fmt: skip
-ORDER = [*BEFORE_ALGORITHMS, "algorithms", *AFTER_ALGORITHMS]
-
-ALLOWED = {room: set(ORDER[:place]) for place, room in enumerate(ORDER)}
 #: The algorithms that may import another: the second file of a method.
 SECOND_FILES = {"deep_kernel_classifier", "in_context", "in_context_tables"}
-ALLOWED["taskwise"] |= {"taskwise"}
-ALLOWED["inspection"] |= {"inspection"}
-ALLOWED |= {"datasets": {"datasets"}}
-ALLOWED["__init__"] = {*ORDER, "datasets"}
-
-FILES = sorted(ROOT.rglob("*.py"))
-NAMES = [path.relative_to(ROOT).as_posix() for path in FILES]
+FILES = rooms.files()
+NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
 every_file = pytest.mark.parametrize("path", FILES, ids=NAMES)
-
-
-def room_of(path):
-    """The first part of a file's place in the package: `datasets` for datasets/_omniglot.py."""
-    return path.relative_to(ROOT).with_suffix("").parts[0]
-
-
-def imported_modules(tree, package):
-    """Absolute dotted names of all that a module of this package imports, wherever it does."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            parents = package.split(".")[: len(package.split(".")) + 1 - node.level]
-            start = parents if node.level else []
-            module = ".".join([*start, *([node.module] if node.module else [])])
-            # "from . import x" may name a module or a thing in __init__
-            yield from (f"{module}.{alias.name}" for alias in node.names)
-
-
-def rooms_imported(path):
-    package = ".".join(["fewshot_sklearn", *path.relative_to(ROOT).parts[:-1]])
-    for name in imported_modules(ast.parse(path.read_text("utf-8")), package):
-        parts = name.split(".")
-        if parts[0] == "fewshot_sklearn" and parts[1:] != ["__version__"]:
-            yield parts[1] if len(parts) > 1 else "__init__"
 
 
 def test_import_reader_sees_every_form():
@@ -76,24 +25,65 @@ def test_import_reader_sees_every_form():
     assert found == {"a.b", "fewshot_sklearn.datasets.c.d", "fewshot_sklearn.e", "g.h.i"}
 
 
-def test_the_order_names_every_module_and_no_other():
-    assert {room_of(path) for path in FILES} == set(ALLOWED)
+def test_the_order_names_every_room_and_nothing_lies_loose():
+    assert {room_of(path) for path in FILES} == {*ORDER, "__init__"}
+    assert [path.name for path in PACKAGE.glob("*.py")] == ["__init__.py"]
+    assert all((PACKAGE / room / "__init__.py").exists() for room in ORDER)
+
+
+def test_tests_have_the_same_rooms():
+    kinds = {"scripts", "__pycache__"}
+    assert {p.name for p in (ROOT / "tests").iterdir() if p.is_dir()} - kinds == set(ORDER)
 
 
 @every_file
 def test_imports_only_from_the_rooms_before(path):
-    rooms = set(rooms_imported(path))
-    if room_of(path) == "algorithms" and path.stem in SECOND_FILES:
-        rooms -= {"algorithms"}
-    strangers = rooms - ALLOWED[room_of(path)]
+    room = room_of(path)
+    allowed = {*ORDER} if room == "__init__" else {*ORDER[: ORDER.index(room)], room}
+    strangers = {parts[0] for parts in own_imports(path)} - allowed
     assert not strangers, f"{path.name} must not import {sorted(strangers)}"
 
 
 @every_file
-def test_only_meta_training_and_its_loop_import_skorch(path):
+def test_imports_from_another_room_what_the_room_hands_on(path):
+    room = room_of(path)
+    past = [".".join(p) for p in own_imports(path) if p[0] not in (room, "datasets") and p[2:]]
+    assert not past, f"{path.name} reaches into other rooms: {past}"
+
+
+def handed_on(room):
+    tree = ast.parse((PACKAGE / room / "__init__.py").read_text("utf-8"))
+    return {n.module for n in tree.body if isinstance(n, ast.ImportFrom) and n.level == 1}
+
+
+@pytest.mark.parametrize("room", ORDER)
+def test_an_underscore_says_that_the_room_keeps_a_module_to_itself(room):
+    modules = {path.stem for path in (PACKAGE / room).glob("*.py")} - {"__init__"}
+    assert handed_on(room) == {name for name in modules if not name.startswith("_")}
+
+
+@every_file
+def test_an_algorithm_imports_no_other(path):
+    if room_of(path) == "algorithms" and path.stem not in {*SECOND_FILES, "__init__"}:
+        assert not [parts for parts in own_imports(path) if parts[0] == "algorithms"]
+
+
+def test_the_rooms_are_drawn_as_they_are():
+    for path, text in rooms.made().items():
+        assert path.read_text("utf-8") == text, f"{path.name} is stale: python docs/rooms.py"
+
+
+def test_a_room_that_changes_changes_its_picture():
+    found = rooms.arrows()
+    assert found["trust"] and all(rooms.sentence(room).endswith(".") for room in ORDER)
+    assert rooms.picture(found) != rooms.picture(found | {"trust": set()})
+
+
+@every_file
+def test_only_meta_training_imports_skorch(path):
     names = imported_modules(ast.parse(path.read_text("utf-8")), "fewshot_sklearn")
     if any(name.split(".")[0] == "skorch" for name in names):
-        assert room_of(path) in ("meta_training", "training_loop")
+        assert room_of(path) == "meta_training"
 
 
 @every_file
@@ -113,7 +103,7 @@ def test_matplotlib_is_imported_inside_functions_only(path):
 @every_file
 def test_no_room_for_odds_and_ends(path):
     vague = {"utils", "util", "helpers", "common", "manager", "factory", "registry", "core", "misc"}
-    words = re.split(r"[/._]", path.relative_to(ROOT).as_posix())
+    words = re.split(r"[/._]", path.relative_to(PACKAGE).as_posix())
     assert not vague & set(words)
 
 
@@ -123,7 +113,7 @@ def heavy_modules_after(statement):
         "print(*{name.split('.')[0] for name in sys.modules} & {'skorch', 'matplotlib', 'pandas'})"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT.parent
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
     )
     return set(done.stdout.split())
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 import warnings
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from conftest import meta_train
+from conftest import ROOT, meta_train
 from sklearn.datasets import load_digits
 
 from fewshot_sklearn import ProtoNetClassifier, RidgeHeadRegressor
 from fewshot_sklearn.datasets import load_omniglot, make_sinusoid_tasks
 
-PAGES = Path(__file__).parents[1] / "docs"
+PAGES = ROOT / "docs"
 #: Pages whose code stands alone; that of the others continues what a reader has at hand.
 WHOLE = [
     "does_it_help",

@@ -13,12 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fewshot_sklearn import few_shot_score
-from fewshot_sklearn.augmentation import add_rotations
+from fewshot_sklearn import FewShotScore, few_shot_score
 from fewshot_sklearn.datasets import load_omniglot
 from fewshot_sklearn.model_selection import scores_of_episodes
-from fewshot_sklearn.sampling import EpisodeRows
-from fewshot_sklearn.scores import FewShotScore
+from fewshot_sklearn.tasks import EpisodeRows, add_rotations
 
 #: Alphabets left out, of 30.
 N_NEW = 6

@@ -28,8 +28,7 @@ from shipping import halved, with_card
 from sklearn.linear_model import LogisticRegression
 from skorch.callbacks import LRScheduler
 
-from fewshot_sklearn import MetaInit, MetaTrainer, ProtoNetClassifier
-from fewshot_sklearn.algorithms.kernel_logistic import KernelLogisticClassifier
+from fewshot_sklearn import KernelLogisticClassifier, MetaInit, MetaTrainer, ProtoNetClassifier
 from fewshot_sklearn.datasets import embed_sentences, load_banking77, load_clinc150
 
 ROOT = Path(__file__).parents[1]

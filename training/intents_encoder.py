@@ -26,7 +26,7 @@ from skorch.callbacks import LRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewshot_sklearn.datasets._intents import _encoder
+from fewshot_sklearn.datasets.intents import sentence_encoder
 
 #: Layers of the encoder, of six, that stay as they are, with its word embeddings.
 FROZEN = 2
@@ -46,7 +46,7 @@ class SentenceEncoder(nn.Module):
     def __init__(self, random_state: int = 0):
         super().__init__()
         torch.manual_seed(random_state)
-        self.whole = _encoder("cpu")
+        self.whole = sentence_encoder("cpu")
         model = self.whole[0].auto_model
         for part in (model.embeddings, *model.encoder.layer[:FROZEN]):
             part.requires_grad_(False)

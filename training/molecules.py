@@ -42,7 +42,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestCentroid
 
 from fewshot_sklearn import MetaTrainer, RidgeHeadClassifier, RidgeHeadRegressor, few_shot_score
-from fewshot_sklearn.scores import standard_error
+from fewshot_sklearn.model_selection import standard_error
 
 #: Assays held out, from the last.
 N_NEW = {"tox21": 3, "sider": 6}

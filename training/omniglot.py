@@ -30,8 +30,8 @@ from fewshot_sklearn import (
     ProtoNetClassifier,
     RidgeHeadClassifier,
 )
-from fewshot_sklearn.augmentation import RandomAffine, RandomElastic, add_rotations
-from fewshot_sklearn.learner import episode_loss
+from fewshot_sklearn.learners import episode_loss
+from fewshot_sklearn.tasks import RandomAffine, RandomElastic, add_rotations
 
 #: Episodes a figure, where it is not 1,000: gradient descent takes its time.
 N_EPISODES = {"omniglot-conv4-maml": 600}

@@ -22,9 +22,9 @@ from skorch.callbacks import GradientNormClipping, LRScheduler
 from task_priors import TaskPrior
 
 from fewshot_sklearn import InContextClassifier, MetaInit, MetaTrainer
-from fewshot_sklearn.algorithms.in_context_tables import InContextTables
-from fewshot_sklearn.episode_outputs import EpisodeAnswers
-from fewshot_sklearn.sampling import EpisodeRows
+from fewshot_sklearn.algorithms import InContextTables
+from fewshot_sklearn.model_selection import EpisodeAnswers
+from fewshot_sklearn.tasks import EpisodeRows
 
 NAME = "tabular-in-context"
 #: Labelled rows in all.

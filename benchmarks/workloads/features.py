@@ -7,7 +7,7 @@ from peers import l2l
 from torch import nn
 
 from fewshot_sklearn import MetaTrainer
-from fewshot_sklearn.base import FewShotClassifier
+from fewshot_sklearn.estimators import FewShotClassifier
 
 N_FEATURES, N_WAY, N_SHOT, N_QUERY, N_STEPS, INNER_LR = 64, 5, 5, 15, 5, 0.1
 HIDDEN = (64, 64)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from fewshot_sklearn import MAMLRegressor, MetaTrainer
 from fewshot_sklearn.datasets import make_sinusoid_tasks
-from fewshot_sklearn.learner import episode_loss
+from fewshot_sklearn.learners import episode_loss
 from workloads.options import given, without
 
 N_TASKS, N_ROWS, INNER_LR = 25, 10, 0.01

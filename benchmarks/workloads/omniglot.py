@@ -8,7 +8,7 @@ from peers import l2l
 from torch import Tensor, nn
 
 from fewshot_sklearn.datasets import load_omniglot
-from fewshot_sklearn.image_encoders import Conv4
+from fewshot_sklearn.encoders import Conv4
 
 DRAWINGS = 20
 

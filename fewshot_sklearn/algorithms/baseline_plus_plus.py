@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..classifier import FewShotClassifier
 from ..encoders import Shape
-from ..learner import State, present_classes
-from ..pretraining import PretrainedLearner
+from ..estimators import FewShotClassifier
+from ..learners import PretrainedLearner, State, present_classes
 
 
 class CosineHead(nn.Module):
@@ -211,7 +210,7 @@ class BaselinePlusPlusClassifier(FewShotClassifier):
 
     Examples
     --------
-    >>> from fewshot_sklearn.algorithms.baseline_plus_plus import BaselinePlusPlusClassifier
+    >>> from fewshot_sklearn import BaselinePlusPlusClassifier
     >>> clf = BaselinePlusPlusClassifier().fit([[3., 0.], [0., 2.], [0., 4.]], ["a", "b", "b"])
     >>> clf.predict([[5., 1.], [1., 5.]])
     array(['a', 'b'], dtype='<U1')

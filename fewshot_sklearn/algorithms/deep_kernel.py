@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ..encoders import Shape
-from ..kernels import make_kernel
-from ..learner import FeatureLearner, Gaussian, Outputs, State
-from ..regressor import ProbabilisticRegressor
+from ..estimators import ProbabilisticRegressor
+from ..learners import FeatureLearner, Gaussian, Outputs, State, make_kernel
 
 #: Least noise variance, in units of the targets' variance: what a Cholesky factor bears.
 LEAST_NOISE = 1e-6

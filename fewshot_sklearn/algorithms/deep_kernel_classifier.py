@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..classifier import FewShotClassifier
 from ..encoders import Shape
-from ..learner import Outputs, State, episode_loss, present_classes
+from ..estimators import FewShotClassifier
+from ..learners import Outputs, State, episode_loss, present_classes
 from ..tasks import IGNORED_CODE, memberships
 from .deep_kernel import DeepKernel
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..classifier import FewShotClassifier
 from ..encoders import Shape
-from ..learner import FeatureLearner, State, present_classes
+from ..estimators import FewShotClassifier
+from ..learners import FeatureLearner, State, present_classes
 
 
 class GaussianProtoNet(FeatureLearner):

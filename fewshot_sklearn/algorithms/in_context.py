@@ -19,13 +19,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..attention import SmoothingLearner, TransformerLayer, check_sizes, predictive
-from ..classifier import FewShotClassifier
 from ..encoders import Identity, LayerNorm, Shape
-from ..learner import Gaussian, Learner, Outputs, State, joined, present_classes
+from ..estimators import FewShotClassifier, ProbabilisticRegressor
+from ..learners import (
+    Gaussian,
+    Learner,
+    Outputs,
+    SmoothingLearner,
+    State,
+    TransformerLayer,
+    check_sizes,
+    joined,
+    predictive,
+    present_classes,
+)
 from ..meta_init import MetaInit
 from ..pretrained import load_meta_init
-from ..regressor import ProbabilisticRegressor
 from .in_context_tables import InContextTables
 
 #: Queries that a prediction takes at once, which bounds its memory.

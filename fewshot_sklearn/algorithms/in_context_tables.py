@@ -21,10 +21,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..attention import TransformerLayer, check_sizes
 from ..encoders import LayerNorm, Shape
-from ..learner import TASKS_PER_CHUNK, FeatureLearner, State, present_classes
-from .table_experts import (
+from ..learners import (
+    TASKS_PER_CHUNK,
+    FeatureLearner,
+    State,
+    TransformerLayer,
+    check_sizes,
+    present_classes,
+)
+from ._table_experts import (
     EXPERTS_READ,
     N_EXPERTS,
     STEERING,

@@ -19,11 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..classifier import FewShotClassifier
-from ..encoders import Shape
-from ..kernels import make_kernel
-from ..learner import FeatureLearner, State, present_classes
-from ..residual import Residual
+from ..encoders import Residual, Shape
+from ..estimators import FewShotClassifier
+from ..learners import FeatureLearner, State, make_kernel, present_classes
 
 #: The kernel of a row with itself is one; this keeps equal rows from making it singular.
 JITTER = 1e-6
@@ -178,7 +176,7 @@ class KernelLogisticClassifier(FewShotClassifier):
 
     Examples
     --------
-    >>> from fewshot_sklearn.algorithms.kernel_logistic import KernelLogisticClassifier
+    >>> from fewshot_sklearn import KernelLogisticClassifier
     >>> clf = KernelLogisticClassifier().fit([[0., 0.], [0., 1.], [4., 4.]], ["a", "a", "b"])
     >>> clf.predict([[0., 2.], [3., 3.]])
     array(['a', 'b'], dtype='<U1')

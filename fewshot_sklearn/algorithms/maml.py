@@ -17,17 +17,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..classifier import FewShotClassifier
-from ..descent import Batch, Descent, Layers, Plan, compiled, there_and_back
-from ..inner_loop import (
+from ..estimators import FewShotClassifier, FewShotRegressor
+from ..learners import (
+    Batch,
     DescendsCrossEntropy,
     DescendsSquaredError,
+    Descent,
     InnerLoopEstimator,
     InnerLoopLearner,
+    Layers,
+    Plan,
     as_support,
+    compiled,
+    present_classes,
+    there_and_back,
 )
-from ..learner import present_classes
-from ..regressor import FewShotRegressor
 
 
 class MAMLLearner(InnerLoopLearner):
@@ -38,7 +42,7 @@ class MAMLLearner(InnerLoopLearner):
 
     @property
     def by_hand(self) -> bool:
-        """Whether `fewshot_sklearn.descent` differentiates the whole of adaptation."""
+        """Whether `fewshot_sklearn.learners.descent` differentiates the whole of adaptation."""
         return self.takes_batches and not self.head_only
 
     def forward(self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor) -> Tensor:
@@ -136,7 +140,7 @@ class MAMLClassifier(InnerLoopEstimator, FewShotClassifier):
         its weight.
     augment : callable or None, default=None
         ``augment(X, rng) -> X``, what alters the copies. None turns, scales, shears and
-        shifts images a little (`fewshot_sklearn.augmentation.RandomAffine`, half as
+        shifts images a little (`fewshot_sklearn.tasks.RandomAffine`, half as
         strong as its default).
     device : str, default="auto"
         Where to compute; ``"auto"`` is the GPU where there is one.

@@ -12,16 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..classifier import FewShotClassifier
 from ..encoders import Shape
-from ..inner_loop import (
+from ..estimators import FewShotClassifier, FewShotRegressor
+from ..learners import (
     DescendsCrossEntropy,
     DescendsSquaredError,
     InnerLoopEstimator,
     InnerLoopLearner,
+    Outputs,
+    State,
+    present_classes,
 )
-from ..learner import Outputs, State, present_classes
-from ..regressor import FewShotRegressor
 from ..tasks import IGNORED_CODE
 
 

@@ -18,10 +18,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..classifier import FewShotClassifier
 from ..encoders import Shape
-from ..learner import FeatureLearner, State, present_classes
-from ..sequences import LSTMCell, in_order, reading_order
+from ..estimators import FewShotClassifier
+from ..learners import FeatureLearner, LSTMCell, State, in_order, present_classes, reading_order
 
 
 def label_codes(n: int, size: int, like: Tensor) -> Tensor:

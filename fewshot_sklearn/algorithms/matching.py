@@ -17,10 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..classifier import FewShotClassifier
 from ..encoders import Shape
-from ..learner import FeatureLearner, State
-from ..sequences import LSTMCell, in_order, log_sums_by_class, masked_softmax
+from ..estimators import FewShotClassifier
+from ..learners import FeatureLearner, LSTMCell, State, in_order, log_sums_by_class, masked_softmax
 
 
 class MatchingNet(FeatureLearner):

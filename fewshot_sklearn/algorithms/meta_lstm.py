@@ -16,17 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..classifier import FewShotClassifier
-from ..descent import SupportLoss
 from ..encoders import Shape
-from ..inner_loop import (
+from ..estimators import FewShotClassifier
+from ..learners import (
     DescendsCrossEntropy,
     InnerLoopEstimator,
     InnerLoopLearner,
+    LSTMCell,
+    State,
+    SupportLoss,
     spread,
 )
-from ..learner import State
-from ..sequences import LSTMCell
 
 #: Numbers that a step of meta-training may keep for the way back; two gigabytes.
 NUMBERS_AT_ONCE = 2**29

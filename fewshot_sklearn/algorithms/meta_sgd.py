@@ -11,16 +11,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..classifier import FewShotClassifier
 from ..encoders import Shape
-from ..inner_loop import (
+from ..estimators import FewShotClassifier, FewShotRegressor
+from ..learners import (
     DescendsCrossEntropy,
     DescendsSquaredError,
     InnerLoopEstimator,
     InnerLoopLearner,
+    State,
 )
-from ..learner import State
-from ..regressor import FewShotRegressor
 
 
 class MetaSGDLearner(InnerLoopLearner):

@@ -14,10 +14,9 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..classifier import FewShotClassifier
 from ..encoders import Shape
-from ..learner import State, present_classes
-from ..pretraining import PretrainedLearner
+from ..estimators import FewShotClassifier
+from ..learners import PretrainedLearner, State, present_classes
 
 NORMALIZATIONS = ("un", "l2n", "cl2n")
 #: How quickly the centre follows the features while they are being trained.
@@ -163,7 +162,7 @@ class NearestClassMeanClassifier(
 
     Examples
     --------
-    >>> from fewshot_sklearn.algorithms.nearest_class_mean import NearestClassMeanClassifier
+    >>> from fewshot_sklearn import NearestClassMeanClassifier
     >>> clf = NearestClassMeanClassifier().fit([[3., 0.], [0., 2.], [0., 4.]], ["a", "b", "b"])
     >>> clf.predict([[5., 1.], [1., 5.]])
     array(['a', 'b'], dtype='<U1')

@@ -12,16 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..attention import (
+from ..encoders import Shape
+from ..estimators import ProbabilisticRegressor
+from ..learners import (
+    Gaussian,
     MultiHeadAttention,
     SmoothingLearner,
+    State,
     TransformerLayer,
     check_sizes,
     predictive,
 )
-from ..encoders import Shape
-from ..learner import Gaussian, State
-from ..regressor import ProbabilisticRegressor
 from ..tasks import shares
 
 

@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..classifier import FewShotClassifier
-from ..inner_loop import DescendsCrossEntropy, InnerLoopEstimator, InnerLoopLearner
-from ..learner import State
+from ..estimators import FewShotClassifier
+from ..learners import DescendsCrossEntropy, InnerLoopEstimator, InnerLoopLearner, State
 
 
 class ProtoMAML(DescendsCrossEntropy, InnerLoopLearner):

@@ -19,10 +19,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..classifier import FewShotClassifier
 from ..encoders import Shape
-from ..learner import FeatureLearner, State, present_classes
-from ..refinement import Refinement
+from ..estimators import FewShotClassifier
+from ..learners import FeatureLearner, Refinement, State, present_classes
 
 #: Features of the field's usual network, Conv4 at 28 x 28, whose distances are taken as they are.
 USUAL_WIDTH = 64
@@ -121,7 +120,7 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewS
         its weight.
     augment : callable or None, default=None
         ``augment(X, rng) -> X``, what alters the copies. None turns, scales, shears and
-        shifts images a little (`fewshot_sklearn.augmentation.RandomAffine`, half as
+        shifts images a little (`fewshot_sklearn.tasks.RandomAffine`, half as
         strong as its default).
     device : str, default="auto"
         Where to compute: ``"cpu"``, ``"cuda"``, ... ``"auto"`` is the GPU where

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..classifier import FewShotClassifier
 from ..encoders import Shape
-from ..learner import FeatureLearner, Outputs, State, present_classes
+from ..estimators import FewShotClassifier
+from ..learners import FeatureLearner, Outputs, State, present_classes
 from ..tasks import IGNORED_CODE, memberships
 
 #: Untrained, a row relates to a class by sigmoid(OFFSET - SLOPE * mean |difference|), which for

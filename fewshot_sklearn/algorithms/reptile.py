@@ -12,19 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..classifier import FewShotClassifier
-from ..descent import absent_classes
 from ..encoders import Shape
-from ..inner_loop import (
+from ..estimators import FewShotClassifier, FewShotRegressor
+from ..learners import (
     DescendsCrossEntropy,
     DescendsSquaredError,
     InnerLoopEstimator,
     InnerLoopLearner,
+    State,
+    absent_classes,
     as_support,
     spread,
 )
-from ..learner import State
-from ..regressor import FewShotRegressor
 
 #: Adam's decay of the second moment, and what keeps it from dividing by zero.
 BETA2, EPS = 0.999, 1e-8

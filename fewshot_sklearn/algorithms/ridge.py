@@ -16,10 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..classifier import FewShotClassifier
 from ..encoders import Shape
-from ..learner import FeatureLearner, Gaussian, State, present_classes
-from ..regressor import ProbabilisticRegressor
+from ..estimators import FewShotClassifier, ProbabilisticRegressor
+from ..learners import FeatureLearner, Gaussian, State, present_classes
 
 #: Prior standard deviation, in noise units, of an intercept that is free.
 FREE = 1e4
@@ -33,7 +32,7 @@ def _check_alpha(alpha: float) -> float:
     return float(alpha)
 
 
-def _with_intercept(Z: Tensor) -> Tensor:
+def with_intercept(Z: Tensor) -> Tensor:
     # the solves are small and badly conditioned: they are always done in float64
     return torch.cat([Z, torch.ones_like(Z[..., :1])], -1).double()
 
@@ -73,7 +72,7 @@ class RidgeHeadRegression(FeatureLearner):
 
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
         phi, prior, factor = (
-            _with_intercept(Z),
+            with_intercept(Z),
             self.prior_mean.double(),
             self.prior_factor.double(),
         )
@@ -88,7 +87,7 @@ class RidgeHeadRegression(FeatureLearner):
         return {"coef": prior + factor @ shift, "spread": spread}
 
     def predict_features(self, state: State, Z: Tensor) -> Gaussian:
-        phi = _with_intercept(Z)
+        phi = with_intercept(Z)
         leverage = 1 + (phi @ state["spread"].mT).square().sum(-1)
         mean = (phi @ state["coef"]).to(Z.dtype)
         variance = (leverage[..., None] * self.log_noise.double().exp()).to(Z.dtype)
@@ -116,7 +115,7 @@ class RidgeHeadClassification(FeatureLearner):
 
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
         root = w.double().sqrt()[..., None]
-        phi, target = root * _with_intercept(Z), root * y.double()
+        phi, target = root * with_intercept(Z), root * y.double()
         precision = self.log_precision.double().exp()
         scaled = phi / precision
         if phi.shape[-2] < phi.shape[-1]:  # the Woodbury identity (eq. 5-6): an n x n system
@@ -127,7 +126,7 @@ class RidgeHeadClassification(FeatureLearner):
         return {"coef": coef, "present": present_classes(y, w)}
 
     def predict_features(self, state: State, Z: Tensor) -> Tensor:
-        scores = (_with_intercept(Z) @ state["coef"]).to(Z.dtype)
+        scores = (with_intercept(Z) @ state["coef"]).to(Z.dtype)
         return (self.log_scale.exp() * scores).masked_fill(
             ~state["present"][..., None, :], -torch.inf
         )
@@ -158,7 +157,7 @@ class RidgeHeadClassifier(FewShotClassifier):
         its weight.
     augment : callable or None, default=None
         ``augment(X, rng) -> X``, what alters the copies. None turns, scales, shears and
-        shifts images a little (`fewshot_sklearn.augmentation.RandomAffine`, half as
+        shifts images a little (`fewshot_sklearn.tasks.RandomAffine`, half as
         strong as its default).
     device : str, default="auto"
         Where to compute; ``"auto"`` is the GPU where there is one.

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..classifier import FewShotClassifier
 from ..encoders import Shape
-from ..learner import FeatureLearner, Outputs, State
-from ..sequences import log_sums_by_class
+from ..estimators import FewShotClassifier
+from ..learners import FeatureLearner, Outputs, State, log_sums_by_class
 from ..tasks import IGNORED_CODE, memberships
 
 #: Untrained, two rows verify with probability sigmoid(OFFSET - SLOPE * mean |difference|), which

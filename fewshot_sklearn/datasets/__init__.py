@@ -1,11 +1,11 @@
 """Real data, some of which ships with the package, and generators of tasks."""
 
-from ._harmonics import make_harmonic_tasks
-from ._intents import embed_sentences, load_banking77, load_clinc150
-from ._leaves import load_leaves
-from ._omniglot import fetch_omniglot, load_omniglot
-from ._r_tasks import load_chem97, load_insteval
-from ._sinusoids import make_sinusoid_tasks
+from .harmonics import make_harmonic_tasks
+from .intents import embed_sentences, load_banking77, load_clinc150
+from .leaves import load_leaves
+from .omniglot import fetch_omniglot, load_omniglot
+from .r_tasks import load_chem97, load_insteval
+from .sinusoids import make_sinusoid_tasks
 
 __all__ = [
     "embed_sentences",

@@ -1,11 +1,12 @@
-"""Pictures of what few-shot estimators know, as scikit-learn displays; they need matplotlib."""
+"""Pictures of what few-shot estimators know, and a memory of past tasks to compare with."""
 
-from ..learning_curves import FewShotCurveDisplay
-from ..reliability import ReliabilityDisplay
-from ._adaptation import AdaptationDisplay
-from ._embedding import EmbeddingDisplay
-from ._prototypes import PrototypeDisplay
-from ._task_similarity import TaskSimilarityDisplay
+from ..model_selection import FewShotCurveDisplay
+from ..trust import ReliabilityDisplay
+from .adaptation import AdaptationDisplay
+from .embedding import EmbeddingDisplay
+from .prototypes import PrototypeDisplay
+from .task_memory import TaskMemory
+from .task_similarity import TaskSimilarityDisplay
 
 __all__ = [
     "AdaptationDisplay",
@@ -13,5 +14,6 @@ __all__ = [
     "FewShotCurveDisplay",
     "PrototypeDisplay",
     "ReliabilityDisplay",
+    "TaskMemory",
     "TaskSimilarityDisplay",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..image_encoders import image_shape as channels_last_shape
+from ..tasks import image_shape as channels_last_shape
 
 #: Grey of what has no class of its own.
 NEUTRAL = "0.6"

@@ -12,9 +12,9 @@ from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 
-from ..algorithms.protonet import ProtoNetClassifier
-from .base import Taskwise
-from .batches import answer_tasks
+from ..algorithms import ProtoNetClassifier
+from ._base import Taskwise
+from ._batches import answer_tasks
 
 
 def _has_probabilities(self: Any) -> bool:

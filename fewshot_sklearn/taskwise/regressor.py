@@ -11,11 +11,11 @@ from sklearn.metrics import r2_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, column_or_1d, get_tags
 
-from ..algorithms.ridge import RidgeHeadRegressor
-from ..base import adapts_in_batches
-from ..learner import Gaussian
-from .base import Taskwise
-from .batches import answer_tasks
+from ..algorithms import RidgeHeadRegressor
+from ..estimators import adapts_in_batches
+from ..learners import Gaussian
+from ._base import Taskwise
+from ._batches import answer_tasks
 
 
 class TaskwiseRegressor(RegressorMixin, Taskwise):

@@ -1,0 +1,32 @@
+"""Networks that turn a row into features: by name, or any module of the user's own."""
+
+from .by_name import (
+    ENCODERS,
+    MLP,
+    Fourier,
+    Identity,
+    LayerNorm,
+    Shape,
+    make_encoder,
+    n_features_out,
+    safe_under_vmap,
+)
+from .image import Conv4, ResNet8, ResNet12, channels_last
+from .residual import Residual
+
+__all__ = [
+    "ENCODERS",
+    "MLP",
+    "Conv4",
+    "Fourier",
+    "Identity",
+    "LayerNorm",
+    "ResNet8",
+    "ResNet12",
+    "Residual",
+    "Shape",
+    "channels_last",
+    "make_encoder",
+    "n_features_out",
+    "safe_under_vmap",
+]

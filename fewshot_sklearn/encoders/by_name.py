@@ -1,0 +1,250 @@
+"""Small networks that turn a row into features, by name, by class or as a module.
+
+Those of images are in `fewshot_sklearn.encoders.image`. No encoder mixes rows, so
+that a prediction never depends on which other rows are asked for.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from .image import Conv4, ResNet8, ResNet12, Shape
+from .residual import Residual
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation, written out: torch's own has a wrong second derivative under vmap.
+
+    Parameters
+    ----------
+    units : int
+        Size of the last axis.
+    """
+
+    def __init__(self, units: int):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(units)), nn.Parameter(torch.zeros(units))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x - x.mean(-1, keepdim=True)
+        return x * (x.square().mean(-1, keepdim=True) + 1e-5).rsqrt() * self.weight + self.bias
+
+
+def safe_under_vmap(encoder: nn.Module) -> bool:
+    """Whether second derivatives of an encoder are right when vmapped over tasks.
+
+    Torch's norm layers give silently wrong ones, so an encoder that has any,
+    or that may call them in a `forward` of its own, is not vmapped.
+    """
+    wary = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RNNBase)
+    for module in encoder.modules():
+        ours = type(module) in (Identity, MLP, Fourier, LayerNorm)
+        plain = type(module).__module__.startswith("torch.nn.modules.")
+        if not ours and (not plain or isinstance(module, wary)):
+            return False
+    return True
+
+
+def _unaltered(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether nobody has subclassed a module or hung hooks or parametrizations on its parts."""
+    parts = list(module.modules())
+    hooks = any(m._forward_hooks or m._forward_pre_hooks for m in parts)
+    return type(module) is kind and not hooks and not any(map(is_parametrized, parts))
+
+
+class Identity(nn.Module):
+    """The row itself, flattened.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Shape of one row.
+    """
+
+    def __init__(self, input_shape: Shape):
+        super().__init__()
+        self.flat = len(input_shape) == 1
+
+    def is_plain_mlp(self) -> bool:
+        """Whether `fewshot_sklearn.learners.descent` computes what `forward` does."""
+        return self.flat and _unaltered(self, Identity)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
+
+
+class MLP(nn.Module):
+    """Fully connected layers with ReLU between and after them.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Shape of one row.
+    hidden : sequence of int, default=(64, 64)
+        Width of each layer; the last is the number of features.
+    norm : {"layer"} or None, default=None
+        LayerNorm before each nonlinearity.
+    dropout : float, default=0.0
+        Dropout rate after each nonlinearity, while meta-training only.
+    activation : {"relu", "tanh", "gelu", "silu"}, default="relu"
+        The nonlinearity.
+    """
+
+    def __init__(
+        self,
+        input_shape: Shape,
+        hidden: Sequence[int] = (64, 64),
+        norm: str | None = None,
+        dropout: float = 0.0,
+        activation: str = "relu",
+    ):
+        super().__init__()
+        kinds = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}
+        if activation not in kinds:
+            raise ValueError(f"activation must be one of {list(kinds)}, got {activation!r}.")
+        if norm not in (None, "layer"):
+            raise ValueError(f"norm must be 'layer' or None for the mlp, got {norm!r}.")
+        layers: list[nn.Module] = []
+        width = math.prod(input_shape)
+        for units in hidden:
+            layers.append(nn.Linear(width, units))
+            if norm:
+                layers.append(LayerNorm(units))
+            layers.append(kinds[activation]())
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+            width = units
+        self.layers = nn.Sequential(*layers)
+        flat = len(input_shape) == 1
+        self.plain = flat and not norm and not dropout and activation in ("relu", "tanh")
+
+    def is_plain_mlp(self) -> bool:
+        """Whether `fewshot_sklearn.learners.descent` computes what `forward` does."""
+        return self.plain and _unaltered(self, MLP)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x.flatten(1))
+
+
+class Fourier(nn.Module):
+    """Waves of learned frequencies and phases: sqrt(2 / n) cos(x W + b).
+
+    With a linear head on top this is a Gaussian process whose stationary kernel
+    is learned by its frequencies (Rahimi and Recht 2007, whose are drawn and kept).
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Shape of one row.
+    width : int, default=128
+        Number of waves, which are the features.
+    scale : float, default=1.0
+        Standard deviation of the frequencies that training starts from, in
+        radians a unit of x; its inverse is the length on which features vary.
+    """
+
+    def __init__(self, input_shape: Shape, width: int = 128, scale: float = 1.0):
+        super().__init__()
+        if not scale > 0:
+            raise ValueError(f"scale must be positive, got {scale!r}.")
+        self.frequencies = nn.Parameter(torch.randn(math.prod(input_shape), width) * scale)
+        self.phases = nn.Parameter(torch.rand(width) * 2 * math.pi)
+
+    def forward(self, x: Tensor) -> Tensor:
+        waves = torch.cos(x.flatten(1) @ self.frequencies + self.phases)
+        return waves * math.sqrt(2 / len(self.phases))
+
+
+ENCODERS: dict[str, type[nn.Module]] = {
+    "identity": Identity,
+    "mlp": MLP,
+    "fourier": Fourier,
+    "conv4": Conv4,
+    "resnet8": ResNet8,
+    "resnet12": ResNet12,
+    "residual": Residual,
+}
+
+
+def make_encoder(
+    encoder: str | type[nn.Module] | nn.Module, input_shape: Shape, params: dict[str, Any]
+) -> nn.Module:
+    """Build an encoder for rows of one shape.
+
+    Parameters
+    ----------
+    encoder : str, nn.Module subclass or nn.Module
+        A name: ``"identity"``, ``"mlp"``, ``"fourier"``, ``"residual"``; for images
+        ``"conv4"``, ``"resnet8"``, ``"resnet12"``. A class to be called with `params`
+        (and ``input_shape``, where it accepts one). Or a module, which is copied and
+        never changed.
+    input_shape : tuple of int
+        Shape of one row.
+    params : dict
+        Arguments of the encoder's constructor.
+
+    Returns
+    -------
+    nn.Module
+        Maps (n, \\*input_shape) to (n, n_features).
+
+    Raises
+    ------
+    ValueError
+        For an unknown name or arguments that do not fit.
+    """
+    if isinstance(encoder, nn.Module):
+        if params:
+            raise ValueError(f"encoder is a module already built; it takes no {sorted(params)}.")
+        return copy.deepcopy(encoder)
+    if isinstance(encoder, str):
+        if encoder not in ENCODERS:
+            raise ValueError(
+                f"encoder must be one of {sorted(ENCODERS)}, an nn.Module class or an "
+                f"nn.Module, got {encoder!r}."
+            )
+        encoder = ENCODERS[encoder]
+    elif not (isinstance(encoder, type) and issubclass(encoder, nn.Module)):
+        raise ValueError(
+            f"encoder must be a name, an nn.Module class or an nn.Module, got {encoder!r}."
+        )
+    accepts = inspect.signature(encoder).parameters
+    if "input_shape" in accepts:
+        params = {"input_shape": input_shape, **params}
+    try:
+        return encoder(**params)
+    except TypeError as error:
+        raise ValueError(
+            f"The encoder {encoder.__name__} does not accept {params}: {error}."
+        ) from error
+
+
+def n_features_out(encoder: nn.Module, input_shape: Shape) -> int:
+    """Number of features an encoder gives for one row of this shape."""
+    device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
+    dtype = next((p.dtype for p in encoder.parameters()), torch.float32)
+    was_training = encoder.training
+    encoder.eval()
+    try:
+        with torch.no_grad():
+            out = encoder(torch.zeros((2, *input_shape), device=device, dtype=dtype))
+    except (RuntimeError, IndexError) as error:
+        raise ValueError(
+            f"The encoder {type(encoder).__name__} does not take rows of shape {input_shape}: "
+            f"{error}"
+        ) from error
+    encoder.train(was_training)
+    if out.ndim != 2 or out.shape[0] != 2:
+        raise ValueError(
+            f"The encoder must map (n, *input_shape) to (n, n_features); for two rows of shape "
+            f"{input_shape} it gave an output of shape {tuple(out.shape)}."
+        )
+    return out.shape[1]

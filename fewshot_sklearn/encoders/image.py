@@ -1,0 +1,265 @@
+"""Small convolutional networks that turn an image into features.
+
+Their norm layers work within one image, so that a prediction never depends on
+which other rows are asked for (batch statistics would make it transductive).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..tasks import image_shape
+
+Shape = tuple[int, ...]
+
+
+class _RowNorm(nn.GroupNorm):
+    """GroupNorm that leaves a group of one single value alone: it would always become zero."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        alone = x[0].numel() == self.num_groups
+        return x if alone else super().forward(x)
+
+
+def _norm(kind: str | None, channels: int) -> nn.Module:
+    if kind is None:
+        return nn.Identity()
+    eights = channels // 8 if channels % 8 == 0 else 1
+    groups = {"group": eights, "layer": 1, "instance": channels}
+    if kind not in groups:
+        raise ValueError(f"norm must be one of {[*groups, None]}, got {kind!r}.")
+    return _RowNorm(groups[kind], channels)
+
+
+def channels_last(module: nn.Module) -> None:
+    """Lay convolution weights out as the CPU kernels like them, one channel included."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            weight = layer.weight.detach().permute(0, 2, 3, 1).contiguous()
+            layer.weight.data = weight.permute(0, 3, 1, 2)
+
+
+class _ImageEncoder(nn.Module):
+    """Accepts rows as (n, H, W), (n, H, W, C) or flat and hands on channels-last images."""
+
+    def __init__(self, input_shape: Shape, image: Shape | None, turns: int, rms: float | None):
+        super().__init__()
+        self.height, self.width, self.channels = image_shape(tuple(image or input_shape))
+        if self.height * self.width * self.channels != math.prod(input_shape):
+            raise ValueError(
+                f"encoder__image_shape={image} does not fit rows of shape {input_shape}."
+            )
+        if turns not in (1, 2, 4):
+            raise ValueError(f"turns must be 1, 2 or 4, got {turns!r}.")
+        if turns == 4 and self.height != self.width:
+            raise ValueError(
+                f"turns=4 needs square images, got {self.height} x {self.width}; turns=2 does not."
+            )
+        if rms is not None and not rms > 0:
+            raise ValueError(f"rms must be positive or None, got {rms!r}.")
+        self.turns, self.rms = turns, rms
+
+    def forward(self, x: Tensor) -> Tensor:
+        images = x.reshape(x.shape[0], self.height, self.width, self.channels)
+        quarters = range(0, 4, 4 // self.turns)
+        if self.turns > 1:
+            images = torch.cat([torch.rot90(images, k, (1, 2)) for k in quarters])
+        # a view: channels-last strides even for one channel
+        features = self.features(images.permute(0, 3, 1, 2))
+        if self.rms is not None:
+            features = F.normalize(features, dim=1) * (self.rms * math.sqrt(features.shape[1]))
+        return torch.cat(features.chunk(self.turns), 1) if self.turns > 1 else features
+
+    def features(self, x: Tensor) -> Tensor:
+        """Features (n, n_features) of images (n, C, H, W)."""
+        raise NotImplementedError
+
+
+class Conv4(_ImageEncoder):
+    """Four blocks of 3x3 convolution, 2x2 max-pooling, norm and ReLU, then flatten.
+
+    The field's usual small network (Vinyals et al. 2016), with two changes: the
+    norm works within a row, so prediction stays inductive, and it follows the
+    pooling, which costs a quarter as much. Blocks whose map is already one
+    pixel high or wide are not pooled.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Shape of one row: (H, W), (H, W, C) or flat.
+    width : int, default=64
+        Channels of each block.
+    norm : {"group", "layer", "instance"} or None, default="group"
+        Norm within a row: groups of 8 channels together (all of them where the
+        width is no multiple of 8), all, or each alone.
+    turns : {1, 2, 4}, default=1
+        Views of an image, turned by equal angles about the whole circle, whose features
+        are put side by side. One network then judges as several would: slower by that
+        factor, and more accurate where turned images are images of other classes.
+    rms : float or None, default=None
+        Root mean square that the features of each view are scaled to, so that their
+        products are cosines: for methods with a linear head. None leaves them.
+    image_shape : tuple of int or None, default=None
+        (H, W) or (H, W, C) of flattened rows; None takes a square.
+    """
+
+    def __init__(
+        self,
+        input_shape: Shape,
+        width: int = 64,
+        norm: str | None = "group",
+        turns: int = 1,
+        rms: float | None = None,
+        image_shape: Shape | None = None,
+    ):
+        super().__init__(input_shape, image_shape, turns, rms)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(self.channels if i == 0 else width, width, 3, padding=1, bias=norm is None)
+            for i in range(4)
+        )
+        self.norms = nn.ModuleList(_norm(norm, width) for _ in range(4))
+
+    def features(self, x: Tensor) -> Tensor:
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = conv(x)
+            if min(x.shape[-2:]) > 1:
+                x = F.max_pool2d(x, 2)
+            x = F.relu(norm(x))
+        return x.flatten(1)
+
+
+class _ResidualBlock(nn.Module):
+    """Three 3x3 convolutions beside a 1x1 shortcut, then 2x2 max-pooling."""
+
+    def __init__(self, channels: int, width: int, norm: str | None):
+        super().__init__()
+        sizes = [channels, width, width, width]
+        self.convs = nn.ModuleList(
+            nn.Conv2d(a, b, 3, padding=1, bias=norm is None)
+            for a, b in zip(sizes, sizes[1:], strict=False)
+        )
+        self.norms = nn.ModuleList(_norm(norm, width) for _ in range(3))
+        self.shortcut = nn.Conv2d(channels, width, 1, bias=norm is None)
+        self.shortcut_norm = _norm(norm, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = x
+        for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            out = norm(conv(out))
+            if i < 2:
+                out = F.leaky_relu(out, 0.1)
+        out = F.leaky_relu(out + self.shortcut_norm(self.shortcut(x)), 0.1)
+        return F.max_pool2d(out, 2) if min(out.shape[-2:]) > 1 else out
+
+
+class ResNet12(_ImageEncoder):
+    """Four residual blocks of three convolutions, then global average pooling.
+
+    The deeper of the field's two usual networks (Oreshkin et al. 2018; Lee et
+    al. 2019), with norms that work within a row.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Shape of one row: (H, W), (H, W, C) or flat.
+    widths : sequence of int, default=(64, 160, 320, 640)
+        Channels of each block; the last is the number of features.
+    norm : {"group", "layer", "instance"} or None, default="group"
+        Norm within a row.
+    turns : {1, 2, 4}, default=1
+        Views of an image, turned by equal angles about the whole circle, whose features
+        are put side by side. One network then judges as several would: slower by that
+        factor, and more accurate where turned images are images of other classes.
+    rms : float or None, default=None
+        Root mean square that the features of each view are scaled to, so that their
+        products are cosines: for methods with a linear head. None leaves them.
+    image_shape : tuple of int or None, default=None
+        (H, W) or (H, W, C) of flattened rows; None takes a square.
+    """
+
+    def __init__(
+        self,
+        input_shape: Shape,
+        widths: Sequence[int] = (64, 160, 320, 640),
+        norm: str | None = "group",
+        turns: int = 1,
+        rms: float | None = None,
+        image_shape: Shape | None = None,
+    ):
+        super().__init__(input_shape, image_shape, turns, rms)
+        sizes = [self.channels, *widths]
+        self.blocks = nn.Sequential(
+            *(_ResidualBlock(a, b, norm) for a, b in zip(sizes, sizes[1:], strict=False))
+        )
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.blocks(x).mean((2, 3))
+
+
+class _ShortBlock(nn.Module):
+    """Two 3x3 convolutions beside a 1x1 shortcut, then 2x2 max-pooling."""
+
+    def __init__(self, channels: int, width: int, norm: str | None):
+        super().__init__()
+        self.first = nn.Conv2d(channels, width, 3, padding=1, bias=norm is None)
+        self.second = nn.Conv2d(width, width, 3, padding=1, bias=norm is None)
+        self.shortcut = nn.Conv2d(channels, width, 1, bias=norm is None)
+        self.norms = nn.ModuleList(_norm(norm, width) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.norms[0](self.first(x)))
+        out = self.norms[1](self.second(out)) + self.shortcut(x)
+        return F.relu(F.max_pool2d(out, 2) if min(out.shape[-2:]) > 1 else out)
+
+
+class ResNet8(_ImageEncoder):
+    """A convolution and three residual blocks of two, each with 2x2 max-pooling.
+
+    For small images on small machines: the first convolution is pooled at once,
+    so that at 28 x 28 it takes three times the arithmetic of Conv4, with eleven
+    times its parameters, where ResNet12 takes nearly forty times.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Shape of one row: (H, W), (H, W, C) or flat.
+    widths : sequence of int, default=(32, 64, 128, 256)
+        Channels of the first convolution and of each block.
+    norm : {"group", "layer", "instance"} or None, default="group"
+        Norm within a row.
+    turns : {1, 2, 4}, default=1
+        Views of an image, turned by equal angles about the whole circle, whose features
+        are put side by side. One network then judges as several would: slower by that
+        factor, and more accurate where turned images are images of other classes.
+    rms : float or None, default=None
+        Root mean square that the features of each view are scaled to, so that their
+        products are cosines: for methods with a linear head. None leaves them.
+    image_shape : tuple of int or None, default=None
+        (H, W) or (H, W, C) of flattened rows; None takes a square.
+    """
+
+    def __init__(
+        self,
+        input_shape: Shape,
+        widths: Sequence[int] = (32, 64, 128, 256),
+        norm: str | None = "group",
+        turns: int = 1,
+        rms: float | None = None,
+        image_shape: Shape | None = None,
+    ):
+        super().__init__(input_shape, image_shape, turns, rms)
+        self.stem = nn.Conv2d(self.channels, widths[0], 3, padding=1, bias=norm is None)
+        self.stem_norm = _norm(norm, widths[0])
+        self.blocks = nn.Sequential(
+            *(_ShortBlock(a, b, norm) for a, b in zip(widths, widths[1:], strict=False))
+        )
+
+    def features(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = F.max_pool2d(x, 2) if min(x.shape[-2:]) > 1 else x
+        return self.blocks(F.relu(self.stem_norm(x))).flatten(1)

@@ -1,0 +1,511 @@
+"""What past tasks looked like: small, by name, and without their rows.
+
+J. Vanschoren. Meta-learning: a survey. arXiv 1810.03548, 2018 (section 2.3 on
+warm starts from similar tasks, section 3 on describing tasks).
+
+A. Achille et al. Task2Vec: task embedding for meta-learning. ICCV 2019 (a task as
+a point in a space of tasks).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import is_classifier
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from torch import Tensor
+from torch.func import vmap
+
+from ..estimators import (
+    ROW_DTYPES,
+    FeatureMetric,
+    FewShotEstimator,
+    encoder_features,
+    feature_metric,
+)
+from ..learners import TASKS_PER_CHUNK, Gaussian, Learner, State
+from ..tasks import Support
+
+FORMAT = 1
+#: Parts of a state that tell how an adaptation went or how sure it is, not what it predicts.
+NOT_PREDICTING = ("loss_curve", "spread")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TaskMemory:
+    """What past tasks looked like to a meta-trained estimator, by name.
+
+    For each past class (or group) it holds the mean of its rows' features and
+    which row was the most typical one; not the rows themselves, unless asked.
+    So it is small, and says for a new row or class which past ones it
+    resembles.
+
+    Two tasks of a *regression* mostly have the same inputs and differ in the
+    function, which no mean of features shows. For these the memory also keeps
+    what the estimator learned of each past task (its adapted state, such as the
+    coefficients of a ridge head), and a past task is similar to a new one if
+    its adapted model explains the new rows: `nearest_tasks` orders them by that
+    error. It is not symmetric, and needs no more than the few labelled rows
+    that there are. A state is kept only where its size does not depend on the
+    number of rows, as with `RidgeHeadRegressor` and `MAMLRegressor`; methods
+    that remember rows (deep kernels, neural processes, in-context learning)
+    have none to keep.
+
+    Do not call the constructor: memories come from `from_data` or `load`.
+
+    Parameters
+    ----------
+    kind : {"classes", "groups"}
+        What a past task is here: a class, or a group of rows.
+    ids : ndarray of shape (n_tasks,)
+        Names of the tasks.
+    means : ndarray of shape (n_tasks, n_features_out)
+        Mean features of each task's rows; of length one before averaging, for
+        a method that compares directions.
+    counts : ndarray of shape (n_tasks,)
+        Number of rows of each.
+    medoids : ndarray of shape (n_tasks,)
+        Number, in the X of `from_data`, of the row nearest to the mean: the one
+        with the least sum of squared distances to the others.
+    metric : FeatureMetric
+        How the estimator compares features.
+    digest : str
+        Digest of the meta-init that the features are of.
+    groups : ndarray of shape (n_tasks,) or None, default=None
+        Group of each class, where told.
+    y_mean, y_scale : ndarray of shape (n_tasks, n_outputs) or None, default=None
+        Mean and standard deviation of each task's targets, in units of y;
+        regression.
+    rows : ndarray of shape (n_tasks, \\*input_shape) or None, default=None
+        The most typical rows; only with ``keep_rows=True``.
+    states : mapping of str to ndarray of shape (n_tasks, ...)
+        What was learned of each task; empty for classification.
+
+    See Also
+    --------
+    explain : Says which support rows and past tasks a prediction resembles.
+    TaskSimilarityDisplay : Draws how alike past tasks are.
+
+    Notes
+    -----
+    A mean over few rows tells much of each: keep a memory as close as you keep
+    the data, where tasks have few rows.
+
+    References
+    ----------
+    .. [1] J. Vanschoren, "Meta-learning: a survey", arXiv 1810.03548, 2018.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from fewshot_sklearn import ProtoNetClassifier, TaskMemory
+    >>> X, y = load_iris(return_X_y=True)
+    >>> clf = ProtoNetClassifier().fit(X, y)
+    >>> memory = TaskMemory.from_data(clf, X, y)
+    >>> memory
+    TaskMemory(3 classes, 4 features, ...)
+    >>> ids, distances = memory.nearest(clf.embed([[5.0, 3.4, 1.5, 0.2]]), k=2)
+    >>> ids, distances.round(2)
+    (array([[0, 1]]), array([[0.07, 3.19]]))
+    """
+
+    kind: str
+    ids: np.ndarray
+    means: np.ndarray
+    counts: np.ndarray
+    medoids: np.ndarray
+    metric: FeatureMetric
+    digest: str
+    groups: np.ndarray | None = None
+    y_mean: np.ndarray | None = None
+    y_scale: np.ndarray | None = None
+    rows: np.ndarray | None = None
+    states: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray):
+                object.__setattr__(self, name, _read_only(value))
+        states = {name: _read_only(array) for name, array in self.states.items()}
+        object.__setattr__(self, "states", MappingProxyType(states))
+
+    # ------------------------------------------------------------------ from data
+    @classmethod
+    def from_data(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        groups: Any = None,
+        *,
+        kind: str | None = None,
+        keep_rows: bool = False,
+    ) -> TaskMemory:
+        """Look at past tasks with a meta-trained estimator.
+
+        Parameters
+        ----------
+        estimator : estimator
+            One of this package; with a meta-init, it need not be fitted.
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Rows of past tasks.
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+            Labels or targets.
+        groups : array-like of shape (n_rows,) or None, default=None
+            Task or group of each row.
+        kind : {"classes", "groups"} or None, default=None
+            What to remember: each class, or each group. None: classes for a
+            classifier, groups for a regressor.
+        keep_rows : bool, default=False
+            Whether to keep the most typical row of each task, for pictures.
+
+        Returns
+        -------
+        TaskMemory
+            The memory.
+
+        Raises
+        ------
+        ValueError
+            When groups are needed and missing, or a class occurs in several
+            groups: then it names no single thing.
+        """
+        if not isinstance(estimator, FewShotEstimator):
+            raise ValueError(
+                f"estimator must be one of this package, got {type(estimator).__name__}."
+            )
+        classification = is_classifier(estimator)
+        if kind is None:
+            kind = "classes" if classification else "groups"
+        allowed = ("classes", "groups") if classification else ("groups",)
+        if kind not in allowed:
+            raise ValueError(f"kind must be one of {list(allowed)} or None, got {kind!r}.")
+        if kind == "groups" and groups is None:
+            raise ValueError("groups is needed to remember groups: the task of each row.")
+        init, (learner, rows) = estimator._init_in_use(), estimator._learner_and_rows(X)
+        check_consistent_length(rows, y, groups)
+        labels = column_or_1d(y) if classification else None
+        tasks = column_or_1d(groups) if groups is not None else None
+        ids, codes = np.unique(_plain(labels if kind == "classes" else tasks), return_inverse=True)
+        metric = feature_metric(learner)
+        Z = metric.prepared(encoder_features(learner, rows).reshape(len(rows), -1))
+        counts = np.bincount(codes)
+        means = np.zeros((len(ids), Z.shape[1]))
+        np.add.at(means, codes, Z)
+        means /= counts[:, None]
+        far = np.square(Z - means[codes]).sum(1)
+        order = np.lexsort((far, codes))
+        medoids = order[np.searchsorted(codes[order], np.arange(len(ids)))]
+        more: dict[str, Any] = {}
+        if kind == "classes" and tasks is not None:
+            more["groups"] = _groups_of_classes(ids, codes, _plain(tasks))
+        if not classification:
+            y = check_array(y, ensure_2d=False, dtype=np.float64)
+            targets = y.reshape(len(y), -1)
+            of_task = [np.flatnonzero(codes == code) for code in range(len(ids))]
+            more["y_mean"] = np.stack([targets[part].mean(0) for part in of_task])
+            more["y_scale"] = np.stack([targets[part].std(0) for part in of_task])
+            more["states"] = _states(learner, rows, targets, of_task)
+        if keep_rows:
+            more["rows"] = check_array(X, dtype=ROW_DTYPES, allow_nd=True)[medoids]
+        return cls(
+            kind, ids, means.astype(np.float32), counts, medoids, metric, init.digest, **more
+        )
+
+    def check_made_with(self, estimator: Any) -> None:
+        """Check that features of this estimator can be compared with those remembered.
+
+        Parameters
+        ----------
+        estimator : estimator
+            One of this package.
+
+        Raises
+        ------
+        ValueError
+            When its meta-init is another.
+        """
+        if estimator._init_in_use().digest != self.digest:
+            raise ValueError(
+                f"{self!r} was made with another meta-init than that of {estimator!r}: their "
+                "features cannot be compared. Make the memory anew with TaskMemory.from_data."
+            )
+
+    # ------------------------------------------------------------------ what is similar
+    def nearest(self, features: Any, k: int = 3) -> tuple[np.ndarray, np.ndarray]:
+        """Past tasks whose mean features are nearest.
+
+        Parameters
+        ----------
+        features : array-like of shape (n, n_features_out)
+            Features of rows, as ``estimator.embed`` gives them, or means of such.
+        k : int, default=3
+            How many to return; all, where there are fewer.
+
+        Returns
+        -------
+        ids : ndarray of shape (n, k)
+            Names of the past tasks, nearest first.
+        distances : ndarray of shape (n, k)
+            Euclidean distances, or one minus the cosines, as the method compares.
+        """
+        Z = check_array(features, dtype=np.float64)
+        if Z.shape[1] != self.means.shape[1]:
+            raise ValueError(
+                f"features must have {self.means.shape[1]} columns, as estimator.embed gives "
+                f"them, got {Z.shape[1]}."
+            )
+        distances = self.metric.distances(self.metric.prepared(Z), self.means)
+        order = np.argsort(distances, axis=1, kind="stable")[:, : _positive_int("k", k)]
+        return self.ids[order], np.take_along_axis(distances, order, 1)
+
+    def predictions(self, estimator: Any, X: Any) -> np.ndarray:
+        """What each past task's adapted model predicts for the same rows; regression.
+
+        Parameters
+        ----------
+        estimator : estimator
+            A regressor with the same meta-init; it need not be fitted.
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_tasks, n_rows, n_outputs)
+            Predictions in units of y.
+
+        Raises
+        ------
+        ValueError
+            When no states are remembered, or the meta-init is another.
+        """
+        if not self.states:
+            raise ValueError(
+                f"{self!r} remembers no adapted models: it is of classes, or of a method that "
+                "remembers rows in place of a state of fixed size."
+            )
+        self.check_made_with(estimator)
+        learner, rows = estimator._learner_and_rows(X)
+        states = {name: torch.tensor(array).to(rows.device) for name, array in self.states.items()}
+        with torch.no_grad():
+            return _predicted(learner, states, rows).double().cpu().numpy()
+
+    def nearest_tasks(
+        self, estimator: Any, X: Any, y: Any, k: int = 3
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Past tasks whose adapted models explain the rows of a new task best; regression.
+
+        Parameters
+        ----------
+        estimator : estimator
+            A regressor with the same meta-init; it need not be fitted.
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Rows of the new task.
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+            Their targets.
+        k : int, default=3
+            How many to return; all, where there are fewer.
+
+        Returns
+        -------
+        ids : ndarray of shape (k,)
+            Names of the past tasks, best first.
+        errors : ndarray of shape (k,)
+            Root mean squared error of their predictions on the rows, in units of
+            the standard deviation of all past targets.
+        """
+        predictions = self.predictions(estimator, X)
+        targets = check_array(y, ensure_2d=False, dtype=np.float64)
+        check_consistent_length(predictions[0], targets)
+        targets = targets.reshape(len(targets), -1)
+        if targets.shape[1] != predictions.shape[-1]:
+            raise ValueError(
+                f"y has {targets.shape[1]} output(s), but the past tasks had "
+                f"{predictions.shape[-1]}."
+            )
+        scale = estimator._init_in_use().tensors["y_scale"]
+        errors = np.sqrt(np.square((predictions - targets) / scale).mean((1, 2)))
+        order = np.argsort(errors, kind="stable")[: _positive_int("k", k)]
+        return self.ids[order], errors[order]
+
+    # ------------------------------------------------------------------ one file
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the memory to one safetensors file, whole or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            The file. It is replaced if it exists.
+        """
+        from safetensors.numpy import save
+
+        arrays = {
+            name: value
+            for name, value in vars(self).items()
+            if isinstance(value, np.ndarray) and name not in ("ids", "groups")
+        }
+        arrays |= {f"states.{name}": array for name, array in self.states.items()}
+        if self.metric.centre is not None:
+            arrays["centre"] = self.metric.centre
+        told = {
+            "task_memory": FORMAT,
+            "kind": self.kind,
+            "digest": self.digest,
+            "metric": self.metric.name,
+            "ids": self.ids.tolist(),
+            "groups": None if self.groups is None else self.groups.tolist(),
+        }
+        packed = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        raw = save(packed, {"task_memory": json.dumps(told)})
+        path = Path(path)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            fresh = Path(folder) / path.name  # opened as usual, so with the usual permissions
+            fresh.write_bytes(raw)
+            os.replace(fresh, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> TaskMemory:
+        """Read a memory that `save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+
+        Returns
+        -------
+        TaskMemory
+            The memory.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no such file.
+        ValueError
+            When the file holds something else.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no file {path}.")
+        try:
+            with safe_open(path, framework="numpy") as file:
+                told = json.loads((file.metadata() or {})["task_memory"])
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if told["task_memory"] != FORMAT:
+                raise ValueError("of another format")
+            n = len(told["ids"])
+            per_task = [array for name, array in arrays.items() if name != "centre"]
+            if any(array.shape[:1] != (n,) for array in per_task):
+                raise ValueError("of another shape")
+            prefix = "states."
+            states = {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
+            groups = told["groups"]
+            return cls(
+                kind=told["kind"],
+                ids=np.array(told["ids"]),
+                means=arrays["means"],
+                counts=arrays["counts"],
+                medoids=arrays["medoids"],
+                metric=FeatureMetric(told["metric"], arrays.get("centre")),
+                digest=told["digest"],
+                groups=None if groups is None else np.array(groups),
+                y_mean=arrays.get("y_mean"),
+                y_scale=arrays.get("y_scale"),
+                rows=arrays.get("rows"),
+                states=states,
+            )
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} does not hold a TaskMemory.") from error
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = dict(vars(self)) | {"states": dict(self.states)}  # a mapping proxy has no pickle
+        return _rebuilt, (fields,)
+
+    def __repr__(self) -> str:
+        what = f"{len(self)} {self.kind}, {self.means.shape[1]} features"
+        return f"TaskMemory({what}, meta-init {self.digest[:8]})"
+
+
+def _rebuilt(fields: dict[str, Any]) -> TaskMemory:
+    return TaskMemory(**fields)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    array = np.array(array)
+    array.flags.writeable = False
+    return array
+
+
+def _positive_int(name: str, value: Any) -> int:
+    if not (isinstance(value, int | np.integer) and value >= 1):
+        raise ValueError(f"{name} must be an int, at least 1, got {value!r}.")
+    return int(value)
+
+
+def _plain(ids: Any) -> np.ndarray:
+    """Ids as numbers or strings, which is what a file can hold."""
+    values = np.asarray(ids)
+    return values if values.dtype.kind in "iufbU" else np.array([str(v) for v in values.tolist()])
+
+
+def _groups_of_classes(ids: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    names, group_codes = np.unique(groups, return_inverse=True)
+    pairs = np.unique(np.stack([codes, group_codes], 1), axis=0)
+    if len(pairs) > len(ids):
+        twice = pairs[1:][np.diff(pairs[:, 0]) == 0][0, 0]
+        where = names[pairs[pairs[:, 0] == twice, 1]].tolist()
+        raise ValueError(
+            f"Class {ids[twice].item()!r} occurs in the groups {where[:2]}: it may not be the same "
+            "in both. Use kind='groups', leave groups out, or give the classes names of their own."
+        )
+    return names[pairs[:, 1]]
+
+
+def _states(
+    learner: Learner, rows: Tensor, targets: np.ndarray, of_task: list[np.ndarray]
+) -> dict[str, np.ndarray]:
+    """What predicts of each task's adapted state; nothing, where it grows with the rows."""
+    y = torch.as_tensor(targets).to(rows)
+
+    def adapted(part: np.ndarray) -> State:
+        support = Support(rows[part], y[part], torch.ones(len(part)).to(rows))
+        with torch.no_grad():
+            state = learner.adapt(support)
+        return {k: t for k, t in state.items() if k not in NOT_PREDICTING}
+
+    first = of_task[0]
+    one, longer = adapted(first), adapted(np.append(first, first[0]))
+    if any(one[name].shape != longer[name].shape for name in one):
+        return {}
+    states = [adapted(part) for part in of_task]
+    return {name: torch.stack([s[name] for s in states]).cpu().numpy() for name in one}
+
+
+def _predicted(learner: Learner, states: State, rows: Tensor) -> Tensor:
+    """Means (n_tasks, n_rows, n_outputs) that the states of many tasks predict."""
+
+    def one(state: State) -> Tensor:
+        if "coef" in state:  # of a linear head: the spread of its posterior moves no mean
+            d = state["coef"].shape[-2]
+            state = state | {"spread": state["coef"].new_zeros(d, d)}
+        outputs = learner.predict(state, rows)
+        return outputs.mean if isinstance(outputs, Gaussian) else outputs
+
+    if learner.vmaps:
+        return vmap(one, chunk_size=TASKS_PER_CHUNK)(states)
+    n_tasks = len(next(iter(states.values())))
+    return torch.stack([one({k: t[i] for k, t in states.items()}) for i in range(n_tasks)])

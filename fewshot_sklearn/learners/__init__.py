@@ -1,0 +1,87 @@
+"""What an algorithm is, two pure functions of one task, and how many tasks are run at once."""
+
+from .attention import (
+    MultiHeadAttention,
+    SmoothingLearner,
+    TransformerLayer,
+    check_sizes,
+    predictive,
+)
+from .descent import (
+    Batch,
+    Descent,
+    Layers,
+    Plan,
+    SupportLoss,
+    absent_classes,
+    compiled,
+    there_and_back,
+)
+from .inner_loop import (
+    DescendsCrossEntropy,
+    DescendsSquaredError,
+    InnerLoopEstimator,
+    InnerLoopLearner,
+    as_support,
+    spread,
+)
+from .kernels import make_kernel
+from .learner import (
+    TASKS_PER_CHUNK,
+    FeatureLearner,
+    Gaussian,
+    Learner,
+    Outputs,
+    State,
+    episode_loss,
+    joined,
+    present_classes,
+)
+from .pretraining import PretrainedLearner
+from .refinement import Refinement
+from .sequences import (
+    LSTMCell,
+    in_order,
+    log_sums_by_class,
+    masked_softmax,
+    reading_order,
+)
+
+__all__ = [
+    "TASKS_PER_CHUNK",
+    "Batch",
+    "DescendsCrossEntropy",
+    "DescendsSquaredError",
+    "Descent",
+    "FeatureLearner",
+    "Gaussian",
+    "InnerLoopEstimator",
+    "InnerLoopLearner",
+    "LSTMCell",
+    "Layers",
+    "Learner",
+    "MultiHeadAttention",
+    "Outputs",
+    "Plan",
+    "PretrainedLearner",
+    "Refinement",
+    "SmoothingLearner",
+    "State",
+    "SupportLoss",
+    "TransformerLayer",
+    "absent_classes",
+    "as_support",
+    "check_sizes",
+    "compiled",
+    "episode_loss",
+    "in_order",
+    "joined",
+    "log_sums_by_class",
+    "make_kernel",
+    "masked_softmax",
+    "predictive",
+    "present_classes",
+    "reading_order",
+    "spread",
+    "there_and_back",
+]

@@ -1,0 +1,313 @@
+"""What MAML and its kin share: gradient descent on the support loss as the adaptation.
+
+A method of this kind says where the descent starts (`start`), how far each step
+goes (`rates`, or `update` where a step is more than a rate times the gradient),
+and how meta-training learns from it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value
+
+from ..encoders import MLP, Identity, Shape
+from ..tasks import IGNORED_CODE, memberships
+from .descent import CrossEntropy, Layers, SquaredError, SupportLoss, affine, backpropagate, run
+from .learner import TASKS_PER_CHUNK, FeatureLearner, State, present_classes
+
+HEAD = ("head.weight", "head.bias")
+#: What a state holds beside the encoder's weights.
+EXTRAS = (*HEAD, "loss_curve", "present")
+
+
+class InnerLoopLearner(FeatureLearner):
+    """adapt: gradient descent on the support loss. predict: the adapted network.
+
+    Meta-training runs plain gradient descent. Learned initialisations and step
+    sizes do not extrapolate to more steps or to tasks unlike the past, so once
+    trained a step is kept only if the support loss is no higher than at the
+    start (for the first `trained_steps`) or than before the step (for further
+    ones); otherwise it is taken back and the step size halved. Adaptation thus
+    never diverges.
+
+    Parameters
+    ----------
+    encoder, input_shape, n_outputs : see Learner
+        The network, but for its head.
+    n_steps : int, default=5
+        Gradient steps.
+    inner_lr : float, default=0.1
+        Step size, or where learned step sizes start from.
+    first_order : bool, default=False
+        Whether meta-training ignores second derivatives.
+    head_only : bool, default=False
+        Whether only the head adapts.
+    trained_steps : int, default=0
+        Steps that meta-training took.
+    """
+
+    scales_inputs_without_past = True
+    #: The loss that adaptation descends.
+    support_loss: type[SupportLoss]
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        input_shape: Shape,
+        n_outputs: int | None = None,
+        *,
+        n_steps: int = 5,
+        inner_lr: float = 0.1,
+        first_order: bool = False,
+        head_only: bool = False,
+        trained_steps: int = 0,
+    ):
+        super().__init__(encoder, input_shape, n_outputs)
+        if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in encoder.modules()):
+            raise ValueError(
+                "Gradient descent on a support set cannot use batch normalisation: the statistics "
+                "of the set would leak into its queries. Use a norm that works within a row, such "
+                "as torch.nn.GroupNorm."
+            )
+        if not (isinstance(n_steps, int | np.integer) and n_steps >= 0):
+            raise ValueError(f"n_steps must be an int, at least 0, got {n_steps!r}.")
+        if not inner_lr > 0:
+            raise ValueError(f"inner_lr must be positive, got {inner_lr!r}.")
+        self.n_steps, self.inner_lr, self.first_order = n_steps, inner_lr, first_order
+        self.head_only, self.trained_steps = head_only, trained_steps
+        if n_outputs is not None:
+            self.head = nn.Linear(self.n_features, n_outputs)
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
+        plain = isinstance(encoder, Identity | MLP) and encoder.is_plain_mlp()
+        self.takes_batches = plain or head_only
+        self.squash = any(isinstance(m, nn.Tanh) for m in encoder.modules())
+
+    # ------------------------------------------------------------------ what methods differ in
+    def start(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
+        """Weights before adaptation.
+
+        The head of a classifier is zero: all classes start alike, and softmax
+        would not see what their rows have in common.
+        """
+        params: State = {}
+        if not self.head_only:
+            params = {f"encoder.{k}": p for k, p in self.encoder.named_parameters()}
+        if self.n_outputs is None:
+            zeros = self.x_mean.new_zeros(y.shape[-1], self.n_features)
+            return params | {"head.weight": zeros, "head.bias": zeros[:, 0]}
+        return params | {"head.weight": self.head.weight, "head.bias": self.head.bias}
+
+    def rates(self, step: int, params: State) -> dict[str, Any]:
+        """Step size of each weight, a number or a tensor that broadcasts, at one step."""
+        return dict.fromkeys(params, self.inner_lr)
+
+    def memory(self, params: State) -> State:
+        """What `update` knows before the first step."""
+        return {}
+
+    def update(
+        self, step: int, params: State, grads: State, memory: State, share: Tensor | None = None
+    ) -> tuple[State, State]:
+        """Weights and memory after a step, or after that share of it for each task."""
+        rates = self.rates(step, params)
+        if share is not None:  # the small factors first, and numbers once for all weights
+            numbers = {rate for rate in rates.values() if not isinstance(rate, Tensor)}
+            parts = {rate: share * rate for rate in numbers}
+            rates = {
+                k: spread(share, grads[k]) * rate
+                if isinstance(rate, Tensor)
+                else spread(parts[rate], grads[k])
+                for k, rate in rates.items()
+            }
+        return {k: p - rates[k] * grads[k] for k, p in params.items()}, memory
+
+    def finished(self, outputs: Tensor, present: Tensor | None) -> Tensor:
+        """What the network puts out, as logits or in units of the targets."""
+        raise NotImplementedError
+
+    def targets(self, y: Tensor) -> Tensor:
+        """Memberships or targets, as the support loss wants them."""
+        return y
+
+    # ------------------------------------------------------------------ the network
+    def layers(self, params: State) -> Layers:
+        """The weights of a plain MLP, head included."""
+        names = [k.removesuffix(".weight") for k in params if k.endswith(".weight")]
+        layers = [(params[f"{name}.weight"], params[f"{name}.bias"]) for name in names]
+        return [(w, b if w.ndim == 2 else b[..., None, :]) for w, b in layers]
+
+    def embed(self, X: Tensor) -> Tensor:
+        """What adaptation leaves alone: the scaling, and the encoder if only the head adapts."""
+        return super().embed(X) if self.head_only else self.scaled(X)
+
+    def network(self, params: State, Z: Tensor) -> Tensor:
+        """Outputs of what adapts, with the given weights."""
+        if self.takes_batches:
+            return run(self.layers(params), Z, self.squash)[-1]
+        return affine(self.features(params, Z), params["head.weight"], params["head.bias"])
+
+    def features(self, params: State, Z: Tensor) -> Tensor:
+        """What the head sees, with the given weights of the encoder."""
+        if self.head_only:
+            return Z
+        inner = {k.removeprefix("encoder."): p for k, p in params.items() if k not in EXTRAS}
+        if self.takes_batches:
+            hidden = {k: p for k, p in params.items() if k not in EXTRAS}
+            return run_hidden(self.layers(hidden), Z, self.squash)
+        return functional_call(self.encoder, inner, (Z,))
+
+    def gradient(self, params: State, Z: Tensor, loss: SupportLoss) -> tuple[State, Tensor]:
+        """Gradient of the support loss at the weights, and the loss."""
+        if self.takes_batches:
+            layers = self.layers(params)
+            hs = run(layers, Z, self.squash)
+            value, slope = loss.value_and_slope(hs[-1])
+            dzs = backpropagate(layers, hs, slope, self.squash)
+            pairs = zip(dzs, hs[:-1], strict=True)
+            flat = [g for dz, h in pairs for g in (dz.mT @ h, dz.sum(-2))]
+            grads: State = dict(zip(params, flat, strict=True))
+        else:
+            grads, value = grad_and_value(lambda p: self._value(p, Z, loss))(params)
+        if self.first_order:
+            grads = {name: g.detach() for name, g in grads.items()}
+        return grads, value.detach()
+
+    def _value(self, params: State, Z: Tensor, loss: SupportLoss) -> Tensor:
+        with self.rounded(Z, self.first_order):  # second derivatives would gain nothing
+            outputs = self.network(params, Z)
+        return loss.value(outputs.to(Z.dtype))
+
+    # ------------------------------------------------------------------ the two functions
+    def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
+        loss = self.support_loss(self.targets(y), w)
+        params = self.start(Z, y, w)
+        descend = self.descended if self.training else self.guarded
+        params, curve = descend(params, Z, loss)
+        if self.n_outputs is None:
+            params = params | {"present": present_classes(y, w)}
+        none = w.new_zeros((*w.shape[:-1], 0))
+        return params | {"loss_curve": torch.stack(curve, -1) if curve else none}
+
+    def predict_features(self, state: State, Z: Tensor) -> Tensor:
+        params = {name: t for name, t in state.items() if name not in ("present", "loss_curve")}
+        with self.rounded(Z):
+            outputs = self.network(params, Z)
+        return self.finished(outputs.to(Z.dtype), state.get("present"))
+
+    # ------------------------------------------------------------------ descent
+    def path(self, params: State, Z: Tensor, loss: SupportLoss) -> tuple[list[State], list[Tensor]]:
+        """Weights at the start and after each step of plain descent; the loss before each."""
+        path, curve, memory = [params], [], self.memory(params)
+        for step in range(self.n_steps):
+            grads, value = self.gradient(path[-1], Z, loss)
+            params, memory = self.update(step, path[-1], grads, memory)
+            path.append(params)
+            curve.append(value)
+        return path, curve
+
+    def descended(self, params: State, Z: Tensor, loss: SupportLoss) -> tuple[State, list[Tensor]]:
+        """Plain gradient descent, and the loss before each step."""
+        path, curve = self.path(params, Z, loss)
+        return path[-1], curve
+
+    def guarded(
+        self, params: State, Z: Tensor, descended: SupportLoss
+    ) -> tuple[State, list[Tensor]]:
+        """Gradient descent that takes a step back, and halves its size, where it went wrong."""
+        curve: list[Tensor] = []
+        if not self.n_steps:
+            return params, curve
+        grads, loss = self.gradient(params, Z, descended)
+        share, first, memory = torch.ones_like(loss), loss, self.memory(params)
+
+        def keep(good: Tensor, new: State, old: State) -> State:
+            return {k: torch.where(spread(good, new[k]), new[k], old[k]) for k in new}
+
+        for step in range(self.n_steps):
+            curve.append(loss)
+            trial, trial_memory = self.update(step, params, grads, memory, share)
+            trial_grads, trial_loss = self.gradient(trial, Z, descended)
+            good = trial_loss <= (first if step < self.trained_steps else loss)  # False for NaN
+            params = keep(good, trial, params)
+            memory = keep(good, trial_memory, memory)
+            grads = keep(good, trial_grads, grads)
+            loss = torch.where(good, trial_loss, loss)
+            share = torch.where(good, share, share / 2)
+        return params, curve
+
+    def tasks_at_once(self, X: Tensor, X_query: Tensor) -> int:
+        if X.device.type != "cpu" or self.head_only:
+            return super().tasks_at_once(X, X_query)
+        return 1 if self.convolves else TASKS_PER_CHUNK
+
+
+def run_hidden(layers: Layers, Z: Tensor, squash: bool) -> Tensor:
+    """Features of a plain MLP: what `run` does, with the nonlinearity after the last layer too."""
+    if not layers:
+        return Z
+    last = run(layers, Z, squash)[-1]
+    return last.tanh() if squash else last.relu()
+
+
+def as_support(y_query: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Queries as though they were support: memberships or targets as y has them, and weights.
+
+    What is padded weighs zero.
+    """
+    if not y_query.is_floating_point():
+        w = (y_query != IGNORED_CODE).to(y.dtype)
+        return memberships(y_query, y.shape[-1], y.dtype), w
+    missing = y_query.isnan()
+    return y_query.masked_fill(missing, 0.0), (~missing[..., 0]).to(y.dtype)
+
+
+def spread(per_task: Tensor, like: Tensor) -> Tensor:
+    """Give a value a task the trailing axes of a tensor a task."""
+    return per_task.reshape(per_task.shape + (1,) * (like.ndim - per_task.ndim))
+
+
+class DescendsCrossEntropy:
+    """Cross-entropy over the classes that have support."""
+
+    support_loss: type[SupportLoss] = CrossEntropy
+
+    def finished(self, outputs: Tensor, present: Tensor | None) -> Tensor:
+        assert present is not None
+        return outputs.masked_fill(~present[..., None, :], -torch.inf)
+
+
+class DescendsSquaredError:
+    """Squared error of the scaled targets, averaged over outputs."""
+
+    y_mean: Tensor
+    y_scale: Tensor
+    support_loss: type[SupportLoss] = SquaredError
+
+    def targets(self, y: Tensor) -> Tensor:
+        return (y - self.y_mean) / self.y_scale
+
+    def finished(self, outputs: Tensor, present: Tensor | None) -> Tensor:
+        return torch.addcmul(self.y_mean, outputs, self.y_scale)
+
+
+class InnerLoopEstimator:
+    """What the estimators of these learners share."""
+
+    #: Whether step sizes are learned, so that inner_lr means nothing once meta-trained.
+    _learns_rates = False
+
+    def _learner_params(self, trained: dict[str, Any] | None) -> dict[str, Any]:
+        params = super()._learner_params(trained)  # type: ignore[misc]
+        if trained is None:
+            return params | {"trained_steps": 0}
+        as_trained = self._learns_rates or params["inner_lr"] <= trained["inner_lr"]
+        return params | {"trained_steps": trained["n_steps"] if as_trained else 0}
+
+    @property
+    def loss_curve_(self) -> np.ndarray:
+        return self._state("loss_curve")  # type: ignore[attr-defined]

@@ -1,0 +1,396 @@
+"""What an algorithm is: two pure functions of one task, and how to run many tasks at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+from torch.nn import functional as F
+
+from ..encoders import Shape, channels_last, n_features_out, safe_under_vmap
+from ..tasks import IGNORED_CODE, Support
+
+#: What `Learner.adapt` returns: named tensors and nothing else.
+State = dict[str, Tensor]
+
+#: Tasks a vmapped call takes at once on a CPU: what stays in its cache.
+TASKS_PER_CHUNK = 25
+#: Rows a convolutional encoder takes at once on a CPU: what malloc keeps hold of between calls.
+ROWS_PER_CHUNK = 160
+
+
+class Gaussian(NamedTuple):
+    """A predictive distribution: means and variances of shape (n, n_outputs)."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+Outputs = Tensor | Gaussian
+
+
+def joined(items: list[Any], join: Callable[[list[Tensor]], Tensor]) -> Any:
+    """Stack or concatenate what a function of tasks returned: tensors, Gaussians or states."""
+    if isinstance(items[0], Gaussian):
+        return Gaussian(*(join(list(parts)) for parts in zip(*items, strict=True)))
+    if isinstance(items[0], dict):
+        return {name: join([item[name] for item in items]) for name in items[0]}
+    return join(items)
+
+
+class Learner(nn.Module):
+    """Base class of the algorithms: ``adapt(support) -> state``, ``predict(state, X) -> outputs``.
+
+    The learned parameters are this module's own. Both functions are pure, so
+    the same code meta-trains (many tasks, vmapped or in a loop) and serves one
+    user's `fit`.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Maps (n, \\*input_shape) to (n, n_features).
+    input_shape : tuple of int
+        Shape of one row.
+    n_outputs : int or None, default=None
+        Number of regression targets; None for classification, where the number
+        of classes comes with each task.
+
+    Attributes
+    ----------
+    x_mean, x_scale : Tensor
+        Feature scale, learned from past tasks (`fit_scale`). One number a
+        feature for flat rows; one number in all for images.
+    y_mean, y_scale : Tensor of shape (n_outputs,)
+        Target scale; regression only.
+    """
+
+    x_mean: Tensor
+    x_scale: Tensor
+    y_mean: Tensor
+    y_scale: Tensor
+
+    #: Whether `adapt` needs a feature scale even without past tasks to learn it from.
+    scales_inputs_without_past = False
+    #: Whether training runs compiled kernels, where the learner has any.
+    compiled = False
+    #: Whether training may round to bfloat16 where that is safe.
+    bf16 = False
+    #: Whether `adapt` and `predict` take tensors with a leading axis of tasks as they are.
+    takes_batches = False
+    #: Whether meta-training tells rows of all past classes apart, rather than those of episodes.
+    pretrains = False
+    #: How many times the learning rate a parameter is trained with, by name, where not once.
+    faster: dict[str, float] = {}
+    #: Names of the submodules that only meta-training needs; a meta-init leaves them out.
+    training_only: tuple[str, ...] = ()
+
+    def __init__(self, encoder: nn.Module, input_shape: Shape, n_outputs: int | None = None):
+        super().__init__()
+        channels_last(encoder)
+        self.encoder = encoder
+        self.input_shape = tuple(input_shape)
+        self.n_outputs = n_outputs
+        self.n_features = n_features_out(encoder, self.input_shape)
+        self.convolves = any(isinstance(m, nn.modules.conv._ConvNd) for m in encoder.modules())
+        self.vmaps = safe_under_vmap(encoder)
+        shape = () if self.convolves or len(self.input_shape) > 1 else self.input_shape
+        self.register_buffer("x_mean", torch.zeros(shape))
+        self.register_buffer("x_scale", torch.ones(shape))
+        if n_outputs is not None:
+            self.register_buffer("y_mean", torch.zeros(n_outputs))
+            self.register_buffer("y_scale", torch.ones(n_outputs))
+
+    # ------------------------------------------------------------------ the two functions
+    def adapt(self, support: Support) -> State:
+        """Adapt to one task.
+
+        Parameters
+        ----------
+        support : Support
+            The labelled rows.
+
+        Returns
+        -------
+        dict of str to Tensor
+            All that `predict` needs to know of the task.
+        """
+        raise NotImplementedError
+
+    def predict(self, state: State, X: Tensor) -> Outputs:
+        """Predict rows of the task that was adapted to.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor
+            What `adapt` returned.
+        X : Tensor of shape (n, \\*input_shape)
+            Rows.
+
+        Returns
+        -------
+        Tensor or Gaussian
+            Logits (n, n_way), minus infinity for a class without support; or
+            means (n, n_outputs), with variances where the method has them.
+        """
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------ what is trained
+    def loss(self, outputs: Outputs, y_query: Tensor) -> Tensor:
+        """What an episode's predictions cost; `episode_loss`, unless the method's paper differs."""
+        return episode_loss(outputs, y_query)
+
+    def training_loss(
+        self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor, y_query: Tensor
+    ) -> tuple[Tensor, Outputs]:
+        """What meta-training descends, and the outputs for the queries.
+
+        A method that learns from more than its predictions overrides this.
+        """
+        outputs = self(X, y, w, X_query)
+        return self.loss(outputs, y_query), outputs
+
+    def begin(self, n_classes: int | None) -> None:
+        """Make the submodules named in `training_only`, for that many past classes."""
+
+    def finish(self, X: Tensor) -> None:
+        """Learn from rows of past tasks what is to be learned once training is over."""
+
+    def lasting_state(self) -> dict[str, Tensor]:
+        """The ``state_dict`` without what only training needs."""
+        dropped = tuple(f"{name}." for name in self.training_only)
+        return {k: t for k, t in self.state_dict().items() if not k.startswith(dropped)}
+
+    # ------------------------------------------------------------------ many tasks
+    def forward(self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor) -> Outputs:
+        """Run a batch of episodes: adapt to each support set, predict its queries.
+
+        Parameters
+        ----------
+        X, y, w : Tensor of shape (T, n, ...)
+            Support sets, as `fewshot_sklearn.tasks.pad_tasks` makes them.
+        X_query : Tensor of shape (T, n_query, \\*input_shape)
+            Query rows.
+
+        Returns
+        -------
+        Tensor or Gaussian
+            Outputs with a leading axis of tasks.
+        """
+        return self.over_tasks("episode", X, y, w, X_query)
+
+    def episode(self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor) -> Outputs:
+        """Adapt to one task and predict its queries."""
+        return self.predict(self.adapt(Support(X, y, w)), X_query)
+
+    def tasks_at_once(self, X: Tensor, X_query: Tensor) -> int:
+        """How many tasks of a batch to take between two backward passes.
+
+        Bounds the memory of a training step, and on a CPU keeps what
+        convolutions work on in the cache.
+        """
+        if not self.convolves or X.device.type != "cpu":
+            return len(X)
+        return max(1, ROWS_PER_CHUNK // (X.shape[1] + X_query.shape[1]))
+
+    def rounded(self, X: Tensor, allowed: bool = True) -> torch.autocast:
+        """Context in which products are computed in bfloat16, if training may and it is on."""
+        on = self.bf16 and self.training and allowed
+        return torch.autocast(X.device.type, torch.bfloat16, enabled=on)
+
+    def backward_by_hand(
+        self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor, y_query: Tensor, share: float
+    ) -> tuple[Tensor, Outputs] | None:
+        """Add the gradients of `share` times `episode_loss` to the parameters', without autograd.
+
+        Returns
+        -------
+        (loss, outputs) or None
+            None where a learner cannot, which is the usual case.
+        """
+        return None
+
+    def steps_that_pay(self) -> int | None:
+        """Training steps from which on compiling saves more time than it takes, if it ever does."""
+        vmapped = self.vmaps and not self.takes_batches and not self.convolves
+        return 10_000 if vmapped else None
+
+    def over_tasks(self, method: str, *batch: Tensor) -> Any:
+        """Map a method, a function of one task, over a batch of tasks.
+
+        Learners whose functions take batches are called on them. Encoders whose
+        second derivatives vmap would get wrong go one task after the other, and
+        so do convolutions on a CPU, where weights of their own for each task
+        make them slower batched. All else is vmapped, and in a long training
+        compiled. In chunks that fit the CPU's cache.
+        """
+        one_task = getattr(self, method)
+        on_cpu = batch[0].device.type == "cpu"
+        chunk = TASKS_PER_CHUNK if on_cpu else len(batch[0])
+        if self.takes_batches:
+            if len(batch[0]) <= chunk:
+                return one_task(*batch)
+            parts = [one_task(*part) for part in zip(*(t.split(chunk) for t in batch), strict=True)]
+            return joined(parts, torch.cat)
+        if not self.vmaps or (self.convolves and on_cpu):
+            return joined([one_task(*task) for task in zip(*batch, strict=True)], torch.stack)
+        if self.compiled and self.training:
+            return _compiled_map()(self, method, chunk, *batch)
+        return _vmapped(self, method, chunk, *batch)
+
+    # ------------------------------------------------------------------ scale
+    @torch.no_grad()
+    def fit_scale(self, X: Tensor | None, y: Tensor | None, w: Tensor | None = None) -> None:
+        """Learn the scale of features and targets from rows of past tasks.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n, \\*input_shape) or None
+            Rows; None leaves the feature scale alone.
+        y : Tensor of shape (n, n_outputs) or None
+            Targets; None leaves the target scale alone.
+        w : Tensor of shape (n,) or None, default=None
+            Weights.
+        """
+        if X is not None:
+            self.x_mean, self.x_scale = _mean_and_scale(X, w, self.x_mean)
+        if y is not None and self.n_outputs is not None:
+            self.y_mean, self.y_scale = _mean_and_scale(y, w, self.y_mean)
+
+    def scaled(self, X: Tensor) -> Tensor:
+        """Bring rows to the scale the encoder was trained on."""
+        return (X - self.x_mean) / self.x_scale
+
+    def embed(self, X: Tensor) -> Tensor:
+        """Features (n, n_features) of rows (n, \\*input_shape), as meta-training left them."""
+        X = self.scaled(X)
+        with self.rounded(X):
+            if X.device.type != "cpu" or not self.convolves or len(X) <= ROWS_PER_CHUNK:
+                Z = self.encoder(X)
+            else:
+                Z = torch.cat([self.encoder(part) for part in X.split(ROWS_PER_CHUNK)])
+        return Z.to(X.dtype)
+
+
+def _vmapped(learner: Learner, method: str, chunk: int, *batch: Tensor) -> Any:
+    # vmap cannot return a Gaussian made inside it unless as a tuple, which a NamedTuple is
+    return vmap(getattr(learner, method), randomness="different", chunk_size=chunk)(*batch)
+
+
+@cache
+def _compiled_map() -> Callable[..., Any]:
+    return torch.compile(_vmapped)
+
+
+def _mean_and_scale(values: Tensor, w: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
+    w = torch.ones(len(values), dtype=like.dtype) if w is None else w.to(like.dtype)
+    w = w.to(values.device)
+    if like.ndim == 0:  # one scale for all pixels
+        rows = values.to(like.dtype).flatten(1)
+        mean = (rows.mean(1) * w).sum() / w.sum()
+        variance = ((rows - mean).square().mean(1) * w).sum() / w.sum()
+    else:
+        values = values.to(like.dtype)
+        mean = (w[:, None] * values).sum(0) / w.sum()
+        variance = (w[:, None] * (values - mean).square()).sum(0) / w.sum()
+    scale = variance.sqrt()
+    negligible = scale <= 10 * torch.finfo(like.dtype).eps * mean.abs()
+    return mean.to(like.device), torch.where(negligible, 1.0, scale).to(like)
+
+
+class FeatureLearner(Learner):
+    """An algorithm that only ever looks at a row through its features.
+
+    Its two functions on features must accept leading axes of tasks.
+
+    Its two functions are written on features (`adapt_features`,
+    `predict_features`), so a batch of tasks goes through the encoder as one
+    pile of rows, and rows that occur in many episodes need encoding only once.
+    """
+
+    takes_batches = True
+
+    def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
+        """`adapt`, given the features Z (n, n_features) of the support rows."""
+        raise NotImplementedError
+
+    def predict_features(self, state: State, Z: Tensor) -> Outputs:
+        """`predict`, given the features Z (n, n_features) of the rows asked for."""
+        raise NotImplementedError
+
+    def adapt(self, support: Support) -> State:
+        return self.adapt_features(self.embed(support.X), support.y, support.w)
+
+    def predict(self, state: State, X: Tensor) -> Outputs:
+        return self.predict_features(state, self.embed(X))
+
+    def forward(self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor) -> Outputs:
+        n_tasks, n = X.shape[:2]
+        rows = torch.cat([X, X_query], 1)
+        Z = self.embed(rows.flatten(0, 1)).unflatten(0, (n_tasks, rows.shape[1]))
+        return self.forward_features(Z[:, :n], y, w, Z[:, n:])
+
+    def forward_features(self, Z: Tensor, y: Tensor, w: Tensor, Z_query: Tensor) -> Outputs:
+        """`forward`, given the features of the support and query rows."""
+        return self.over_tasks("episode_of_features", Z, y, w, Z_query)
+
+    def episode_of_features(self, Z: Tensor, y: Tensor, w: Tensor, Z_query: Tensor) -> Outputs:
+        """`episode`, given the features of the support and query rows of one task."""
+        return self.predict_features(self.adapt_features(Z, y, w), Z_query)
+
+
+def present_classes(y: Tensor, w: Tensor) -> Tensor:
+    """Which classes have support: a boolean (..., n_way) tensor."""
+    return (w[..., None] * y).sum(-2) > 0
+
+
+def episode_loss(outputs: Outputs, y_query: Tensor) -> Tensor:
+    """Mean query loss of each task, averaged over the tasks.
+
+    Cross-entropy for class codes, negative log likelihood for a Gaussian,
+    squared error otherwise.
+
+    Parameters
+    ----------
+    outputs : Tensor of shape (T, n_query, n_way or n_outputs) or Gaussian
+        What `Learner.forward` returned.
+    y_query : Tensor
+        Codes (T, n_query), -100 where padded; or targets (T, n_query,
+        n_outputs), NaN where padded.
+
+    Returns
+    -------
+    Tensor of shape ()
+        The loss.
+    """
+    if not y_query.is_floating_point():
+        assert isinstance(outputs, Tensor)
+        missing = y_query == IGNORED_CODE
+        if _none(missing):
+            return F.cross_entropy(outputs.flatten(0, 1), y_query.flatten())
+        losses = F.cross_entropy(
+            outputs.transpose(1, 2), y_query, ignore_index=IGNORED_CODE, reduction="none"
+        )
+        return (losses.sum(1) / (~missing).sum(1).clamp_min(1)).mean()
+    missing = y_query.isnan()
+    complete = _none(missing)
+    if complete and isinstance(outputs, Tensor):
+        return F.mse_loss(outputs, y_query)
+    y_query = y_query.nan_to_num()
+    if isinstance(outputs, Gaussian):
+        error = (outputs.mean - y_query).square()
+        losses = 0.5 * (error / outputs.variance + outputs.variance.log())
+    else:
+        losses = (outputs - y_query).square()
+    if complete:
+        return losses.mean()
+    losses = torch.where(missing, 0.0, losses)
+    return (losses.sum((1, 2)) / (~missing).sum((1, 2)).clamp_min(1)).mean()
+
+
+def _none(missing: Tensor) -> bool:
+    """Whether nothing is padded; not asked on a GPU, which would have to be waited for."""
+    return missing.device.type == "cpu" and not missing.any()

@@ -1,0 +1,377 @@
+"""The learned initialization: one immutable buffer, one file, no pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor
+
+from ._card import card_html, card_rows
+from .row_sketch import RowSketch
+
+FORMAT = 1
+#: A header longer than this is no header of ours.
+MAX_HEADER = 16 * 2**20
+
+_KINDS = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+#: Meta-inits kept in a process after unpickling: a worker gets the same one with every task.
+KEPT = 2
+_unpickled: dict[str, MetaInit] = {}
+
+
+class MetaInit:
+    """What meta-training learned: tensors and a specification in one immutable buffer.
+
+    The buffer is a safetensors file, in memory or mapped from disk. Copying,
+    cloning and deep-copying return the object itself, so estimators share it;
+    joblib hands worker processes a memory map of it, not a copy.
+
+    Do not call the constructor: meta-initializations come from
+    ``MetaTrainer.meta_init_``, `load` or `from_state`.
+
+    Attributes
+    ----------
+    spec : dict
+        ``algorithm``, ``hyperparameters``, ``encoder`` (name and parameters),
+        ``input_shape``, ``n_outputs``, ``feature_names``.
+    provenance : dict
+        Where it comes from: number of tasks and digests of their ids, digests of
+        rows, settings, versions, scores.
+    digest : str
+        SHA-256 of the content, in hexadecimal; two meta-inits are equal when
+        their digests are.
+    tensors : dict of str to ndarray
+        The learned arrays, read-only.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fewshot_sklearn import MetaInit
+    >>> init = MetaInit.from_state({"scale": torch.ones(3)}, {"algorithm": "Example"})
+    >>> init
+    MetaInit(Example, 3 parameters, ...)
+    >>> import copy
+    >>> copy.deepcopy(init) is init
+    True
+    """
+
+    __slots__ = ("__weakref__", "_buffer", "_header", "_start", "built")
+
+    def __init__(self, buffer: np.ndarray, name: str = "the buffer", verify: bool = True):
+        self._buffer = buffer
+        #: Learners rebuilt from this meta-init in this process, by whoever builds them.
+        self.built: dict[Any, Any] = {}
+        self._start, self._header = _read_header(buffer, name)
+        if verify and _checksum(self._header, buffer[self._start :]) != self._meta["checksum"]:
+            raise ValueError(f"{name} is damaged: its content does not match its checksum.")
+
+    @classmethod
+    def from_state(
+        cls,
+        state: Mapping[str, Tensor],
+        spec: Mapping[str, Any],
+        provenance: Mapping[str, Any] | None = None,
+    ) -> MetaInit:
+        """Make a meta-init from tensors.
+
+        Parameters
+        ----------
+        state : mapping of str to Tensor
+            A module's ``state_dict()``.
+        spec : mapping
+            How to rebuild the module; JSON types only.
+        provenance : mapping or None, default=None
+            Where it comes from; JSON types only.
+
+        Returns
+        -------
+        MetaInit
+            The immutable artefact.
+        """
+        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
+        meta = {
+            "format": str(FORMAT),
+            "spec": _json(spec),
+            "provenance": _json(provenance or {}),
+            "checksum": "0" * 64,
+        }
+        raw = safetensors_bytes(tensors, meta)
+        start, header = _read_header(np.frombuffer(raw, np.uint8), "the new buffer")
+        checksum = _checksum(header, np.frombuffer(raw, np.uint8)[start:])
+        head = raw[:start].replace(b"0" * 64, checksum.encode(), 1)
+        return cls(np.frombuffer(head + raw[start:], np.uint8), verify=False)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> MetaInit:
+        """Map a saved meta-init into memory and verify it.
+
+        Parameters
+        ----------
+        path : path-like
+            A file that `save` wrote, on any device.
+
+        Returns
+        -------
+        MetaInit
+            Backed by the file itself: nothing is copied.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no such file.
+        ValueError
+            When the file is truncated, damaged, or not a meta-init.
+        """
+        path = Path(path)
+        if path.stat().st_size < 8:
+            raise ValueError(f"{path} is not a meta-init: it holds fewer than 8 bytes.")
+        return cls(np.memmap(path, mode="r", dtype=np.uint8), str(path))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the meta-init to one file, whole or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            The file, customarily ``*.safetensors``. It is replaced if it exists.
+        """
+        path = Path(path)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(self._buffer.data)
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(temporary, 0o666 & ~umask)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+    # ------------------------------------------------------------------ content
+    @property
+    def _meta(self) -> dict[str, str]:
+        return self._header["__metadata__"]
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        return json.loads(self._meta["spec"])
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        return json.loads(self._meta["provenance"])
+
+    @property
+    def digest(self) -> str:
+        return self._meta["checksum"]
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return self._buffer.nbytes
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The tensors, as views of the buffer: do not write to them."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch: the buffer is not writable
+            body = torch.frombuffer(self._buffer[self._start :].data, dtype=torch.uint8)
+        out = {}
+        for name, entry in self._tensor_table():
+            first, last = entry["data_offsets"]
+            out[name] = body[first:last].view(_KINDS[entry["dtype"]]).reshape(entry["shape"])
+        return out
+
+    @property
+    def tensors(self) -> dict[str, np.ndarray]:
+        return {name: _read_only(t.numpy()) for name, t in self.state_dict().items()}
+
+    def _tensor_table(self) -> list[tuple[str, dict[str, Any]]]:
+        return [(k, v) for k, v in self._header.items() if k != "__metadata__"]
+
+    def cite_tasks(self, ids: Any, kind: str | None = None) -> int:
+        """How many of these task ids the meta-training saw.
+
+        Parameters
+        ----------
+        ids : array-like
+            Task ids: group labels, or class labels where there were no groups.
+        kind : {"groups", "classes"} or None, default=None
+            Which of the two they are, if known.
+
+        Returns
+        -------
+        int
+            Number of ids among those trained on.
+        """
+        tasks = self.provenance.get("tasks") or {"kind": None, "ids": []}
+        known = set(tasks["ids"]) if kind in (None, tasks["kind"]) else set()
+        return sum(task in known for task in task_digests(ids))
+
+    def cite_rows(self, X: Any) -> int:
+        """How many of these rows the meta-training saw, whatever their ids.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Rows.
+
+        Returns
+        -------
+        int
+            Number of rows trained on. Up to 8,192 distinct rows are remembered
+            exactly, by digests; of more, a sample of their digests, from which
+            the number is estimated. It is 0 where fewer than nine in ten of the
+            rows trained on were distinct: equal rows, such as those of a few
+            categories, need not be the same then.
+        """
+        known = self.provenance.get("rows")
+        sketch = None if known is None else RowSketch.from_json(known)
+        return 0 if sketch is None or not sketch.distinctive else sketch.seen(X)
+
+    # ------------------------------------------------------------------ immutability
+    def __sklearn_clone__(self) -> MetaInit:
+        return self
+
+    def __copy__(self) -> MetaInit:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> MetaInit:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self._buffer,)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MetaInit) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        spec, n = self.spec, self._n_parameters()
+        parts = [spec.get("algorithm", "?")]
+        if spec.get("encoder"):
+            parts.append(spec["encoder"]["name"])
+        parts.append(f"{n:,} parameters")
+        if tasks := self.provenance.get("tasks"):
+            parts.append(f"{tasks['count']} {tasks['kind']}")
+        return f"MetaInit({', '.join(parts)}, {self.digest[:8]})"
+
+    def _n_parameters(self) -> int:
+        return sum(int(np.prod(entry["shape"])) for _, entry in self._tensor_table())
+
+    def card(self) -> dict[str, str]:
+        """What this meta-init is and where it comes from.
+
+        Returns
+        -------
+        dict of str to str
+            Heading and text of each line.
+        """
+        size = self._n_parameters(), self.nbytes
+        return dict(card_rows(self.spec, self.provenance, *size, self.digest))
+
+    def _repr_html_(self) -> str:
+        return card_html(repr(self), list(self.card().items()))
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    def plain(value: Any) -> Any:
+        if isinstance(value, np.generic):
+            return value.item()
+        raise TypeError(f"A meta-init can hold plain values only, got {value!r}.")
+
+    return json.dumps(dict(content), sort_keys=True, default=plain)
+
+
+def _rebuild(buffer: np.ndarray) -> MetaInit:
+    """Unpickle: the very object that is at hand already, with what was built from it."""
+    init = MetaInit(buffer, verify=False)
+    init = _unpickled.pop(init.digest, init)
+    _unpickled[init.digest] = init
+    if len(_unpickled) > KEPT:
+        del _unpickled[next(iter(_unpickled))]
+    return init
+
+
+def task_digests(ids: Any) -> list[str]:
+    """Short digests of the distinct task ids, in sorted order."""
+    names = sorted({str(i) for i in np.asarray(ids).ravel().tolist()})
+    return [hashlib.blake2b(name.encode(), digest_size=6).hexdigest() for name in names]
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    array = array.view()
+    array.flags.writeable = False
+    return array
+
+
+def _checksum(header: dict[str, Any], body: np.ndarray) -> str:
+    meta = {k: v for k, v in header["__metadata__"].items() if k != "checksum"}
+    digest = hashlib.sha256(json.dumps({**header, "__metadata__": meta}, sort_keys=True).encode())
+    digest.update(body.data)
+    return digest.hexdigest()
+
+
+def _read_header(buffer: np.ndarray, name: str) -> tuple[int, dict[str, Any]]:
+    """Start of the tensors and the parsed header, or one clear error."""
+    size = int(buffer[:8].view("<u8")[0]) if buffer.nbytes >= 8 else -1
+    if not 0 < size <= min(MAX_HEADER, buffer.nbytes - 8):
+        raise ValueError(
+            f"{name} is not a meta-init: its header claims {size} bytes, of a file of "
+            f"{buffer.nbytes} bytes. It may be truncated or another kind of file."
+        )
+    try:
+        header = json.loads(bytes(buffer[8 : 8 + size]))
+        meta = header["__metadata__"]
+        known = {"format", "spec", "provenance", "checksum"} <= set(meta)
+        json.loads(meta["spec"]), json.loads(meta["provenance"])
+        version = int(meta["format"]) if known else 0
+        ends = [0]
+        for key, entry in header.items():
+            if key == "__metadata__":
+                continue
+            first, last = entry["data_offsets"]
+            width = torch.empty(0, dtype=_KINDS[entry["dtype"]]).element_size()
+            if not 0 <= first <= last or last - first != width * int(np.prod(entry["shape"])):
+                raise ValueError(key)
+            ends.append(last)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{name} is not a meta-init: its header cannot be read. It may be damaged, or a "
+            "safetensors file of something else."
+        ) from error
+    if not known:
+        raise ValueError(f"{name} is a safetensors file, but not a fewshot_sklearn meta-init.")
+    if version > FORMAT:
+        raise ValueError(
+            f"{name} has format {meta['format']}; this version reads up to {FORMAT}. Upgrade "
+            "fewshot_sklearn to load it."
+        )
+    if max(ends) != buffer.nbytes - 8 - size:
+        raise ValueError(
+            f"{name} is truncated or damaged: its tensors end at byte {8 + size + max(ends)}, "
+            f"the file at {buffer.nbytes}."
+        )
+    return 8 + size, header

@@ -1,0 +1,219 @@
+"""What one meta-training learns from: past tasks as streams of episodes, and facts about them."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import joblib
+import numpy as np
+import torch
+from sklearn.base import is_classifier
+from sklearn.utils import check_array, check_X_y, column_or_1d
+
+from ..estimators import ROW_DTYPES
+from ..meta_init import RowSketch, task_digests
+from ..tasks import (
+    ArrayTasks,
+    ClassEpisodes,
+    Episodes,
+    GeneratedTasks,
+    GroupEpisodes,
+    PooledRows,
+    split_tasks,
+)
+
+#: Tasks of a generator that the feature scale is learned from.
+SCALE_TASKS = 200
+#: Rows of past tasks that a learner sees once training is over.
+FINISHING_ROWS = 2000
+#: Parameters that may differ between a run and the one that resumes it, by prefix.
+_NOT_IN_FINGERPRINT = (
+    "_", "callbacks", "checkpoint", "device", "estimator", "iterator_", "max_epochs", "verbose",
+)  # fmt: skip
+
+
+def _described(value: Any) -> str:
+    """A description that is the same in every process."""
+    if hasattr(value, "__qualname__"):
+        return value.__qualname__
+    if type(value).__repr__ is object.__repr__:
+        return type(value).__qualname__
+    return repr(value)
+
+
+class PastTasks:
+    """What one call of ``MetaTrainer.fit`` trains on.
+
+    Parameters
+    ----------
+    trainer : MetaTrainer
+        Says what an episode is.
+    X, y, groups : see ``MetaTrainer.fit``
+        Past tasks.
+    afresh : bool
+        Whether training starts anew rather than goes on.
+
+    Attributes
+    ----------
+    train, valid : Episodes, Episodes or None
+        Streams of tasks; validation has tasks of its own.
+    estimator : estimator
+        The trainer's, with the hyperparameters of its meta-init written out.
+    input_shape : tuple of int
+        Shape of one row.
+    n_outputs : int or None
+        Number of targets; None for classification.
+    n_classes : int or None
+        Number of past classes, where a method tells all of them apart.
+    feature_names : list of str or None
+        Column names.
+    tasks : dict or None
+        Kind, number and digests of the tasks; None for a generator.
+    row_sketch : RowSketch or None
+        Digests of the rows; None for a generator.
+    fingerprint : str
+        Says which settings and data a checkpoint belongs to.
+    """
+
+    def __init__(self, trainer: Any, X: Any, y: Any, groups: Any, afresh: bool):
+        self.trainer, self.classification = trainer, is_classifier(trainer.estimator)
+        self.afresh = afresh
+        self.estimator = trainer.estimator._as_trained()
+        self.feature_names: list[str] | None = None
+        self.tasks: dict[str, Any] | None = None
+        self.row_sketch: RowSketch | None = None
+        self.valid: Episodes | None = None
+        self.n_classes: int | None = None
+        seed = trainer.seed_
+        pretrains = self.estimator._learner_class.pretrains
+        if callable(X):
+            if pretrains:
+                raise ValueError(
+                    f"{type(self.estimator).__name__} learns to tell the past classes apart: it "
+                    "needs them as arrays, not a generator of tasks."
+                )
+            if y is not None or groups is not None:
+                raise ValueError("With a generator of tasks, y and groups must be None.")
+            source = GeneratedTasks(X, self.classification)
+            self.train = Episodes(source, trainer.n_episodes, seed=seed)
+            if trainer.validation_fraction > 0:
+                self.valid = Episodes(source, trainer.n_valid_episodes, seed=seed + 1)
+            first = self.train[0]
+            self.input_shape, targets = first.X.shape[1:], first.y
+            data = joblib.hash([tuple(self.train[i]) for i in range(3)])
+        else:
+            self._from_arrays(X, y, groups, seed)
+            self.input_shape, targets = self._rows.shape[1:], self._targets
+            data = joblib.hash([np.asarray(X), np.asarray(y), groups])
+        self.n_outputs = None if self.classification else targets.shape[1]
+        settings = {
+            name: _described(value)
+            for name, value in sorted(trainer.get_params(deep=False).items())
+            if not name.startswith(_NOT_IN_FINGERPRINT)
+        }
+        own = {name: _described(value) for name, value in self.estimator.get_params().items()}
+        facts = f"{settings}{sorted(own.items())}{data}"
+        self.fingerprint = f"{hashlib.sha256(facts.encode()).hexdigest()[:12]}-seed{seed}"
+
+    def _from_arrays(self, X: Any, y: Any, groups: Any, seed: int) -> None:
+        trainer = self.trainer
+        columns = getattr(X, "columns", None)
+        if columns is not None and all(isinstance(name, str) for name in columns):
+            self.feature_names = list(columns)
+        if y is None:
+            raise ValueError("y is needed: the labels or targets of the past tasks.")
+        if self.classification:
+            X, y = check_array(X, dtype=ROW_DTYPES, allow_nd=True), column_or_1d(y)
+            targets = None
+        else:
+            if groups is None:
+                raise ValueError(
+                    "groups is needed to meta-train a regressor: it says which task each row "
+                    "belongs to. Inside cross_validate pass params={'groups': groups}, with "
+                    "sklearn.set_config(enable_metadata_routing=True)."
+                )
+            X, y = check_X_y(
+                X, y, dtype=ROW_DTYPES, allow_nd=True, multi_output=True, y_numeric=True
+            )
+            targets = y.reshape(len(y), -1).astype(np.float64)
+        if trainer.n_unlabelled and getattr(self.estimator, "unlabelled", None) is None:
+            raise ValueError(
+                "n_unlabelled needs an estimator that is told how rows without a label are marked, "
+                f"such as ProtoNetClassifier(unlabelled=-1), got {self.estimator!r}."
+            )
+        groups = None if groups is None else column_or_1d(groups)
+        for name, column in (("y", y), ("groups", groups)):
+            if column is not None and len(column) != len(X):
+                raise ValueError(f"{name} has {len(column)} rows, but X has {len(X)}.")
+        units = y if groups is None else groups
+        train, valid = split_tasks(
+            y, groups, trainer.validation_fraction, np.random.default_rng([seed, 0])
+        )
+        digests = task_digests(units[train])
+        kind = "classes" if groups is None else "groups"
+        self.tasks = {"kind": kind, "count": len(digests), "ids": digests}
+        self._rows = X[train]
+        self.row_sketch = RowSketch.of(self._rows)
+        self._targets = y[train] if targets is None else targets[train]
+
+        def stream(rows: np.ndarray, n: int, seed: int, augment: Any) -> Episodes:
+            inside = None if groups is None else groups[rows]
+            sampler: ClassEpisodes | GroupEpisodes
+            if self.classification:
+                sampler = ClassEpisodes(
+                    y[rows], inside,
+                    n_way=trainer.n_way, n_shot=trainer.n_shot, n_query=trainer.n_query,
+                    n_unlabelled=trainer.n_unlabelled,
+                )  # fmt: skip
+            else:
+                sampler = GroupEpisodes(inside, n_shot=trainer.n_shot, n_query=trainer.n_query)
+            outputs = None if targets is None else targets[rows]
+            return Episodes(ArrayTasks(X[rows], outputs, sampler, augment), n, seed=seed)
+
+        if self.estimator._learner_class.pretrains:
+            self.train = self._pool(y[train], None if groups is None else groups[train])
+        else:
+            self.train = stream(train, trainer.n_episodes, seed, trainer.augment)
+        if valid is not None:
+            self.valid = stream(valid, trainer.n_valid_episodes, seed + 1, None)
+
+    def _pool(self, y: np.ndarray, groups: np.ndarray | None) -> Episodes:
+        """Batches of rows of all past classes, as many rows as an episode at most has."""
+        trainer = self.trainer
+        sampler = PooledRows(
+            y, groups, n_way=trainer.n_way, n_shot=trainer.n_shot, n_query=trainer.n_query
+        )
+        self.n_classes = sampler.n_classes
+        if not self.afresh:
+            assert self.tasks is not None
+            known = trainer.meta_init_.provenance["tasks"]["ids"]
+            same = self.n_classes == trainer.module_.n_past_classes
+            if not same or not set(self.tasks["ids"]) <= set(known):
+                raise ValueError(
+                    f"{type(self.estimator).__name__} goes on with the past classes that its "
+                    "training began with, and these are others: other data, or others held out for "
+                    "validation, if random_state is not an int. To learn from new classes, fit "
+                    "from the meta-init: MetaTrainer(trainer.estimator_)."
+                )
+        source = ArrayTasks(self._rows, None, sampler, trainer.augment)
+        return Episodes(source, trainer.n_episodes, seed=trainer.seed_)
+
+    def rows_to_finish_with(self) -> torch.Tensor:
+        """Some rows of the past, as training sees them."""
+        rows = self.scale_rows()[0]
+        rng = np.random.default_rng(self.trainer.seed_)
+        return rows[np.sort(rng.permutation(len(rows))[:FINISHING_ROWS])]
+
+    def scale_rows(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Rows, and targets of a regression, that the scale is learned from."""
+        if hasattr(self, "_rows"):
+            X, y = self._rows, self._targets
+        else:
+            scaling = Episodes(self.train.source, SCALE_TASKS, seed=self.trainer.seed_ + 2)
+            drawn = [scaling[i] for i in range(SCALE_TASKS)]
+            X = np.concatenate([part for t in drawn for part in (t.X, t.X_query)])
+            y = np.concatenate([part for t in drawn for part in (t.y, t.y_query)])
+        if self.classification:
+            return torch.as_tensor(X), None
+        return torch.as_tensor(X), torch.as_tensor(y)

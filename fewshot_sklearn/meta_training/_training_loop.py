@@ -1,0 +1,243 @@
+"""How a batch of tasks is run: skorch's loop over batches, precision, device, memory."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+
+from ..learners import Learner, episode_loss, joined
+from ..tasks import ArrayTasks, Episodes
+
+#: What happens at every batch.
+_AT_BATCHES = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+
+
+class EpisodicNet(NeuralNet):
+    """A ``skorch.NeuralNet`` whose module is a `Learner` and whose batches are tasks.
+
+    `MetaTrainer` says what its parameters mean.
+    """
+
+    chunk_size: Any
+    precision: str
+    max_epochs: int
+    n_episodes: int
+
+    # ------------------------------------------------------------------ how to compute
+    def torch_compile(self, module: Any, name: str) -> Any:
+        """Leave the module as it is: a learner knows itself what is worth compiling."""
+        return module
+
+    def _prepare(self, learner: Learner) -> None:
+        """Tell a learner how to compute while training."""
+        learner.compiled = self._compiles(learner.steps_that_pay())
+        learner.bf16 = self._rounds()
+
+    def _compiles(self, steps_that_pay: int | None) -> bool:
+        if self.compile not in (True, False, "auto"):
+            raise ValueError(f"compile must be True, False or 'auto', got {self.compile!r}.")
+        if self.compile != "auto" or steps_that_pay is None:
+            return self.compile is True and steps_that_pay is not None
+        steps = self.max_epochs * -(-self.n_episodes // self.batch_size)
+        compiler = os.environ.get("CXX", "c++")
+        return steps >= steps_that_pay and shutil.which(compiler) is not None
+
+    def _rounds(self) -> bool:
+        if self.precision not in ("fp32", "tf32", "bf16"):
+            raise ValueError(f"precision must be 'fp32', 'tf32' or 'bf16', got {self.precision!r}.")
+        on_cpu = torch.device(self.device or "cpu").type == "cpu"
+        if self.precision == "bf16" and on_cpu and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            warnings.warn(
+                "This processor has no instructions for bfloat16: training in float32, which is "
+                "quicker here.",
+                stacklevel=2,
+            )
+            return False
+        return self.precision == "bf16"
+
+    @contextmanager
+    def _own_precision(self) -> Iterator[None]:
+        if self.precision != "tf32" or torch.device(self.device or "cpu").type != "cuda":
+            yield
+            return
+        before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+        try:
+            torch.set_float32_matmul_precision("high")
+            torch.backends.cudnn.allow_tf32 = True
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before[0])
+            torch.backends.cudnn.allow_tf32 = before[1]
+
+    def _bring_rows_to_the_device(self, episodes: Episodes) -> None:
+        """On a GPU, where there is room, batches are put together from rows that lie there."""
+        device = torch.device(self.device or "cpu")
+        workers = self.get_params_for("iterator_train").get("num_workers", 0)
+        source = episodes.source
+        if device.type != "cuda" or workers or not isinstance(source, ArrayTasks):
+            return
+        if source.X.nbytes < torch.cuda.mem_get_info(device)[0] // 4:
+            source.move(device)
+
+    # ------------------------------------------------------------------ batches
+    def run_single_epoch(
+        self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
+    ) -> None:
+        """Skorch's loop over the batches of one epoch, without what nobody listens to.
+
+        Losses are read, which on a GPU means waiting for it, at the end of the
+        epoch, or after each batch where a callback asks for batches.
+        """
+        if iterator is None:
+            return
+        self._listeners = {
+            name: [cb for _, cb in self.callbacks_ if _overrides(cb, name)] for name in _AT_BATCHES
+        }
+        # whether nobody has put another loss, or more, in its place
+        self._plain_loss = (
+            self.criterion_ is episode_loss
+            and type(self).get_loss is EpisodicNet.get_loss
+            and type(self).infer is EpisodicNet.infer
+            and isinstance(self.module_, Learner)
+        )
+        super()._set_training(training)
+        self._mode, self._bad_steps = training, torch.zeros((), dtype=torch.int64)
+        start, losses, sizes = len(self.history[-1]["batches"]), [], []
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch, **fit_params)
+            losses.append(step["loss"].detach())
+            sizes.append(len(batch[1]))
+            if self._listeners["on_batch_end"]:
+                self.history.record_batch(f"{prefix}_loss", losses[-1].item())
+                self.history.record_batch(f"{prefix}_batch_size", sizes[-1])
+                self.notify("on_batch_end", batch=batch, training=training, **step)
+        told = torch.stack(losses).tolist()
+        rows = self.history[-1]["batches"][start:]
+        for row, loss, size in zip(rows, told, sizes, strict=True):
+            row[f"{prefix}_loss"], row[f"{prefix}_batch_size"] = loss, size
+        self.history.record(f"{prefix}_batch_count", len(sizes))
+        if bad := int(self._bad_steps):
+            warnings.warn(
+                f"Adaptation diverged, so that gradients were not finite, in {bad} of "
+                f"{len(sizes)} steps: they count for nothing. Smaller inner steps, or fewer, "
+                "diverge less often.",
+                stacklevel=2,
+            )
+
+    def _set_training(self, training: bool = True) -> None:
+        if self._mode is not training:
+            super()._set_training(training)
+            self._mode = training
+
+    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Loss and gradients of one batch; gradients of zero where they are not finite."""
+        step = self._differentiated(batch, **fit_params)
+        if (bad := _cleared_unless_finite(self.module_)) is not False:
+            self._bad_steps = self._bad_steps + bad
+        return step
+
+    def _differentiated(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Loss and gradients of one batch; what cannot be compiled is run as it is."""
+        if not self.module_.compiled:
+            return self._in_chunks(batch, **fit_params)
+        from torch._dynamo.exc import TorchDynamoException
+
+        try:
+            return self._in_chunks(batch, **fit_params)
+        except TorchDynamoException as error:
+            told = str(error).strip().partition("\n")[0]
+            warnings.warn(f"Training goes on without compiling: {told}", stacklevel=2)
+            self.module_.compiled = False
+            self._zero_grad_optimizer()
+            return self._in_chunks(batch, **fit_params)
+
+    def _in_chunks(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Loss and gradients of one batch, a chunk of tasks at a time."""
+        X, y = batch
+        size = len(y) if self.chunk_size is None else self.chunk_size
+        if not isinstance(size, int):
+            size = self.module_.tasks_at_once(X["X"], X["X_query"])
+        self._set_training(True)
+        losses, outputs = [], []
+        parts = zip(*(t.split(size) for t in X.values()), strict=True)
+        for tensors, asked in zip(parts, y.split(size), strict=True):
+            part = dict(zip(X, tensors, strict=True))
+            loss, out = self._backward(part, asked, len(asked) / len(y), **fit_params)
+            losses.append(loss)
+            outputs.append(out)
+        if len(losses) == 1:
+            return {"loss": losses[0], "y_pred": outputs[0]}
+        with torch.no_grad():
+            return {"loss": torch.stack(losses).sum(), "y_pred": joined(outputs, torch.cat)}
+
+    def _backward(self, X: Any, y: Any, share: float, **fit_params: Any) -> tuple[Any, Any]:
+        """Loss and outputs of some tasks, whose gradients are added to the parameters'."""
+        if self._plain_loss:
+            X, y = self._moved(X), y.to(self.device)
+            told = self.module_.backward_by_hand(**X, y_query=y, share=share)
+            if told is not None:
+                return told
+        loss, outputs = self._loss_and_outputs(X, y, **fit_params)
+        loss = loss * share
+        loss.backward()
+        return loss.detach(), outputs
+
+    def _loss_and_outputs(self, X: Any, y: Any, **fit_params: Any) -> tuple[Any, Any]:
+        """What training descends for some tasks: the learner's own, or the user's criterion."""
+        if self._plain_loss:
+            return self.module_.training_loss(**self._moved(X), y_query=y.to(self.device))
+        outputs = self.infer(X, **fit_params)
+        return self.get_loss(outputs, y, X=X, training=True), outputs
+
+    def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Any:
+        """The learner's own loss, unless another criterion was asked for."""
+        if self.criterion_ is episode_loss and isinstance(self.module_, Learner):
+            return self.module_.loss(y_pred, y_true.to(self.device))
+        return super().get_loss(y_pred, y_true, X=X, training=training)
+
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        """Adapt to a batch of tasks and predict their queries."""
+        return self.module_(**self._moved(x))
+
+    def _moved(self, x: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        if self.device == "cpu":
+            return x
+        return {name: t.to(self.device, non_blocking=True) for name, t in x.items()}
+
+    def notify(self, method_name: str, **kwargs: Any) -> None:
+        """Tell the callbacks; of batches only those that listen."""
+        if method_name in _AT_BATCHES:
+            getattr(self, method_name)(self, **kwargs)
+            for callback in self._listeners[method_name]:
+                getattr(callback, method_name)(self, **kwargs)
+        else:
+            super().notify(method_name, **kwargs)
+
+
+@torch.no_grad()
+def _cleared_unless_finite(module: torch.nn.Module) -> torch.Tensor | bool:
+    """Make all gradients zero if one is not finite; whether that was so."""
+    grads = [p.grad for p in module.parameters() if p.grad is not None and not p.grad.is_sparse]
+    if not grads:
+        return False
+    size = torch.stack(torch._foreach_norm(grads)).sum()
+    if size.device.type == "cpu" and math.isfinite(size.item()):
+        return False
+    bad = ~size.isfinite()
+    for grad in grads:  # on a GPU without asking whether: that would mean waiting for it
+        grad.masked_fill_(bad, 0.0)
+    return bad
+
+
+def _overrides(callback: Any, name: str) -> bool:
+    return getattr(type(callback), name, None) is not getattr(Callback, name)

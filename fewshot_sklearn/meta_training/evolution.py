@@ -1,0 +1,205 @@
+"""Meta-training without gradients: evolution strategies on the meta-parameters.
+
+X. Song, W. Gao, Y. Yang, K. Choromanski, A. Pacchiano and Y. Tang. ES-MAML: Simple
+Hessian-free meta learning. ICLR 2020.
+
+T. Salimans, J. Ho, X. Chen, S. Sidor and I. Sutskever. Evolution strategies as a
+scalable alternative to reinforcement learning. arXiv:1703.03864, 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..estimators import FewShotEstimator
+from .trainer import MetaTrainer
+
+
+class ESMetaTrainer(MetaTrainer):
+    """Learn an initialization from past tasks without differentiating adaptation.
+
+    For methods that autograd cannot see through: an inner loop that searches,
+    hard votes, rounded features, a criterion such as the error rate. Each step
+    draws noise e_1, ..., e_n ~ N(0, I), adapts to the tasks of the step from
+    theta + sigma e_i and from theta - sigma e_i, and hands the optimizer an
+    estimate of the gradient of the smoothed loss E_e f(theta + sigma e), where
+    f is the mean query loss after adaptation (Song et al. [1]_, eq. 3). With
+    ``weighting="linear"`` this is the antithetic estimator [2]_
+
+        g = 1 / (2 n sigma) sum_i [f(theta + sigma e_i) - f(theta - sigma e_i)] e_i,
+
+    without bias. With ``weighting="softmax"`` perturbations are weighed by the
+    softmax of their performance over the tasks: with z the losses of all 2n
+    perturbations d, standardised (to mean 0 and standard deviation s = 1), and
+    p = softmax(-z / temperature),
+
+        g = -(s temperature / sigma) sum_d (p_d - 1 / 2n) e_d.
+
+    The best perturbations then count for most, and one with an enormous loss
+    counts no more than any bad one; as the temperature grows the estimate
+    becomes the linear one. All else is as in ``MetaTrainer``: episodes,
+    validation, callbacks, checkpoints.
+
+    Parameters
+    ----------
+    estimator : estimator
+        What to meta-train, such as ``MAMLRegressor(encoder="mlp")``. It is not
+        changed. If it has a meta-init, training goes on from there.
+    n_perturbations : int, default=32
+        Pairs of perturbations a step, n. A step adapts 2n + 1 times to each
+        task, the last time for ``train_loss``. The estimate's variance is that
+        of n random directions: many parameters ask for many.
+    sigma : float, default=0.05
+        Standard deviation of the perturbations of each parameter.
+    weighting : {"softmax", "linear"}, default="softmax"
+        How the losses of perturbations weigh in the estimate.
+    temperature : float, default=1.0
+        Of the softmax, in standard deviations of the loss between perturbations.
+    **kwargs
+        Further parameters of ``MetaTrainer``, keyword-only, with its defaults:
+        ``n_way``, ``n_shot``, ``lr``, ``max_epochs``, ``checkpoint``, ...
+
+    Attributes
+    ----------
+    estimator_ : estimator
+        A clone of `estimator` that carries the learned meta-init.
+    meta_init_ : MetaInit
+        What was learned.
+    history : skorch.history.History
+        Losses by epoch and batch, those of the unperturbed parameters.
+    module_ : Learner
+        The trained learner.
+
+    See Also
+    --------
+    MetaTrainer : Differentiates; far quicker where it can.
+
+    Notes
+    -----
+    Noise is drawn on the CPU from the trainer's seed, the epoch, the step and
+    the number of the perturbation alone: it is the same on all devices, for all
+    chunks of a step and in a resumed run. The perturbations of a step share the
+    random numbers of dropout and the like. A loss that is not finite counts as
+    the worst finite one. Parameters that do not require gradients stay as they
+    are. Song et al. adapt by evolution strategies too; here that is the
+    estimator's business.
+
+    References
+    ----------
+    .. [1] X. Song, W. Gao, Y. Yang, K. Choromanski, A. Pacchiano and Y. Tang,
+       "ES-MAML: Simple Hessian-free meta learning", ICLR 2020.
+    .. [2] T. Salimans, J. Ho, X. Chen, S. Sidor and I. Sutskever, "Evolution
+       strategies as a scalable alternative to reinforcement learning",
+       arXiv:1703.03864, 2017.
+
+    Examples
+    --------
+    >>> from fewshot_sklearn import ESMetaTrainer, RidgeHeadRegressor
+    >>> from fewshot_sklearn.datasets import make_sinusoid_tasks
+    >>> past = make_sinusoid_tasks(200, random_state=0)
+    >>> trainer = ESMetaTrainer(
+    ...     RidgeHeadRegressor(encoder="mlp", encoder__hidden=(16,)),
+    ...     n_perturbations=8, lr=1e-2, max_epochs=2, random_state=0, verbose=0,
+    ... )
+    >>> reg = trainer.fit(past.data, past.target, groups=past.groups).estimator_
+    >>> bool(trainer.history[-1, "valid_loss"] < trainer.history[0, "valid_loss"])
+    True
+    """
+
+    def __init__(
+        self,
+        estimator: FewShotEstimator,
+        *,
+        n_perturbations: int = 32,
+        sigma: float = 0.05,
+        weighting: str = "softmax",
+        temperature: float = 1.0,
+        **kwargs: Any,
+    ):
+        self.n_perturbations = n_perturbations
+        self.sigma = sigma
+        self.weighting = weighting
+        self.temperature = temperature
+        super().__init__(estimator, **kwargs)
+
+    def _train(self, X: Any, y: Any, groups: Any, afresh: bool) -> MetaTrainer:
+        n = self.n_perturbations
+        if not (isinstance(n, int | np.integer) and n >= 1):
+            raise ValueError(f"n_perturbations must be an int, at least 1, got {n!r}.")
+        for name in ("sigma", "temperature"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}.")
+        if self.weighting not in ("softmax", "linear"):
+            raise ValueError(f"weighting must be 'softmax' or 'linear', got {self.weighting!r}.")
+        return super()._train(X, y, groups, afresh)
+
+    @torch.no_grad()
+    def _in_chunks(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Loss of one batch at the parameters, and the estimate of its gradient around them."""
+        params = [p for p in self.module_.parameters() if p.requires_grad]
+        # the epoch and the step in it: the same for every chunk, and when a step is done again
+        step = (len(self.history), len(self.history[-1]["batches"]))
+        losses = np.empty((self.n_perturbations, 2))
+        for i in range(self.n_perturbations):
+            noise = self._noise(params, step, i)
+            for side, size in enumerate((self.sigma, -self.sigma)):
+                with self._moved_by(params, noise, size), self._random_numbers_kept():
+                    losses[i, side] = float(super()._in_chunks(batch, **fit_params)["loss"])
+        for i, c in enumerate(self._coefficients(losses)):
+            for p, e in zip(params, self._noise(params, step, i), strict=True):
+                p.grad = c * e if p.grad is None else p.grad + c * e
+        return super()._in_chunks(batch, **fit_params)
+
+    def _backward(self, X: Any, y: Any, share: float, **fit_params: Any) -> tuple[Any, Any]:
+        """Loss and outputs of some tasks, and no gradients."""
+        loss, outputs = self._loss_and_outputs(X, y, **fit_params)
+        return loss * share, outputs
+
+    def _coefficients(self, losses: np.ndarray) -> np.ndarray:
+        """What each e_i counts in the gradient estimate, given its losses at + and - sigma."""
+        finite = np.isfinite(losses)
+        if not finite.any():
+            return np.zeros(len(losses))
+        losses = np.where(finite, losses, losses[finite].max())
+        if self.weighting == "linear":
+            return (losses[:, 0] - losses[:, 1]) / (2 * len(losses) * self.sigma)
+        spread = losses.std()
+        if spread == 0:
+            return np.zeros(len(losses))
+        logits = -(losses - losses.min()) / (spread * self.temperature)
+        p = np.exp(logits) / np.exp(logits).sum()
+        # e_i comes with both signs: what all perturbations share, the mean weight, cancels
+        return -spread * self.temperature / self.sigma * (p[:, 0] - p[:, 1])
+
+    def _noise(self, params: list[Tensor], step: tuple[int, int], i: int) -> list[Tensor]:
+        """The noise e_i of a step: drawn anew when needed, not kept, as it is large."""
+        seeds = np.random.SeedSequence([self.seed_, *step, i])
+        generator = torch.Generator().manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
+        return [torch.randn(p.shape, generator=generator).to(p) for p in params]
+
+    @contextmanager
+    def _moved_by(self, params: list[Tensor], noise: list[Tensor], size: float) -> Iterator[None]:
+        """Perturb the parameters; put them, and the buffers that training moves, back after."""
+        changing = [*params, *self.module_.buffers()]
+        before = [t.detach().clone() for t in changing]
+        try:
+            for p, e in zip(params, noise, strict=True):
+                p.add_(e, alpha=size)
+            yield
+        finally:
+            for t, old in zip(changing, before, strict=True):
+                t.copy_(old)
+
+    @contextmanager
+    def _random_numbers_kept(self) -> Iterator[None]:
+        """Leave torch's generators as they were, so that all perturbations draw the same."""
+        device = torch.device(self.device or "cpu")
+        devices = [torch.cuda.current_device()] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            yield

@@ -1,0 +1,492 @@
+"""Meta-training: learning an initialization from past tasks, with skorch's training loop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import sklearn
+import torch
+from sklearn.base import clone, is_classifier
+from sklearn.utils import check_random_state
+
+from .. import __version__
+from ..estimators import FewShotEstimator, resolve_device
+from ..learners import Learner, episode_loss
+from ..meta_init import MetaInit, RowSketch
+from ..model_selection import few_shot_score
+from ..pretrained import find_meta_init
+from ..tasks import IntOrRange, TaskLoader, TaskStream, pad_tasks
+from ._past_tasks import PastTasks
+from ._resume import load_epoch, save_epoch
+from ._training_loop import EpisodicNet
+
+#: Of skorch's parameters, those that have no meaning here.
+_NOT_OURS = {"module", "train_split", "dataset", "predict_nonlinearity", "use_caching"}
+
+
+class MetaTrainer(EpisodicNet):
+    """Learn an initialization from past tasks, with skorch's training loop.
+
+    One item of a batch is one episode: a few support rows to adapt to, a few
+    query rows to be judged on. Everything skorch's ``NeuralNet`` offers works:
+    callbacks (EarlyStopping on ``valid_loss``, Checkpoint, LRScheduler,
+    ProgressBar), ``optimizer__*``, ``iterator_train__num_workers``, the history
+    and the progress table.
+
+    Parameters
+    ----------
+    estimator : estimator
+        What to meta-train, such as ``ProtoNetClassifier(encoder="conv4")``. It
+        is not changed. If it has a meta-init, training goes on from there.
+    n_way : int or (low, high), default=5
+        Classes an episode; classification only.
+    n_shot : int or (low, high), default=5
+        Support rows a class (a task, for regression).
+    n_query : int, (low, high) or None, default=15
+        Query rows a class (a task); None takes all that the support leaves.
+    n_unlabelled : int, default=0
+        Support rows a class whose label is not told, for estimators that can use
+        them (``ProtoNetClassifier(unlabelled=...)``).
+    n_episodes : int, default=320
+        Training tasks an epoch, each drawn afresh.
+    validation_fraction : float, default=0.1
+        Share of the groups (of the classes, without groups) kept for
+        ``valid_loss``; 0 for none. Never single rows.
+    n_valid_episodes : int, default=160
+        Validation tasks, the same ones every epoch.
+    augment : callable or None, default=None
+        ``augment(X, rng) -> X``, applied to the rows of each training episode.
+    encoder_from : MetaInit, name, path or None, default=None
+        A meta-init, of any method, whose encoder's weights training starts from; it
+        must have the same encoder. None starts from random ones.
+    checkpoint : path-like or None, default=None
+        File that holds the state after each epoch. If it exists, `fit` goes on
+        from it and ends, at `max_epochs` in all, with exactly the weights that
+        an uninterrupted run gives.
+    chunk_size : int, None or "auto", default="auto"
+        Tasks between two backward passes of a step, which bounds its memory:
+        the loss, a mean over the tasks, is accumulated over chunks. ``"auto"``
+        fits the processor's cache; None takes all at once.
+    precision : {"fp32", "tf32", "bf16"}, default="fp32"
+        ``"tf32"`` rounds the factors of products as a GPU's tensor cores do (on a
+        CPU it changes nothing). ``"bf16"`` computes products in bfloat16 while
+        training, where that is quicker and safe: in encoders, in MAML's query
+        pass and, if it is first order, in its steps. What is learned stays
+        float32.
+    compile : bool or "auto", default="auto"
+        Whether training runs kernels compiled by ``torch.compile``, where that
+        makes it quicker: MAML of fully connected networks. Compiling takes tens
+        of seconds, so ``"auto"`` does it for long trainings only (from 10,000 or
+        50,000 planned steps on, by how much it saves) and where there is a C++
+        compiler.
+    random_state : int, RandomState instance or None, default=None
+        Seeds initial weights, the held-out tasks and the stream of episodes.
+    criterion : callable, default=episode_loss
+        ``criterion(outputs, y_query) -> loss``. The default is the loss of the
+        estimator's method.
+    optimizer : torch.optim.Optimizer class, default=torch.optim.Adam
+        Outer-loop optimizer; ``optimizer__*`` sets its arguments.
+    lr : float, default=1e-3
+        Outer-loop learning rate.
+    max_epochs : int, default=10
+        Number of epochs.
+    batch_size : int, default=16
+        Tasks a step.
+    device : str or None, default="auto"
+        Where to train; ``"auto"`` is the GPU where there is one.
+    iterator_train, iterator_valid : torch.utils.data.DataLoader class, default=TaskLoader
+        Loaders; ``iterator_train__num_workers=2`` draws the episodes in two
+        processes of their own.
+    **kwargs
+        Further parameters of skorch's ``NeuralNet``.
+
+    Attributes
+    ----------
+    estimator_ : estimator
+        A clone of `estimator` that carries the learned meta-init.
+    meta_init_ : MetaInit
+        What was learned.
+    history : skorch.history.History
+        Losses by epoch and batch.
+    module_ : Learner
+        The trained learner.
+
+    See Also
+    --------
+    few_shot_score : Score on tasks kept out of meta-training.
+
+    Examples
+    --------
+    >>> from fewshot_sklearn import MetaTrainer, RidgeHeadRegressor
+    >>> from fewshot_sklearn.datasets import make_sinusoid_tasks
+    >>> past = make_sinusoid_tasks(200, random_state=0)
+    >>> trainer = MetaTrainer(
+    ...     RidgeHeadRegressor(encoder="mlp"), lr=5e-3, max_epochs=20, random_state=0, verbose=0
+    ... )
+    >>> reg = trainer.fit(past.data, past.target, groups=past.groups).estimator_
+    >>> reg.meta_init.spec["algorithm"]
+    'RidgeHeadRegression'
+    >>> new = make_sinusoid_tasks(1, random_state=1)
+    >>> X, y = new.data, new.target
+    >>> reg.fit(X[:5], y[:5]).score(X[5:], y[5:]) > 0.8
+    True
+    """
+
+    __metadata_request__fit = {"groups": True}
+    __metadata_request__partial_fit = {"groups": True}
+    __metadata_request__score = {"groups": True}
+
+    def __init__(
+        self,
+        estimator: FewShotEstimator,
+        *,
+        n_way: IntOrRange = 5,
+        n_shot: IntOrRange = 5,
+        n_query: IntOrRange | None = 15,
+        n_unlabelled: int = 0,
+        n_episodes: int = 320,
+        validation_fraction: float = 0.1,
+        n_valid_episodes: int = 160,
+        augment: Callable[..., Any] | None = None,
+        encoder_from: MetaInit | str | os.PathLike[str] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        chunk_size: int | str | None = "auto",
+        precision: str = "fp32",
+        compile: bool | str = "auto",
+        random_state: Any = None,
+        criterion: Any = episode_loss,
+        optimizer: Any = torch.optim.Adam,
+        lr: float = 1e-3,
+        max_epochs: int = 10,
+        batch_size: int = 16,
+        device: Any = "auto",
+        iterator_train: Any = TaskLoader,
+        iterator_valid: Any = TaskLoader,
+        **kwargs: Any,
+    ):
+        self.estimator = estimator
+        self.n_way = n_way
+        self.n_shot = n_shot
+        self.n_query = n_query
+        self.n_unlabelled = n_unlabelled
+        self.n_episodes = n_episodes
+        self.validation_fraction = validation_fraction
+        self.n_valid_episodes = n_valid_episodes
+        self.augment = augment
+        self.encoder_from = encoder_from
+        self.checkpoint = checkpoint
+        self.chunk_size = chunk_size
+        self.precision = precision
+        self.random_state = random_state
+        super().__init__(
+            module=None,
+            criterion=criterion,
+            optimizer=optimizer,
+            lr=lr,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            train_split=None,
+            compile=compile,
+            iterator_train=iterator_train,
+            iterator_valid=iterator_valid,
+            device=str(resolve_device(device)) if device == "auto" else device,
+            **kwargs,
+        )
+
+    # ------------------------------------------------------------------ parameters
+    def _get_param_names(self) -> list[str]:
+        return [name for name in super()._get_param_names() if name not in _NOT_OURS]
+
+    def set_params(self, **params: Any) -> MetaTrainer:
+        """Set parameters, ``estimator__*`` and ``callbacks__*`` included.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameter names and values.
+
+        Returns
+        -------
+        self : object
+            The trainer.
+        """
+        if "estimator" in params:
+            self.estimator = params.pop("estimator")
+        prefix = "estimator__"
+        inner = {k.removeprefix(prefix): v for k, v in params.items() if k.startswith(prefix)}
+        if inner:
+            self.estimator.set_params(**inner)
+        if params.get("device") == "auto":
+            params["device"] = str(resolve_device("auto"))
+        super().set_params(**{k: v for k, v in params.items() if not k.startswith(prefix)})
+        return self
+
+    def initialize_criterion(self) -> MetaTrainer:
+        """Take a plain function as it is; build a module class as skorch does."""
+        if isinstance(self.criterion, type):
+            return super().initialize_criterion()
+        self.criterion_ = self.criterion
+        return self
+
+    def initialize_module(self) -> MetaTrainer:
+        """Build the learner, from the seed or from the estimator's meta-init."""
+        plan = self._plan()
+        learner = plan.estimator._new_learner(plan.input_shape, plan.n_outputs, self.seed_)
+        start = plan.estimator._resolve_meta_init()
+        if start is None:
+            learner.fit_scale(*plan.scale_rows())
+            self._begin_with_encoder(learner)
+        else:
+            plan.estimator._check_fits(start, plan.input_shape, plan.n_outputs)
+            plan.estimator._load(learner, start)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed((self.seed_ + 1) % 2**63)  # not the encoder's seed again
+            learner.begin(plan.n_classes)
+        self._prepare(learner)
+        self.module_ = learner
+        return self
+
+    def _encoder_source(self) -> MetaInit | None:
+        init = self.encoder_from
+        return init if init is None or isinstance(init, MetaInit) else find_meta_init(init)
+
+    def _begin_with_encoder(self, learner: Learner) -> None:
+        init = self._encoder_source()
+        if init is None:
+            return
+        start = "encoder."
+        state = init.state_dict().items()
+        weights = {k.removeprefix(start): v for k, v in state if k.startswith(start)}
+        try:
+            learner.encoder.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(
+                f"encoder_from={init!r} does not fit the encoder "
+                f"{type(learner.encoder).__name__}: {error}"
+            ) from error
+
+    def get_params_for_optimizer(
+        self, prefix: str, named_parameters: Any
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Skorch's parameter groups, and those of what the learner names as `faster`."""
+        named = list(named_parameters)
+        chosen = "optimizer__param_groups" in self.get_params(deep=False)
+        faster = {} if chosen else self.module_.faster
+        slow = [(name, p) for name, p in named if name not in faster]
+        args, options = super().get_params_for_optimizer(prefix, slow)
+        lr = options.get("lr", self.lr)
+        quick = [{"params": [p], "lr": lr * faster[name]} for name, p in named if name in faster]
+        return ([*args[0], *quick], *args[1:]), options
+
+    # ------------------------------------------------------------------ fit
+    def fit(self, X: Any, y: Any = None, groups: Any = None) -> MetaTrainer:
+        """Meta-train on past tasks.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape), or callable
+            Rows of all past tasks; or a generator of tasks, ``generator(rng) ->
+            (X, y, X_query, y_query)``.
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs), default=None
+            Labels or targets; not with a generator.
+        groups : array-like of shape (n_rows,) or None, default=None
+            Regression: the task of each row. Classification: optional; the
+            classes of an episode then come from one group.
+
+        Returns
+        -------
+        self : object
+            The trainer.
+
+        Raises
+        ------
+        ValueError
+            When the data does not fit the estimator, or `checkpoint` belongs to
+            other settings or data.
+        """
+        return self._train(X, y, groups, afresh=not self.warm_start or not self.initialized_)
+
+    def partial_fit(
+        self, X: Any, y: Any = None, groups: Any = None, classes: Any = None
+    ) -> MetaTrainer:
+        """Train for `max_epochs` more, from where training stands.
+
+        Parameters
+        ----------
+        X, y, groups : see `fit`
+            Past tasks.
+        classes : object, default=None
+            Ignored; skorch has it.
+
+        Returns
+        -------
+        self : object
+            The trainer.
+        """
+        return self._train(X, y, groups, afresh=not self.initialized_)
+
+    def _train(self, X: Any, y: Any, groups: Any, afresh: bool) -> MetaTrainer:
+        if not isinstance(self.estimator, FewShotEstimator):
+            raise ValueError(
+                f"estimator must be a few-shot estimator of this package, got {self.estimator!r}."
+            )
+        with self._own_random_state(afresh), self._own_precision():
+            self.plan_ = PastTasks(self, X, y, groups, afresh)
+            try:
+                if afresh:
+                    self.initialize()
+                self._bring_rows_to_the_device(self.plan_.train)
+                super().partial_fit(self.plan_.train, None)
+                self._finish()
+                self.meta_init_ = self._make_meta_init()
+            finally:
+                del self.plan_
+        self.estimator_ = clone(self.estimator).set_params(meta_init=self.meta_init_)
+        return self
+
+    @contextmanager
+    def _own_random_state(self, afresh: bool) -> Iterator[None]:
+        devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+        if afresh or not hasattr(self, "seed_"):
+            self.seed_ = int(check_random_state(self.random_state).randint(2**31))
+        with torch.random.fork_rng(devices=devices):
+            yield
+
+    def _plan(self) -> PastTasks:
+        if not hasattr(self, "plan_"):
+            raise ValueError(
+                "The shape of the data is not known yet: call fit, not initialize or predict."
+            )
+        return self.plan_
+
+    def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> tuple[Any, Any]:
+        """Episodes for training and for validation."""
+        return self._plan().train, self._plan().valid
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        """Loader of batches of tasks; in training, of new tasks every epoch."""
+        kind = "iterator_train" if training else "iterator_valid"
+        options = {"batch_size": self.batch_size, "collate_fn": pad_tasks}
+        # of its own: torch's loaders draw from the global one only with worker processes
+        options["generator"] = torch.Generator()
+        if training:
+            options["sampler"] = TaskStream(dataset, len(self.history))
+        loader = self.iterator_train if training else self.iterator_valid
+        return loader(dataset, **(options | self.get_params_for(kind)))
+
+    def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **fit_params: Any) -> Any:
+        """Skorch's loop, for the epochs that the checkpoint does not hold yet."""
+        if self.checkpoint is not None and self._plan().afresh:
+            load_epoch(self, self.checkpoint, self._plan().fingerprint)
+            epochs = max(0, self.max_epochs - len(self.history))
+        return super().fit_loop(X, y, epochs=epochs, **fit_params)
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        # dropout and the like depend on the epoch alone, so that a resumed run repeats them
+        torch.manual_seed((self.seed_ + len(self.history)) % 2**63)
+        super().on_epoch_begin(net, **kwargs)
+
+    def notify(self, method_name: str, **kwargs: Any) -> None:
+        """Tell the callbacks; after an epoch's, write the checkpoint."""
+        super().notify(method_name, **kwargs)
+        if method_name == "on_epoch_end" and self.checkpoint is not None:
+            save_epoch(self, self.checkpoint, self._plan().fingerprint)
+
+    @torch.no_grad()
+    def _finish(self) -> None:
+        learner = self.module_.eval()
+        if type(learner).finish is Learner.finish:
+            return
+        rows = self._plan().rows_to_finish_with()
+        like = learner.x_mean
+        learner.finish(rows.to(like.device, like.dtype))
+
+    def _make_meta_init(self) -> MetaInit:
+        plan = self._plan()
+        spec = plan.estimator._spec(self.module_)
+        if plan.feature_names is not None:
+            spec["feature_names"] = plan.feature_names
+        last = self.history[-1] if len(self.history) else {}
+        # a generator draws tasks of its own sizes
+        told = ("lr",) if plan.tasks is None else ("n_way", "n_shot", "n_query", "lr")
+        provenance = {
+            "tasks": self._tasks_seen(),
+            "rows": self._rows_seen(),
+            "settings": {name: getattr(self, name) for name in told},
+            "tasks_per_step": self.batch_size,
+            "tasks_seen": self.n_episodes * len(self.history),
+            "seed": self.seed_,
+            "scores": {
+                name: float(last[name]) for name in ("train_loss", "valid_loss") if name in last
+            },
+            "versions": {
+                "fewshot_sklearn": __version__,
+                "torch": torch.__version__,
+                "scikit-learn": sklearn.__version__,
+                "numpy": np.__version__,
+            },
+        }
+        return MetaInit.from_state(self.module_.lasting_state(), spec, provenance)
+
+    def _trained_before(self) -> MetaInit | None:
+        """What training went on from."""
+        plan = self._plan()
+        if not plan.afresh:
+            return self.meta_init_
+        return plan.estimator._resolve_meta_init() or self._encoder_source()
+
+    def _tasks_seen(self) -> dict[str, Any] | None:
+        """Ids of the tasks trained on now and before."""
+        plan, earlier = self._plan(), self._trained_before()
+        old = None if earlier is None else earlier.provenance.get("tasks")
+        if plan.tasks is None or old is None or old["kind"] != plan.tasks["kind"]:
+            return plan.tasks or old
+        ids = list(dict.fromkeys([*old["ids"], *plan.tasks["ids"]]))
+        return {"kind": plan.tasks["kind"], "count": len(ids), "ids": ids}
+
+    def _rows_seen(self) -> dict[str, Any] | None:
+        """Digests of the rows trained on now and before."""
+        plan, earlier = self._plan(), self._trained_before()
+        old = None if earlier is None else earlier.provenance.get("rows")
+        if plan.row_sketch is None or old is None:
+            return old if plan.row_sketch is None else plan.row_sketch.to_json()
+        return plan.row_sketch.union(RowSketch.from_json(old)).to_json()
+
+    # ------------------------------------------------------------------ score
+    def score(self, X: Any, y: Any, groups: Any = None) -> float:
+        """Mean score over 600 episodes of tasks that were not trained on.
+
+        Parameters
+        ----------
+        X, y, groups : see `fit`
+            Rows of other tasks.
+
+        Returns
+        -------
+        float
+            Mean accuracy or R^2 after adapting to `n_shot` rows.
+        """
+        estimator = self.estimator_
+        return few_shot_score(
+            estimator,
+            X,
+            y,
+            groups,
+            n_way=self.n_way if is_classifier(estimator) else None,
+            n_shot=self.n_shot,
+            n_query=self.n_query,
+            random_state=self.seed_,
+        ).mean
+
+    def predict(self, X: Any) -> Any:
+        """Not available: adapt `estimator_` to a task first."""
+        raise AttributeError(
+            "A MetaTrainer does not predict. Adapt what it learned to a task first: "
+            "trainer.estimator_.fit(X_support, y_support).predict(X)."
+        )
+
+    predict_proba = predict

@@ -1,0 +1,447 @@
+"""The rivals of meta-learning that past tasks allow: one model of the past and the new rows.
+
+With a task identity and a penalty of its own, pooled ridge regression is the
+best linear predictor of a mixed model with a random intercept for each task:
+
+C. R. Henderson. Best linear unbiased estimation and prediction under a selection
+model. Biometrics 31, 1975.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_array, check_consistent_length, check_random_state
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ._past_ridge import PastRidge
+
+
+class PastRows:
+    """Rows of past tasks, shared by all clones of the estimators that hold them.
+
+    Never changed; copying and cloning return the object itself. What a pooled
+    estimator computes from it once (sums, penalties) is kept with it, pickled
+    too; pass one of these where an estimator is cloned and fitted many times.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_rows, n_features)
+        Rows of all past tasks.
+    y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+        Targets or labels.
+    groups : array-like of shape (n_rows,) or None, default=None
+        Task of each row; None takes them all as one past task.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_rows, n_features), float64
+        Rows.
+    y : ndarray
+        Targets or labels.
+    task : ndarray of shape (n_rows,)
+        Number of the task of each row, from 0.
+    n_tasks : int
+        Number of tasks.
+
+    Examples
+    --------
+    >>> from fewshot_sklearn import PastRows
+    >>> past = PastRows([[0.], [1.], [2.]], [0., 1., 5.], ["a", "a", "b"])
+    >>> past, past.task
+    (PastRows(3 rows of 2 tasks), array([0, 0, 1]))
+    """
+
+    def __init__(self, X: Any, y: Any, groups: Any = None):
+        self.X = check_array(X, dtype=np.float64)
+        self.y = np.asarray(y)
+        check_consistent_length(self.X, self.y, groups)
+        names = np.zeros(len(self.X), int) if groups is None else np.asarray(groups)
+        uniques, self.task = np.unique(names, return_inverse=True)
+        self.n_tasks = len(uniques)
+        self._kept: dict[Any, Any] = {}
+
+    def _once(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """The result kept under a key, computed when first asked for."""
+        if key not in self._kept:
+            self._kept[key] = compute()
+        return self._kept[key]
+
+    def __sklearn_clone__(self) -> PastRows:
+        return self
+
+    def __copy__(self) -> PastRows:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> PastRows:
+        return self
+
+    def __repr__(self) -> str:
+        return f"PastRows({len(self.X):,} rows of {self.n_tasks:,} tasks)"
+
+
+class _Pooled(BaseEstimator):
+    """What the two share: the rows that a new task's are pooled with."""
+
+    estimator: Any
+    past: Any
+    with_task: bool
+    max_rows: int | None
+    random_state: Any
+
+    def _past_rows(self, n_features: int) -> PastRows | None:
+        past = self.past
+        if past is None:
+            return None
+        if not isinstance(past, PastRows):
+            if not isinstance(past, tuple | list) or len(past) not in (2, 3):
+                raise ValueError(
+                    f"past must be (X, y), (X, y, groups) or PastRows, got {type(past).__name__}."
+                )
+            past = PastRows(*past)
+        if past.X.shape[1] != n_features:
+            raise ValueError(
+                f"X has {n_features} features, but the rows of past have {past.X.shape[1]}."
+            )
+        return past
+
+    def _sampled(self, past: PastRows) -> np.ndarray:
+        """Numbers of at most `max_rows` past rows, the same at every fit."""
+        if self.max_rows is None or len(past.X) <= self.max_rows:
+            return np.arange(len(past.X))
+        seed = check_random_state(self.random_state).randint(2**31)
+        chosen = np.random.default_rng(seed).choice(len(past.X), self.max_rows, replace=False)
+        return np.sort(chosen)
+
+    def _columns(self, past: PastRows | None, X: np.ndarray, task: Any = None) -> np.ndarray:
+        """Features and, if asked for, one column a task; the last is the new task's."""
+        if past is None or not self.with_task:
+            return X
+        one_hot = np.zeros((len(X), past.n_tasks + 1))
+        one_hot[np.arange(len(X)), past.n_tasks if task is None else task] = 1
+        return np.hstack([X, one_hot])
+
+    def _pooled(self, past: PastRows | None, X: np.ndarray, y: np.ndarray) -> Any:
+        """Columns and targets of the past rows and the new ones."""
+        if past is None:
+            return X, y
+        chosen = self._sampled(past)
+        columns = self._columns(past, past.X[chosen], past.task[chosen])
+        return np.vstack([columns, self._columns(past, X)]), np.concatenate([past.y[chosen], y])
+
+    def _checked(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        return validate_data(self, X, dtype=np.float64, reset=False)
+
+
+class PooledRegressor(RegressorMixin, _Pooled):
+    """One regression of the rows of all past tasks and of the new one.
+
+    What to do with past tasks without meta-learning: pool them with the new
+    task's rows, with or without a column that tells the tasks apart. By default
+    a ridge regression on standardised features, whose penalties are those that
+    predict the past rows best, each from all the others. With tasks told apart
+    the effect of a task, u_t, has a penalty of its own, which makes the
+    prediction that of a mixed model with random intercepts [1]_:
+
+    min sum_i (y_i - x_i'b - b_0 - u_t(i))^2 + alpha b'b + task_alpha u'u.
+
+    Parameters
+    ----------
+    estimator : regressor or None, default=None
+        What to fit to the pooled rows, from scratch. None is the ridge
+        regression, whose normal equations only have the new rows added to them:
+        with past as ``PastRows``, a fit takes a few milliseconds, however many
+        past rows there are.
+    past : (X, y), (X, y, groups), PastRows or None, default=None
+        Past tasks. None leaves an ordinary regression of the new rows.
+    with_task : bool, default=False
+        Whether to tell the tasks apart: one column a task, one for the new.
+    alpha, task_alpha : float or None, default=None
+        Penalties of the ridge regression: of the weights on standardised
+        features, and of the task effects. None chooses by the leave-one-out
+        error of the past rows; without past, 1.
+    max_rows : int or None, default=None
+        Past rows to use with an `estimator` of your own, drawn once by
+        `random_state`; None uses all, as the ridge regression always does.
+    random_state : int, RandomState instance or None, default=0
+        Seeds that draw.
+
+    Attributes
+    ----------
+    alpha_, task_alpha_ : float
+        Penalties that were used; ridge regression only.
+    coef_ : ndarray of shape (n_features,) or (n_outputs, n_features)
+        Weights of the features; ridge regression only.
+    intercept_ : float or ndarray of shape (n_outputs,)
+        Intercept, the new task's effect included; ridge regression only.
+    estimator_ : regressor
+        What was fitted; with an `estimator` of your own only.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, when X had string column names.
+
+    See Also
+    --------
+    RidgeHeadRegressor : Learns from past tasks in which directions tasks differ.
+    compare_few_shot : Sets the two side by side.
+
+    References
+    ----------
+    .. [1] C. R. Henderson, "Best linear unbiased estimation and prediction under a
+       selection model", Biometrics 31, 1975.
+
+    Examples
+    --------
+    >>> from fewshot_sklearn import PooledRegressor
+    >>> past = [[0.], [1.], [0.], [1.]], [0., 1., 5., 6.], ["low", "low", "high", "high"]
+    >>> reg = PooledRegressor(past=past, with_task=True, alpha=0.01, task_alpha=0.01)
+    >>> reg.fit([[0.]], [8.]).predict([[1.]]).round(1)
+    array([8.9])
+    """
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        past: Any = None,
+        with_task: bool = False,
+        alpha: float | None = None,
+        task_alpha: float | None = None,
+        max_rows: int | None = None,
+        random_state: Any = 0,
+    ):
+        self.estimator = estimator
+        self.past = past
+        self.with_task = with_task
+        self.alpha = alpha
+        self.task_alpha = task_alpha
+        self.max_rows = max_rows
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any) -> PooledRegressor:
+        """Fit to the past rows and those of a new task.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Rows of the new task.
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+            Targets.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
+        y = y.astype(np.float64)
+        past = self._past_rows(X.shape[1])
+        if self.estimator is not None:
+            self._past = past
+            self.estimator_ = clone(self.estimator).fit(*self._pooled(past, X, y))
+            return self
+        targets = y.reshape(len(y), -1)
+        if past is None:
+            ridge = PastRidge(X, targets)
+            coef, intercept = ridge.solution(1.0 if self.alpha is None else self.alpha)
+        else:
+            known = past.y.reshape(len(past.y), -1).astype(np.float64)
+            if known.shape[1] != targets.shape[1]:
+                raise ValueError(
+                    f"y has {targets.shape[1]} output(s), but that of past has {known.shape[1]}."
+                )
+            ridge = past._once("ridge", lambda: PastRidge(past.X, known, past.task))
+            asked = self.with_task, self.alpha, self.task_alpha
+            self.alpha_, self.task_alpha_ = past._once(
+                ("penalties", *asked), lambda: ridge.penalties(*asked, past.X, known, past.task)
+            )
+            coef, intercept = ridge.solution(self.alpha_, self.task_alpha_, (X, targets))
+        self.coef_ = coef.T if y.ndim == 2 else coef[:, 0]
+        self.intercept_ = intercept if y.ndim == 2 else float(intercept[0])
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict targets of the new task.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) or (n_rows, n_outputs)
+            Predictions.
+        """
+        X = self._checked(X)
+        if self.estimator is not None:
+            return self.estimator_.predict(self._columns(self._past, X))
+        return X @ self.coef_.T + self.intercept_
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+
+class PooledClassifier(ClassifierMixin, _Pooled):
+    """One classifier of the rows of all past tasks and of the new one.
+
+    What to do without meta-learning where the tasks share their labels: pool
+    the past rows with the new task's, with or without a column that tells the
+    tasks apart. By default a logistic regression on standardised features.
+
+    Parameters
+    ----------
+    estimator : classifier or None, default=None
+        What to fit to the pooled rows, from scratch. None is
+        ``LogisticRegression(max_iter=1000)`` on standardised features, which
+        goes on from the fit to the past rows alone, to the same result.
+    past : (X, y), (X, y, groups), PastRows or None, default=None
+        Past tasks. None leaves an ordinary classifier of the new rows.
+    with_task : bool, default=False
+        Whether to tell the tasks apart: one column a task, one for the new.
+    max_rows : int or None, default=2000
+        Past rows to use, drawn once by `random_state`; None uses all. Every fit
+        goes through them again.
+    random_state : int, RandomState instance or None, default=0
+        Seeds that draw.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the past rows and the new ones.
+    estimator_ : classifier
+        What was fitted.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, when X had string column names.
+
+    See Also
+    --------
+    PooledRegressor : The same for regression.
+    compare_few_shot : Sets it beside meta-learning.
+
+    Examples
+    --------
+    >>> from fewshot_sklearn import PooledClassifier
+    >>> past = [[0.], [1.], [2.], [3.]], ["no", "no", "yes", "yes"], [0, 1, 0, 1]
+    >>> clf = PooledClassifier(past=past).fit([[1.4]], ["no"])
+    >>> clf.predict([[0.5], [2.5]])
+    array(['no', 'yes'], dtype='<U3')
+    """
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        past: Any = None,
+        with_task: bool = False,
+        max_rows: int | None = 2000,
+        random_state: Any = 0,
+    ):
+        self.estimator = estimator
+        self.past = past
+        self.with_task = with_task
+        self.max_rows = max_rows
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any) -> PooledClassifier:
+        """Fit to the past rows and those of a new task.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Rows of the new task.
+        y : array-like of shape (n_rows,)
+            Labels.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        X, y = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(y)
+        past = self._past = self._past_rows(X.shape[1])
+        if past is not None and (past.y.dtype.kind in "OUS") != (y.dtype.kind in "OUS"):
+            raise ValueError(
+                f"The labels of past are {past.y.dtype}, but those of y are {y.dtype}: they must "
+                "be of one kind."
+            )
+        columns, labels = self._pooled(past, X, y)
+        if self.estimator is not None:
+            self.estimator_ = clone(self.estimator).fit(columns, labels)
+        else:
+            start = None
+            if past is not None:
+                key = ("logistic", self.with_task, self.max_rows, repr(self.random_state))
+                start = past._once(key, lambda: self._past_model(past))
+            if start is None or not np.isin(y, start.classes_).all():
+                start = LogisticRegression(max_iter=1000, tol=1e-6)
+            self.scaler_ = StandardScaler().fit(columns[:, : X.shape[1]])
+            self.estimator_ = deepcopy(start).fit(self._scaled(columns), labels)
+        self.classes_ = self.estimator_.classes_
+        return self
+
+    def _past_model(self, past: PastRows) -> LogisticRegression | None:
+        """Logistic regression of the past rows, from which further fits start."""
+        chosen = self._sampled(past)
+        if len(np.unique(past.y[chosen])) < 2:
+            return None
+        rows = StandardScaler().fit_transform(past.X[chosen])
+        model = LogisticRegression(max_iter=1000, tol=1e-6, warm_start=True)
+        return model.fit(self._columns(past, rows, past.task[chosen]), past.y[chosen])
+
+    def _scaled(self, columns: np.ndarray) -> np.ndarray:
+        n = self.n_features_in_
+        return np.hstack([self.scaler_.transform(columns[:, :n]), columns[:, n:]])
+
+    def _new_columns(self, X: Any) -> np.ndarray:
+        X = self._checked(X)
+        columns = self._columns(self._past, X)
+        return columns if self.estimator is not None else self._scaled(columns)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict labels of the new task.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+            Labels.
+        """
+        columns = self._new_columns(X)
+        return self.estimator_.predict(columns)
+
+    @available_if(lambda self: self.estimator is None or hasattr(self.estimator, "predict_proba"))
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Predict class probabilities; where the `estimator` has them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes)
+            Probabilities, columns in the order of `classes_`.
+        """
+        columns = self._new_columns(X)
+        return self.estimator_.predict_proba(columns)

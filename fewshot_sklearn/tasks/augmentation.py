@@ -1,0 +1,236 @@
+"""More classes and more variety from the images at hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from .images import image_shape
+
+
+def add_rotations(X: Any, y: Any, *others: Any) -> tuple[np.ndarray, ...]:
+    """Add every image turned by 90, 180 and 270 degrees, as rows of new classes.
+
+    The usual augmentation of character sets (Santoro et al. 2016; Vinyals et
+    al. 2016): a turned character is another character.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_rows, H, W) or (n_rows, H, W, C)
+        Images; H = W.
+    y : array-like of shape (n_rows,)
+        Class labels.
+    *others : array-like of shape (n_rows,)
+        Columns to repeat unchanged, such as groups.
+
+    Returns
+    -------
+    X : ndarray of shape (4 * n_rows, H, W[, C])
+        Images.
+    y : ndarray of shape (4 * n_rows,)
+        Strings ``label@angle`` where turned, ``label@0`` where not.
+    *others : ndarray of shape (4 * n_rows,)
+        Repeated columns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fewshot_sklearn.tasks import add_rotations
+    >>> X, y = add_rotations(np.array([[[1, 2], [3, 4]]]), ["a"])
+    >>> X.shape, y.tolist()
+    ((4, 2, 2), ['a@0', 'a@90', 'a@180', 'a@270'])
+    """
+    X, y = np.asarray(X), np.asarray(y).astype(str)
+    if X.ndim not in (3, 4) or X.shape[1] != X.shape[2]:
+        raise ValueError(f"X must hold square images (n, H, W) or (n, H, W, C), got {X.shape}.")
+    turned = np.concatenate([np.rot90(X, k, axes=(1, 2)) for k in range(4)])
+    labels = np.concatenate([np.char.add(y, f"@{90 * k}") for k in range(4)])
+    return (turned, labels, *(np.tile(np.asarray(column), 4) for column in others))
+
+
+class RandomAffine:
+    """Turn, scale, shear and shift every image of an episode at random.
+
+    Pass it as ``MetaTrainer(..., augment=RandomAffine())``.
+
+    Parameters
+    ----------
+    degrees : float, default=15.0
+        Largest rotation, in degrees.
+    scale : float, default=0.2
+        Largest relative change of height and of width.
+    shear : float, default=0.2
+        Largest shear factor.
+    translate : float, default=0.15
+        Largest shift, as a share of half the image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fewshot_sklearn.tasks import RandomAffine
+    >>> X = np.random.default_rng(0).random((3, 28, 28))
+    >>> RandomAffine()(X, np.random.default_rng(1)).shape
+    (3, 28, 28)
+    """
+
+    def __init__(
+        self,
+        degrees: float = 15.0,
+        scale: float = 0.2,
+        shear: float = 0.2,
+        translate: float = 0.15,
+    ):
+        self.degrees, self.scale, self.shear, self.translate = degrees, scale, shear, translate
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({given})"
+
+    def __call__(self, X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Transform images.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, H, W), (n, H, W, C) or (n, H * W)
+            Images, any type.
+        rng : numpy.random.Generator
+            Source of randomness.
+
+        Returns
+        -------
+        ndarray of the same shape, float32
+            Images, with zeros where nothing was.
+        """
+        n = len(X)
+        height, width, channels = image_shape(X.shape[1:])
+
+        def spread(limit: float, *shape: int) -> np.ndarray:
+            return rng.uniform(-limit, limit, (n, *shape))
+
+        angle = np.deg2rad(spread(self.degrees))
+        stretch, shear = 1 + spread(self.scale, 2), spread(self.shear)
+        shift = spread(self.translate, 2)
+        matrix = np.empty((n, 2, 3), np.float32)
+        matrix[:, 0, 0] = np.cos(angle) * stretch[:, 0]
+        matrix[:, 0, 1] = (shear - np.sin(angle)) * stretch[:, 1]
+        matrix[:, 1, 0] = np.sin(angle) * stretch[:, 0]
+        matrix[:, 1, 1] = np.cos(angle) * stretch[:, 1]
+        matrix[:, :, 2] = shift
+        images = torch.as_tensor(np.ascontiguousarray(X)).to(torch.float32)
+        images = images.reshape(n, height, width, channels).permute(0, 3, 1, 2)
+        grid = F.affine_grid(torch.from_numpy(matrix), list(images.shape), align_corners=False)
+        grid = self._bent(grid, rng)
+        moved = F.grid_sample(images, grid, align_corners=False).permute(0, 2, 3, 1)
+        return moved.reshape(X.shape).numpy()
+
+    def _bent(self, grid: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        """The points (n, H, W, 2) at which images are read."""
+        return grid
+
+
+class RandomElastic(RandomAffine):
+    """Bend every image of an episode at random, and turn, scale, shear and shift it.
+
+    Points are moved by a smooth field: normal displacements on a coarse grid,
+    interpolated by cubic splines, as Simard et al. (2003) did for handwriting
+    with a Gaussian filter. Images are resampled once for all of it.
+
+    Parameters
+    ----------
+    bend : float, default=0.05
+        Standard deviation of the displacements, as a share of half the image.
+    knots : int, default=5
+        Points a side of the coarse grid: the more, the finer the bends.
+    degrees, scale, shear, translate : float
+        As for `RandomAffine`.
+
+    References
+    ----------
+    .. [1] P. Simard, D. Steinkraus and J. Platt, "Best practices for convolutional
+       neural networks applied to visual document analysis", ICDAR 2003.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fewshot_sklearn.tasks import RandomElastic
+    >>> X = np.random.default_rng(0).random((3, 28, 28))
+    >>> RandomElastic(bend=0.1)(X, np.random.default_rng(1)).shape
+    (3, 28, 28)
+    """
+
+    def __init__(
+        self,
+        bend: float = 0.05,
+        knots: int = 5,
+        degrees: float = 15.0,
+        scale: float = 0.2,
+        shear: float = 0.2,
+        translate: float = 0.15,
+    ):
+        super().__init__(degrees, scale, shear, translate)
+        self.bend, self.knots = bend, knots
+
+    def _bent(self, grid: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        n, height, width, _ = grid.shape
+        coarse = rng.normal(0.0, self.bend, (n, 2, self.knots, self.knots)).astype(np.float32)
+        field = F.interpolate(
+            torch.from_numpy(coarse), (height, width), mode="bicubic", align_corners=True
+        )
+        return grid + field.permute(0, 2, 3, 1)
+
+
+#: What alters copies of support images if nothing else is asked for: half of what training does.
+_SLIGHTLY = RandomAffine(degrees=7.5, scale=0.1, shear=0.1, translate=0.075)
+
+
+def with_altered_copies(
+    X: np.ndarray, y: np.ndarray, w: np.ndarray, n: int, alter: Any, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Add altered copies of each row; a row and its copies share its weight.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, \\*input_shape)
+        Support rows.
+    y : ndarray of shape (n_rows, n_way)
+        Memberships.
+    w : ndarray of shape (n_rows,)
+        Weights.
+    n : int
+        Number of copies of each row.
+    alter : callable or None
+        ``alter(X, rng) -> X``; None alters images slightly.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    X, y, w : ndarray
+        ``n + 1`` times as many rows, of the same weight in all.
+
+    Raises
+    ------
+    ValueError
+        When rows that are no images are to be altered by None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fewshot_sklearn.tasks import with_altered_copies
+    >>> X, y, w = np.zeros((2, 3, 3)), np.eye(2), np.ones(2)
+    >>> X, y, w = with_altered_copies(X, y, w, 3, None, np.random.default_rng(0))
+    >>> X.shape, w.sum()
+    ((8, 3, 3), np.float64(2.0))
+    """
+    if alter is None:
+        if X.ndim < 3:
+            raise ValueError(
+                f"n_augment={n} needs augment=, a callable (X, rng) -> X, for rows that are no "
+                f"images; X has shape {X.shape}."
+            )
+        alter = _SLIGHTLY
+    copies = [X, *(np.asarray(alter(X, rng)).reshape(X.shape) for _ in range(n))]
+    return np.concatenate(copies), np.tile(y, (n + 1, 1)), np.tile(w / (n + 1), n + 1)

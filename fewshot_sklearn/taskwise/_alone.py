@@ -1,0 +1,63 @@
+"""A model of a task on its own: any estimator, cloned and fitted to the rows of one task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn import get_config
+from sklearn.base import clone, is_classifier
+from sklearn.dummy import DummyClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import has_fit_parameter
+
+from ..estimators import FewShotEstimator
+from ..tasks import indexable, taken
+from ._batches import RowsByTask
+
+
+def fit_each(
+    inner: Any,
+    X: Any,
+    y: np.ndarray,
+    weights: np.ndarray | None,
+    by_task: RowsByTask,
+    n_jobs: int | None,
+) -> np.ndarray:
+    """Clones of an estimator, one fitted on each task."""
+    out = np.empty(len(by_task.tasks), object)
+    if len(out) == 1:  # the rows as they came
+        out[0] = fit_one(inner, X, y, weights)
+        return out
+    X = indexable(X)
+    out[:] = Parallel(n_jobs=n_jobs)(
+        delayed(fit_one)(inner, taken(X, rows), y[rows], None if weights is None else weights[rows])
+        for rows in map(by_task.of_task, range(len(out)))
+    )
+    return out
+
+
+def fit_one(inner: Any, X: Any, y: Any, weights: np.ndarray | None) -> Any:
+    """A fitted clone; of a single class, where the estimator refuses that, its constant."""
+    options = {} if weights is None else {weight_option(inner): weights}
+    try:
+        return clone(inner).fit(X, y, **options)
+    except ValueError:
+        ours = isinstance(inner, FewShotEstimator)
+        if ours or not is_classifier(inner) or len(np.unique(y)) != 1:
+            raise
+        return DummyClassifier(strategy="most_frequent").fit(X, y)
+
+
+def weight_option(inner: Any) -> str:
+    """Name under which the fit of an estimator takes sample weights."""
+    if isinstance(inner, Pipeline):
+        name, last = inner.steps[-1]
+        if get_config()["enable_metadata_routing"]:
+            return "sample_weight"  # which the pipeline routes, or says why not
+        if has_fit_parameter(last, "sample_weight"):
+            return f"{name}__sample_weight"
+    if not has_fit_parameter(inner, "sample_weight"):
+        raise ValueError(f"sample_weight was given, but the fit of {inner!r} takes none.")
+    return "sample_weight"

@@ -1,0 +1,387 @@
+"""What `TaskwiseClassifier` and `TaskwiseRegressor` share: whose rows are whose, fit, look up.
+
+Estimators of this package that were meta-trained adapt to all tasks in batched
+calls (`batches`) and leave states; any other estimator is cloned and fitted task
+by task (`alone`).
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils import check_consistent_length, get_tags
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ..estimators import ROW_DTYPES, FewShotEstimator, adapts_in_batches, check_weights
+from ..tasks import indexable, n_rows, taken
+from ._alone import fit_each, fit_one
+from ._batches import Rows, RowsByTask, adapt_tasks, local_classes, rows_for
+from ._files import SavesTasks
+from ._ids import comparable, distinct, named, places, union
+from ._states import OWN_CLASSES, Pieces, TaskStates
+
+
+class Taskwise(SavesTasks, BaseEstimator):
+    """What `TaskwiseClassifier` and `TaskwiseRegressor` share.
+
+    `_template` is the estimator, not fitted, that knows the format of rows and
+    targets; the states of the tasks are in `_states` where it is meta-trained,
+    and fitted clones of it in `_fitted` (with `_pooled`, of all rows) where not.
+    """
+
+    __metadata_request__fit = {"groups": True}
+    __metadata_request__partial_fit = {"groups": True}
+    __metadata_request__predict = {"groups": True}
+    __metadata_request__predict_proba = {"groups": True}
+    __metadata_request__score = {"groups": True}
+
+    _kind: str
+    _default: type[FewShotEstimator]
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        task: Any = None,
+        unseen: str = "prior",
+        n_jobs: int | None = None,
+    ):
+        self.estimator = estimator
+        self.task = task
+        self.unseen = unseen
+        self.n_jobs = n_jobs
+
+    def _inner(self) -> Any:
+        return self._default() if self.estimator is None else self.estimator
+
+    def _checked_y(self, y: Any, inner: Any) -> np.ndarray:
+        raise NotImplementedError
+
+    def _checked_inner(self) -> Any:
+        if self.unseen not in ("prior", "error"):
+            raise ValueError(f"unseen must be 'prior' or 'error', got {self.unseen!r}.")
+        inner = self._inner()
+        if not hasattr(inner, "fit") or get_tags(inner).estimator_type != self._kind:
+            raise ValueError(f"estimator must be a {self._kind}, got {inner!r}.")
+        inner = clone(inner)
+        if adapts_in_batches(inner):  # a file is read once
+            inner.meta_init = inner.meta_init_ = inner._resolve_meta_init()
+        return inner
+
+    # ------------------------------------------------------------------ whose rows
+    def _features_and_ids(self, X: Any, groups: Any) -> tuple[Any, np.ndarray | None]:
+        """X without the column of tasks, and the task of each row; None if all are one task."""
+        columns = getattr(X, "columns", None)
+        if self.task is not None and columns is not None and self.task in columns:
+            if groups is not None:
+                raise ValueError(
+                    f"groups was given, but X has a column {self.task!r} that says the task of "
+                    "each row. Leave one of the two out."
+                )
+            groups, X = X[self.task], X[[name for name in columns if name != self.task]]
+        elif groups is None and self.task is not None:
+            raise ValueError(
+                f"task={self.task!r} names no column of X, and groups is None. Pass a DataFrame "
+                "with that column, or the task of each row as groups."
+            )
+        ids = None if groups is None else comparable(groups)
+        if ids is not None:
+            check_consistent_length(X, ids)
+        return X, ids
+
+    def _check_as_in_fit(self, ids: np.ndarray | None) -> None:
+        if ids is None and not self._one_task:
+            raise ValueError("groups is needed: it says the task of each row, as it did in fit.")
+        if ids is not None and self._one_task:
+            raise ValueError("groups was given, but fit had none: it saw all rows as one task.")
+
+    def _routed(self, X: Any, groups: Any) -> tuple[Any, np.ndarray]:
+        """Rows without the column of tasks, and the number of each one's task, -1 if unknown."""
+        check_is_fitted(self)
+        if getattr(X, "ndim", 2) > 1:  # the estimator says best what is wrong with a single axis
+            validate_data(self, X, reset=False, skip_check_array=True)
+        features, ids = self._features_and_ids(X, groups)
+        self._check_as_in_fit(ids)
+        if ids is None:
+            return features, np.full(n_rows(X), 0 if len(self.tasks_) else -1)
+        asked, which = distinct(ids)
+        at = places(self.tasks_, asked)
+        if (unknown := asked[at < 0]).size and self.unseen == "error":
+            raise ValueError(
+                f"X has rows of {len(unknown)} task(s) that fit did not see: {named(unknown)}. "
+                "With unseen='prior' they are predicted as tasks without labels."
+            )
+        return features, at[which]
+
+    def _numbers(self, tasks: Any) -> np.ndarray:
+        """Numbers of known tasks."""
+        check_is_fitted(self)
+        ids = np.asarray(tasks)
+        asked = distinct(comparable(ids if ids.ndim else ids.reshape(1)))[0]
+        at = places(self.tasks_, asked)
+        if (at < 0).any():
+            raise ValueError(f"There are no tasks {named(asked[at < 0])}; see tasks_.")
+        return at
+
+    # ------------------------------------------------------------------ fit
+    def _learn(self, X: Any, y: Any, groups: Any, sample_weight: Any, afresh: bool) -> None:
+        afresh = afresh or not self.__sklearn_is_fitted__()
+        inner = self._checked_inner() if afresh else self._template
+        validate_data(self, X, y, reset=afresh, skip_check_array=True)
+        X, ids = self._features_and_ids(X, groups)
+        y = self._checked_y(y, inner)
+        check_consistent_length(X, y)
+        if not afresh:
+            self._check_as_in_fit(ids)
+        w = None if sample_weight is None else check_weights(sample_weight, len(y))
+        one_task = ids is None
+        if ids is None:
+            tasks, which = np.zeros(1, int), np.zeros(len(y), int)
+        else:
+            tasks, which = distinct(ids)
+            if not len(tasks):
+                raise ValueError("X has no rows.")
+        by_task = RowsByTask.of(which)
+        if adapts_in_batches(inner):
+            classes, pieces = self._adapted(inner, X, y, w, tasks, which, by_task, afresh)
+            self._take_up(inner, tasks, classes, afresh, one_task)
+            self._put(tasks, classes, pieces)
+            return
+        fitted, pooled = fit_each(inner, X, y, w, by_task, self.n_jobs), None
+        if afresh and not one_task and self.unseen == "prior":
+            pooled = fitted[0] if len(tasks) == 1 else fit_one(inner, X, y, w)
+        classes = _classes_of(fitted) if self._kind == "classifier" else None
+        self._take_up(inner, tasks, classes, afresh, one_task)
+        self._fitted[np.searchsorted(self.tasks_, tasks)] = fitted
+        if afresh:
+            self._pooled = pooled
+
+    def _begin(self, inner: Any, one_task: bool) -> None:
+        """Know no task."""
+        self._template, self._one_task = inner, one_task
+        self._stacked, self._states = adapts_in_batches(inner), TaskStates()
+        self._fitted, self._pooled = np.empty(0, object), None
+        self.tasks_: np.ndarray = np.zeros(0, int)
+        if self._kind == "classifier":
+            self.classes_: np.ndarray = np.zeros(0, int)
+
+    def _take_up(
+        self,
+        inner: Any,
+        tasks: np.ndarray,
+        classes: np.ndarray | None,
+        afresh: bool,
+        one_task: bool,
+    ) -> None:
+        """Make room for tasks, and columns for classes; change nothing if they do not fit."""
+        if not afresh:
+            tasks = union(self.tasks_, tasks, "groups")
+            classes = None if classes is None else union(self.classes_, classes, "y")
+        else:
+            self._begin(inner, one_task)
+        kept = np.searchsorted(tasks, self.tasks_)
+        self.tasks_ = tasks
+        if self._stacked:
+            self._states.renumber(kept, len(tasks))
+            if classes is not None:
+                self._states.relabel(np.searchsorted(classes, self.classes_))
+        else:
+            known, self._fitted = self._fitted, np.empty(len(tasks), object)
+            self._fitted[kept] = known
+        if classes is not None:
+            self.classes_ = classes
+
+    def _put(self, tasks: np.ndarray, classes: np.ndarray | None, pieces: Pieces) -> None:
+        numbers = np.searchsorted(self.tasks_, tasks)
+        if classes is not None:
+            columns = np.searchsorted(self.classes_, classes).astype(np.int32)
+            for _, arrays in pieces:
+                arrays[OWN_CLASSES] = columns[arrays[OWN_CLASSES]]
+        self._states.put((numbers[some], arrays) for some, arrays in pieces)
+
+    def _adapted(
+        self,
+        inner: Any,
+        X: Any,
+        y: np.ndarray,
+        weights: np.ndarray | None,
+        tasks: np.ndarray,
+        which: np.ndarray,
+        by_task: RowsByTask,
+        afresh: bool,
+    ) -> tuple[np.ndarray | None, Pieces]:
+        """Classes, and the states of all tasks, in batches."""
+        X = validate_data(inner, X, dtype=ROW_DTYPES, allow_nd=True, reset=afresh)
+        init = inner.meta_init
+        w = np.ones(len(X)) if weights is None else weights
+        if weights is not None and not (heavy := np.bincount(which, w) > 0).all():
+            raise ValueError(
+                "sample_weight must hold at least one positive weight a task; all are zero of "
+                f"{named(tasks[~heavy])}."
+            )
+        classes = n_way = own = None
+        if self._kind == "classifier":
+            inner._check_fits(init, X.shape[1:], None)
+            classes, y, n_way, own = local_classes(y, which, tasks, inner)
+        else:
+            if not afresh and y.ndim != inner._y_ndim:
+                raise ValueError(f"y must have {inner._y_ndim} axes as in fit, got {y.ndim}.")
+            inner._y_ndim = y.ndim
+            y = y.reshape(len(y), -1)
+            inner._check_fits(init, X.shape[1:], y.shape[1])
+        pieces = []
+        for some, state in adapt_tasks(rows_for(inner, X, by_task), y, w, n_way):
+            if own is not None:
+                state[OWN_CLASSES] = own(some)
+            pieces.append((some, state))
+        return classes, pieces
+
+    # ------------------------------------------------------------------ predict
+    def _rows_asked(self, X: Any, numbers: np.ndarray) -> Rows:
+        """Rows of known tasks, for `answer_tasks`."""
+        inner = self._template
+        X = validate_data(inner, X, dtype=ROW_DTYPES, allow_nd=True, reset=False)
+        inner._check_fits(inner.meta_init_, X.shape[1:], None)
+        known = np.flatnonzero(numbers >= 0)
+        by_task = RowsByTask.of(numbers[known])
+        return rows_for(inner, X, by_task._replace(order=known[by_task.order]))
+
+    def _prior(self) -> Any:
+        """What answers for tasks that `fit` did not see."""
+        if not self._stacked:
+            if self._pooled is None:
+                raise ValueError(
+                    "There is no model of all rows to predict unseen tasks with: call fit with "
+                    "groups and unseen='prior'."
+                )
+            return self._pooled
+        prior = clone(self._template)
+        if self._kind == "classifier":
+            if not len(self.classes_):
+                raise ValueError("No task is left, so no class is known: call fit or partial_fit.")
+            prior.fit_prior(self.classes_)
+        else:
+            prior.fit_prior()
+            prior._y_ndim = self._template._y_ndim
+        if hasattr(prior, "feature_names_in_"):  # they were compared already
+            del prior.feature_names_in_
+        return prior
+
+    def _each(self, X: Any, numbers: np.ndarray) -> Iterator[tuple[np.ndarray, Any, Any]]:
+        """Row numbers, those rows, and the estimator that answers for them."""
+        if self._one_task:
+            yield (
+                np.arange(len(numbers)),
+                X,
+                self._fitted[0] if len(self._fitted) else self._prior(),
+            )
+            return
+        by_task, X = RowsByTask.of(numbers), indexable(X)
+        for i, number in enumerate(by_task.tasks):
+            rows = by_task.of_task(i)
+            inner = self._prior() if number < 0 else self._fitted[number]
+            yield rows, taken(X, rows), inner
+
+    # ------------------------------------------------------------------ single tasks
+    def task_estimator(self, task: Any) -> Any:
+        """The estimator of one task, fitted, on its own.
+
+        Parameters
+        ----------
+        task : object
+            The task's id; 0 where all rows were one task.
+
+        Returns
+        -------
+        estimator
+            A fitted estimator that knows nothing of the other tasks. It takes
+            rows without the column of tasks.
+
+        Raises
+        ------
+        ValueError
+            When there is no such task.
+        """
+        number = int(self._numbers(task)[0])
+        if not self._stacked:
+            return self._fitted[number]
+        inner = clone(self._template)
+        format_ = ("n_features_in_", "feature_names_in_", "meta_init_", "_y_ndim")
+        known = vars(self._template)
+        vars(inner).update({name: known[name] for name in format_ if name in known})
+        inner.state_, own = self._states.take(number)
+        if own is not None:
+            inner.classes_ = self.classes_[own]
+        return inner
+
+    def forget(self, tasks: Any) -> Any:
+        """Remove tasks, and all that was learned from their rows alone.
+
+        The model of all rows together, which answers for unseen tasks where the
+        estimator is not meta-trained, stays: only a new `fit` makes it forget.
+
+        Parameters
+        ----------
+        tasks : object, or array-like of shape (n,)
+            Ids of the tasks; rows of theirs are then rows of unseen tasks.
+            Classes that no other task has are no longer in `classes_`.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            When there is no such task; none is then removed.
+        """
+        gone = self._numbers(tasks)
+        self.tasks_ = np.delete(self.tasks_, gone)
+        if not self._stacked:
+            self._fitted = np.delete(self._fitted, gone)
+            if self._kind == "classifier":
+                left = len(self._fitted)
+                self.classes_ = _classes_of(self._fitted) if left else self.classes_[:0]
+            return self
+        self._states.drop(gone)
+        if self._kind == "classifier":
+            used = self._states.classes_in_use()
+            renumbered = np.zeros(len(self.classes_), int)
+            renumbered[used] = np.arange(len(used))
+            self._states.relabel(renumbered)
+            self.classes_ = self.classes_[used]
+        return self
+
+    @property
+    def n_tasks_(self) -> int:
+        """Number of tasks."""
+        check_is_fitted(self)
+        return len(self.tasks_)
+
+    @property
+    def nbytes_(self) -> int:
+        """Bytes of the states of all tasks; of the pickled estimators where these have none."""
+        check_is_fitted(self)
+        return self._states.nbytes if self._stacked else len(pickle.dumps(self._fitted))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "tasks_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        inner = self._inner()
+        if hasattr(inner, "__sklearn_tags__"):
+            own = get_tags(inner)
+            tags.input_tags, tags.target_tags = own.input_tags, own.target_tags
+            if own.classifier_tags is not None and tags.classifier_tags is not None:
+                tags.classifier_tags = own.classifier_tags
+        return tags
+
+
+def _classes_of(fitted: np.ndarray) -> np.ndarray:
+    return np.unique(np.concatenate([one.classes_ for one in fitted]))

@@ -1,0 +1,132 @@
+"""What was learned of all tasks, as one safetensors file with ids and labels in its header."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from ..estimators import adapts_in_batches
+from ._ids import from_json, to_json
+from ._states import TaskStates
+
+
+class SavesTasks:
+    """Saving and loading, for `Taskwise`."""
+
+    _kind: str
+    _stacked: bool
+    _template: Any
+    _one_task: bool
+    n_features_in_: int
+    _checked_inner: Callable[[], Any]
+    _begin: Callable[[Any, bool], None]
+
+    def save_tasks(self, path: str | os.PathLike[str]) -> None:
+        """Write what was learned of all tasks to one safetensors file, whole or not at all.
+
+        The meta-init is not in it: save that once, with ``MetaInit.save``.
+
+        Parameters
+        ----------
+        path : path-like
+            The file, customarily ``*.safetensors``. It is replaced if it exists.
+
+        Raises
+        ------
+        ValueError
+            When the estimator is not a meta-trained one of this package, or
+            ids or labels are neither numbers, strings nor numpy times.
+        """
+        check_is_fitted(self)
+        if not self._stacked:
+            raise _cannot_be_saved(self._template)
+        meta = _identity(self, self._template) | {
+            "tasks": to_json(self.tasks_),
+            "one_task": self._one_task,
+            "n_features_in": self.n_features_in_,
+            "feature_names_in": _names(self),
+            "inner_n_features_in": self._template.n_features_in_,
+            "inner_feature_names_in": _names(self._template),
+        }
+        if self._kind == "classifier":
+            meta["classes"] = to_json(self.classes_)
+        else:
+            meta["y_ndim"] = self._template._y_ndim
+        self._states.save(path, meta)
+
+    def load_tasks(self, path: str | os.PathLike[str]) -> Any:
+        """Read what `save_tasks` wrote, in place of `fit`.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no such file.
+        ValueError
+            When the file is damaged or of another kind, or what it holds was
+            adapted by another estimator, or from another meta-init.
+        """
+        inner = self._checked_inner()
+        if not adapts_in_batches(inner):
+            raise _cannot_be_saved(inner)
+        states, meta = TaskStates.load(path)
+        for name, own in _identity(self, inner).items():
+            if meta[name] != own:
+                raise ValueError(
+                    f"{path} holds tasks of {name}={meta[name]!r}, but this estimator has "
+                    f"{own!r}. Load them into an estimator like the one that saved them."
+                )
+        if self._kind == "regressor":
+            inner._y_ndim = meta["y_ndim"]
+        self._begin(inner, meta["one_task"])
+        self._states, self.tasks_ = states, from_json(meta["tasks"])
+        if self._kind == "classifier":
+            self.classes_ = from_json(meta["classes"])
+        owners: list[tuple[Any, str]] = [(self, ""), (inner, "inner_")]
+        for owner, prefix in owners:
+            owner.n_features_in_ = meta[f"{prefix}n_features_in"]
+            if (names := meta[f"{prefix}feature_names_in"]) is not None:
+                owner.feature_names_in_ = np.array(names, dtype=object)
+            elif hasattr(owner, "feature_names_in_"):
+                del owner.feature_names_in_
+        return self
+
+
+def _identity(taskwise: Any, inner: Any) -> dict[str, Any]:
+    """What the states of a file and the estimator that loads them must agree on."""
+    init = inner.meta_init
+    return {
+        "estimator": type(inner).__name__,
+        "meta_init": init.digest,
+        "hyperparameters": json.loads(
+            json.dumps(inner._hyperparameters(init.spec["hyperparameters"]), sort_keys=True)
+        ),
+        "dtype": str(inner._compute_dtype()),
+        "task": taskwise.task,
+    }
+
+
+def _names(estimator: Any) -> list[str] | None:
+    names = getattr(estimator, "feature_names_in_", None)
+    return None if names is None else list(names)
+
+
+def _cannot_be_saved(inner: Any) -> ValueError:
+    return ValueError(
+        "Only what meta-trained estimators of this package learned can be saved so, not that of "
+        f"{inner!r}. Save the whole object with skops or joblib."
+    )

@@ -1,0 +1,308 @@
+"""Encoders: by name, by class, as a module; a row's features are its own."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from fewshot_sklearn import MetaTrainer, ProtoNetClassifier
+from fewshot_sklearn.encoders import ENCODERS, make_encoder, n_features_out
+from fewshot_sklearn.tasks import image_shape
+
+SMALL = {
+    "identity": {},
+    "mlp": {"hidden": [8, 5], "norm": "layer"},
+    "fourier": {"width": 6},
+    "residual": {},
+    "conv4": {"width": 8},
+    "resnet8": {"widths": [4, 8, 8]},
+    "resnet12": {"widths": [4, 4, 8, 8]},
+}
+
+
+def build(encoder, shape, **params):
+    torch.manual_seed(0)
+    return make_encoder(encoder, shape, params).eval()
+
+
+def rows(n, *shape):
+    return torch.as_tensor(np.random.default_rng(0).normal(size=(n, *shape)), dtype=torch.float32)
+
+
+class Summed(nn.Module):
+    """An encoder of a user's own, which need not know the shape of its rows."""
+
+    def __init__(self, factor=1.0):
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(float(factor)))
+
+    def forward(self, x):
+        return self.factor * x.flatten(1).sum(1, keepdim=True)
+
+
+# ---------------------------------------------------------------- building
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_name_gives_an_encoder_of_that_kind(name):
+    encoder = build(name, (8, 8), **SMALL[name])
+    assert type(encoder) is ENCODERS[name]
+    assert encoder(rows(3, 8, 8)).shape == (3, n_features_out(encoder, (8, 8)))
+
+
+def test_params_reach_the_constructor():
+    encoder = build("mlp", (3,), hidden=[7, 5], dropout=0.5, activation="tanh")
+    kinds = [type(layer) for layer in encoder.layers]
+    assert kinds == [nn.Linear, nn.Tanh, nn.Dropout] * 2
+    assert n_features_out(encoder, (3,)) == 5
+    assert n_features_out(build("conv4", (8, 8), width=4), (8, 8)) == 4
+
+
+@pytest.mark.parametrize("params", [{}, {"factor": 3.0}])
+def test_a_class_is_built_with_its_params_and_a_shape_only_if_it_takes_one(params):
+    encoder = make_encoder(Summed, (4,), params)
+    assert encoder.factor.item() == params.get("factor", 1.0)
+    assert isinstance(make_encoder(ENCODERS["mlp"], (4,), {"hidden": [2]}), ENCODERS["mlp"])
+
+
+def test_a_module_is_copied():
+    module = nn.Linear(4, 2)
+    encoder = make_encoder(module, (4,), {})
+    assert encoder is not module
+    assert torch.equal(encoder.weight, module.weight)
+    assert encoder.weight.data_ptr() != module.weight.data_ptr()
+
+
+def unchanged(module, act):
+    before, mode = copy.deepcopy(module.state_dict()), module.training
+    strides = [p.stride() for p in module.parameters()]
+    act(module)
+    assert all(torch.equal(before[k], v) for k, v in module.state_dict().items())
+    assert module.training == mode
+    assert all(p.requires_grad and p.grad is None for p in module.parameters())
+    assert strides == [p.stride() for p in module.parameters()]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_fit_and_meta_training_never_change_a_module_of_the_user(training):
+    y = np.repeat(np.arange(6), 8)
+    X = np.random.default_rng(0).normal(size=(48, 1, 4, 4)).astype(np.float32)
+    convolving = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Flatten())
+
+    def fit(module):
+        ProtoNetClassifier(encoder=module).fit(X, y).predict(X)
+
+    def meta_train(module):
+        estimator = ProtoNetClassifier(encoder=module)
+        MetaTrainer(
+            estimator, n_way=2, n_shot=2, n_query=2, n_episodes=16, max_epochs=1, lr=0.1,
+            verbose=0, random_state=0,
+        ).fit(X, y)  # fmt: skip
+        assert estimator.encoder is module
+
+    unchanged(convolving.train(training), fit)
+    unchanged(convolving.train(training), meta_train)
+
+
+# ---------------------------------------------------------------- waves
+def test_waves_are_random_features_of_a_gaussian_kernel():
+    encoder = build("fourier", (3,), width=60_000, scale=0.7)
+    X = rows(5, 3)
+    with torch.no_grad():
+        similarity = encoder(X) @ encoder(X).T
+    expected = torch.exp(-0.5 * 0.7**2 * torch.cdist(X, X).square())
+    torch.testing.assert_close(similarity, expected, atol=0.03, rtol=0)
+
+
+def test_waves_take_rows_of_any_shape_and_learn_both_parts():
+    encoder = build("fourier", (2, 4), width=6)
+    encoder(rows(3, 2, 4)).square().sum().backward()
+    assert all(p.grad.abs().sum() > 0 for p in encoder.parameters())
+
+
+# ---------------------------------------------------------------- images
+@pytest.mark.parametrize("name", ["conv4", "resnet8", "resnet12"])
+@pytest.mark.parametrize("shape", [(8, 8, 1), (8, 8, 3), (9, 7, 3)])
+def test_flat_rows_and_images_have_the_same_features(name, shape):
+    images = rows(4, *shape)
+    encoder = build(name, shape, **SMALL[name])
+    expected = encoder(images)
+    flat = build(name, (math.prod(shape),), image_shape=shape, **SMALL[name])
+    torch.testing.assert_close(flat(images.flatten(1)), expected)
+    if shape[0] == shape[1]:  # a square needs no telling
+        square = build(name, (math.prod(shape),), **SMALL[name])
+        torch.testing.assert_close(square(images.flatten(1)), expected)
+    if shape[2] == 1:
+        grey = build(name, shape[:2], **SMALL[name])
+        torch.testing.assert_close(grey(images[..., 0]), expected)
+
+
+@pytest.mark.parametrize("name", ["conv4", "resnet8", "resnet12"])
+@pytest.mark.parametrize(("turns", "shape"), [(4, (8, 8)), (4, (8, 8, 3)), (2, (8, 6, 3))])
+def test_views_are_turned_images_side_by_side(name, turns, shape):
+    images = rows(3, *shape)
+    one, several = (build(name, shape, turns=n, **SMALL[name]) for n in (1, turns))
+    for a, b in zip(one.parameters(), several.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+    views = [torch.rot90(images, k, (1, 2)) for k in range(0, 4, 4 // turns)]
+    torch.testing.assert_close(several(images), torch.cat([one(view) for view in views], 1))
+    assert n_features_out(several, shape) == turns * n_features_out(one, shape)
+
+
+@pytest.mark.parametrize("name", ["conv4", "resnet8", "resnet12"])
+def test_features_of_every_view_have_the_length_asked_for(name):
+    images = rows(3, 8, 8)
+    plain, scaled = (build(name, (8, 8), turns=2, rms=r, **SMALL[name]) for r in (None, 0.5))
+    for before, after in zip(plain(images).chunk(2, 1), scaled(images).chunk(2, 1), strict=True):
+        torch.testing.assert_close(after.square().mean(1).sqrt(), torch.full((3,), 0.5))
+        torch.testing.assert_close(F.cosine_similarity(before, after), torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("shape", "n_features"),
+    [
+        ((28, 28), 8), ((16, 16), 8), ((84, 84), 8 * 25), ((5, 7), 8), ((32, 8), 8 * 4),
+        ((1, 1), 8), ((3, 1, 2), 8 * 3), ((33, 20, 3), 8 * 2),
+    ],
+)  # fmt: skip
+def test_conv4_of_any_size(shape, n_features):
+    encoder = build("conv4", shape, width=8)
+    features = encoder(rows(2, *shape))
+    assert features.shape == (2, n_features)
+    assert torch.isfinite(features).all()
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (84, 84, 3), (5, 9), (1, 1), (17, 3, 3)])
+def test_resnet12_has_as_many_features_as_its_last_width(shape):
+    features = build("resnet12", shape, **SMALL["resnet12"])(rows(2, *shape))
+    assert features.shape == (2, 8)
+    assert torch.isfinite(features).all()
+
+
+def test_resnet12_is_the_usual_one():
+    encoder = build("resnet12", (8, 8, 3))
+    assert n_features_out(encoder, (8, 8, 3)) == 640
+    assert sum(isinstance(m, nn.Conv2d) for m in encoder.modules()) == 16  # 12 and 4 shortcuts
+    assert sum(p.numel() for p in encoder.parameters()) == pytest.approx(12.4e6, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ((5, 7), (5, 7, 1)), ((5, 7, 2), (5, 7, 2)), ((784,), (28, 28, 1)),
+        ((3072,), (32, 32, 3)), ((1,), (1, 1, 1)),
+    ],
+)  # fmt: skip
+def test_image_shape(given, expected):
+    assert image_shape(given) == expected
+
+
+@pytest.mark.parametrize("given", [(2,), (785,), (1, 2, 3, 4)])
+def test_what_is_no_image_is_an_error(given):
+    with pytest.raises(ValueError, match="not images"):
+        image_shape(given)
+
+
+# ---------------------------------------------------------------- a row's features are its own
+@pytest.mark.parametrize("norm", ["group", "layer", "instance", None])
+@pytest.mark.parametrize("name", ["conv4", "resnet8", "resnet12"])
+def test_image_features_do_not_depend_on_the_other_rows(name, norm):
+    encoder = build(name, (32, 32), norm=norm, **SMALL[name])
+    for mode in (True, False):
+        alone_and_together(encoder.train(mode), rows(4, 32, 32))
+
+
+@pytest.mark.parametrize("norm", ["group", "layer", "instance", None])
+@pytest.mark.parametrize("name", ["conv4", "resnet8", "resnet12"])
+def test_a_map_of_one_pixel_is_not_normalised_away(name, norm):
+    encoder = build(name, (12, 12), norm=norm, **SMALL[name])
+    alone_and_together(encoder, rows(4, 12, 12))
+    assert encoder(rows(4, 12, 12)).std(0).max() > 1e-3  # rows differ
+
+
+@pytest.mark.parametrize("norm", ["layer", None])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu", "silu"])
+def test_mlp_features_do_not_depend_on_the_other_rows(norm, activation):
+    encoder = build("mlp", (5,), hidden=[8, 8], norm=norm, activation=activation)
+    for mode in (True, False):
+        alone_and_together(encoder.train(mode), rows(6, 5))
+
+
+def alone_and_together(encoder, X):
+    with torch.no_grad():
+        together = encoder(X)
+        alone = torch.cat([encoder(x[None]) for x in X])
+    assert together.std() > 0
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_is_for_training_only():
+    encoder, X = build("mlp", (5,), hidden=[64], dropout=0.5), rows(3, 5)
+    assert torch.equal(encoder(X), encoder(X))
+    encoder.train()
+    assert not torch.equal(encoder(X), encoder(X))
+
+
+# ---------------------------------------------------------------- errors
+@pytest.mark.parametrize("encoder", ["resnet", "", 3, None, dict, [nn.Linear(2, 2)]])
+def test_what_is_no_encoder_is_an_error(encoder):
+    with pytest.raises(ValueError, match="encoder must be"):
+        make_encoder(encoder, (4,), {})
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "told"),
+    [
+        ("mlp", {"width": 3}, "width"),
+        ("mlp", {"hidden": 3}, "hidden"),
+        ("mlp", {"norm": "batch"}, "norm"),
+        ("mlp", {"activation": "step"}, "activation"),
+        ("identity", {"hidden": [3]}, "hidden"),
+        ("fourier", {"scale": 0.0}, "scale must be positive"),
+        ("conv4", {"norm": "batch"}, "norm"),
+        ("conv4", {"turns": 3}, "turns must be 1, 2 or 4"),
+        ("resnet12", {"image_shape": [8, 2], "turns": 4}, "square images"),
+        ("conv4", {"rms": 0.0}, "rms must be positive"),
+        ("conv4", {"image_shape": [3, 3]}, "image_shape"),
+        ("conv4", {"image_shape": "4x4"}, "image_shape"),
+        ("resnet12", {"norm": "batch"}, "norm"),
+        ("resnet12", {"width": 8}, "width"),
+    ],
+)
+def test_bad_arguments_are_named(name, params, told):
+    with pytest.raises(ValueError, match=told):
+        make_encoder(name, (4, 4), params)
+
+
+def test_a_module_takes_no_params():
+    with pytest.raises(ValueError, match="already built"):
+        make_encoder(nn.Linear(4, 2), (4,), {"bias": False})
+
+
+def test_rows_that_are_no_images_say_what_to_do():
+    with pytest.raises(ValueError, match="encoder__image_shape"):
+        ProtoNetClassifier(encoder="conv4").fit(np.ones((4, 10)), [0, 0, 1, 1])
+
+
+@pytest.mark.parametrize(
+    "module", [nn.Identity(), nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (1, -1)))]
+)
+def test_an_encoder_must_give_one_vector_a_row(module):
+    with pytest.raises(ValueError, match=r"must map \(n, \*input_shape\) to \(n, n_features\)"):
+        n_features_out(module, (4, 4))
+
+
+def test_a_module_for_rows_of_another_shape_is_a_clear_error():
+    with pytest.raises(ValueError, match="encoder"):
+        ProtoNetClassifier(encoder=nn.Linear(3, 2)).fit(np.ones((4, 10)), [0, 0, 1, 1])
+
+
+def test_counting_the_features_leaves_the_encoder_in_its_mode():
+    for mode in (True, False):
+        encoder = build("mlp", (5,), hidden=[4]).train(mode)
+        n_features_out(encoder, (5,))
+        assert encoder.training == mode
