@@ -1,4 +1,4 @@
-"""What the displays have in common: axes to draw on, colours of classes, rows as images."""
+"""What the displays have in common: a fitted classifier, axes, colours of classes, images."""
 
 from __future__ import annotations
 
@@ -6,11 +6,24 @@ import math
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone, is_classifier
+from sklearn.utils import column_or_1d
 
+from ..estimators import FewShotEstimator
 from ..tasks import image_shape as channels_last_shape
 
 #: Grey of what has no class of its own.
 NEUTRAL = "0.6"
+
+
+def fitted_classifier(estimator: Any, X: Any, y: Any) -> tuple[Any, np.ndarray]:
+    """A clone fitted to the support rows, and their labels; an error for any other estimator."""
+    if not (isinstance(estimator, FewShotEstimator) and is_classifier(estimator)):
+        raise ValueError(
+            f"estimator must be a classifier of this package, got {type(estimator).__name__}."
+        )
+    labels = column_or_1d(y)
+    return clone(estimator).fit(X, labels), labels
 
 
 def axes_or_new(ax: Any, figsize: tuple[float, float] | None = None) -> tuple[Any, Any]:

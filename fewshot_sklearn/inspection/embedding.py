@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone, is_classifier
+from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.utils import check_consistent_length, column_or_1d
 
-from ..estimators import FewShotEstimator, deciding_features, feature_metric
+from ..estimators import deciding_features, feature_metric
 from ._drawing import (
     NEUTRAL,
     as_image,
     axes_or_new,
     class_colors,
     class_markers,
+    fitted_classifier,
     image_options,
     in_rgb_range,
     shortened,
@@ -159,12 +160,7 @@ class EmbeddingDisplay:
         ValueError
             When the estimator is no classifier of this package.
         """
-        if not (isinstance(estimator, FewShotEstimator) and is_classifier(estimator)):
-            raise ValueError(
-                f"estimator must be a classifier of this package, got {type(estimator).__name__}."
-            )
-        y_support = column_or_1d(y_support)
-        fitted = clone(estimator).fit(X_support, y_support)
+        fitted, y_support = fitted_classifier(estimator, X_support, y_support)
         metric = feature_metric(fitted._rebuild(fitted.meta_init_))
         parts = [metric.prepared(deciding_features(fitted, X_support))]
         parts.append(_prototypes(fitted, parts[0], y_support))

@@ -5,17 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone, is_classifier
-from sklearn.utils import check_array, column_or_1d
+from sklearn.utils import check_array
 
 from ..estimators import (
     ROW_DTYPES,
-    FewShotEstimator,
     deciding_features,
     encoder_features,
     feature_metric,
 )
-from ._drawing import as_image, class_colors, image_options, in_rgb_range, shortened
+from ._drawing import (
+    as_image,
+    class_colors,
+    fitted_classifier,
+    image_options,
+    in_rgb_range,
+    shortened,
+)
 from .task_memory import TaskMemory
 
 
@@ -130,12 +135,7 @@ class PrototypeDisplay:
         ValueError
             When rows are no images, or the memory keeps none.
         """
-        if not (isinstance(estimator, FewShotEstimator) and is_classifier(estimator)):
-            raise ValueError(
-                f"estimator must be a classifier of this package, got {type(estimator).__name__}."
-            )
-        y = column_or_1d(y_support)
-        fitted = clone(estimator).fit(X_support, y)
+        fitted, y = fitted_classifier(estimator, X_support, y_support)
         X = check_array(X_support, dtype=ROW_DTYPES, allow_nd=True)
         if as_image(X[0], image_shape) is None:
             raise ValueError(

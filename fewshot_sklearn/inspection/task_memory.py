@@ -9,21 +9,15 @@ a point in a space of tasks).
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.base import is_classifier
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
-from torch import Tensor
-from torch.func import vmap
 
 from ..estimators import (
     ROW_DTYPES,
@@ -32,12 +26,8 @@ from ..estimators import (
     encoder_features,
     feature_metric,
 )
-from ..learners import TASKS_PER_CHUNK, Gaussian, Learner, State
-from ..tasks import Support
-
-FORMAT = 1
-#: Parts of a state that tell how an adaptation went or how sure it is, not what it predicts.
-NOT_PREDICTING = ("loss_curve", "spread")
+from ._adapted_models import about_targets, predicted
+from ._memory_file import plain_ids, read_memory, write_memory
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -195,7 +185,8 @@ class TaskMemory:
         check_consistent_length(rows, y, groups)
         labels = column_or_1d(y) if classification else None
         tasks = column_or_1d(groups) if groups is not None else None
-        ids, codes = np.unique(_plain(labels if kind == "classes" else tasks), return_inverse=True)
+        names = plain_ids(labels if kind == "classes" else tasks)
+        ids, codes = np.unique(names, return_inverse=True)
         metric = feature_metric(learner)
         Z = metric.prepared(encoder_features(learner, rows).reshape(len(rows), -1))
         counts = np.bincount(codes)
@@ -207,14 +198,11 @@ class TaskMemory:
         medoids = order[np.searchsorted(codes[order], np.arange(len(ids)))]
         more: dict[str, Any] = {}
         if kind == "classes" and tasks is not None:
-            more["groups"] = _groups_of_classes(ids, codes, _plain(tasks))
+            more["groups"] = _groups_of_classes(ids, codes, plain_ids(tasks))
         if not classification:
             y = check_array(y, ensure_2d=False, dtype=np.float64)
-            targets = y.reshape(len(y), -1)
             of_task = [np.flatnonzero(codes == code) for code in range(len(ids))]
-            more["y_mean"] = np.stack([targets[part].mean(0) for part in of_task])
-            more["y_scale"] = np.stack([targets[part].std(0) for part in of_task])
-            more["states"] = _states(learner, rows, targets, of_task)
+            more |= about_targets(learner, rows, y.reshape(len(y), -1), of_task)
         if keep_rows:
             more["rows"] = check_array(X, dtype=ROW_DTYPES, allow_nd=True)[medoids]
         return cls(
@@ -295,9 +283,7 @@ class TaskMemory:
             )
         self.check_made_with(estimator)
         learner, rows = estimator._learner_and_rows(X)
-        states = {name: torch.tensor(array).to(rows.device) for name, array in self.states.items()}
-        with torch.no_grad():
-            return _predicted(learner, states, rows).double().cpu().numpy()
+        return predicted(learner, self.states, rows)
 
     def nearest_tasks(
         self, estimator: Any, X: Any, y: Any, k: int = 3
@@ -346,31 +332,7 @@ class TaskMemory:
         path : path-like
             The file. It is replaced if it exists.
         """
-        from safetensors.numpy import save
-
-        arrays = {
-            name: value
-            for name, value in vars(self).items()
-            if isinstance(value, np.ndarray) and name not in ("ids", "groups")
-        }
-        arrays |= {f"states.{name}": array for name, array in self.states.items()}
-        if self.metric.centre is not None:
-            arrays["centre"] = self.metric.centre
-        told = {
-            "task_memory": FORMAT,
-            "kind": self.kind,
-            "digest": self.digest,
-            "metric": self.metric.name,
-            "ids": self.ids.tolist(),
-            "groups": None if self.groups is None else self.groups.tolist(),
-        }
-        packed = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        raw = save(packed, {"task_memory": json.dumps(told)})
-        path = Path(path)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            fresh = Path(folder) / path.name  # opened as usual, so with the usual permissions
-            fresh.write_bytes(raw)
-            os.replace(fresh, path)
+        write_memory(path, vars(self))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TaskMemory:
@@ -393,40 +355,7 @@ class TaskMemory:
         ValueError
             When the file holds something else.
         """
-        from safetensors import SafetensorError, safe_open
-
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no file {path}.")
-        try:
-            with safe_open(path, framework="numpy") as file:
-                told = json.loads((file.metadata() or {})["task_memory"])
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if told["task_memory"] != FORMAT:
-                raise ValueError("of another format")
-            n = len(told["ids"])
-            per_task = [array for name, array in arrays.items() if name != "centre"]
-            if any(array.shape[:1] != (n,) for array in per_task):
-                raise ValueError("of another shape")
-            prefix = "states."
-            states = {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
-            groups = told["groups"]
-            return cls(
-                kind=told["kind"],
-                ids=np.array(told["ids"]),
-                means=arrays["means"],
-                counts=arrays["counts"],
-                medoids=arrays["medoids"],
-                metric=FeatureMetric(told["metric"], arrays.get("centre")),
-                digest=told["digest"],
-                groups=None if groups is None else np.array(groups),
-                y_mean=arrays.get("y_mean"),
-                y_scale=arrays.get("y_scale"),
-                rows=arrays.get("rows"),
-                states=states,
-            )
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} does not hold a TaskMemory.") from error
+        return cls(**read_memory(path))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -456,12 +385,6 @@ def _positive_int(name: str, value: Any) -> int:
     return int(value)
 
 
-def _plain(ids: Any) -> np.ndarray:
-    """Ids as numbers or strings, which is what a file can hold."""
-    values = np.asarray(ids)
-    return values if values.dtype.kind in "iufbU" else np.array([str(v) for v in values.tolist()])
-
-
 def _groups_of_classes(ids: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> np.ndarray:
     names, group_codes = np.unique(groups, return_inverse=True)
     pairs = np.unique(np.stack([codes, group_codes], 1), axis=0)
@@ -473,39 +396,3 @@ def _groups_of_classes(ids: np.ndarray, codes: np.ndarray, groups: np.ndarray) -
             "in both. Use kind='groups', leave groups out, or give the classes names of their own."
         )
     return names[pairs[:, 1]]
-
-
-def _states(
-    learner: Learner, rows: Tensor, targets: np.ndarray, of_task: list[np.ndarray]
-) -> dict[str, np.ndarray]:
-    """What predicts of each task's adapted state; nothing, where it grows with the rows."""
-    y = torch.as_tensor(targets).to(rows)
-
-    def adapted(part: np.ndarray) -> State:
-        support = Support(rows[part], y[part], torch.ones(len(part)).to(rows))
-        with torch.no_grad():
-            state = learner.adapt(support)
-        return {k: t for k, t in state.items() if k not in NOT_PREDICTING}
-
-    first = of_task[0]
-    one, longer = adapted(first), adapted(np.append(first, first[0]))
-    if any(one[name].shape != longer[name].shape for name in one):
-        return {}
-    states = [adapted(part) for part in of_task]
-    return {name: torch.stack([s[name] for s in states]).cpu().numpy() for name in one}
-
-
-def _predicted(learner: Learner, states: State, rows: Tensor) -> Tensor:
-    """Means (n_tasks, n_rows, n_outputs) that the states of many tasks predict."""
-
-    def one(state: State) -> Tensor:
-        if "coef" in state:  # of a linear head: the spread of its posterior moves no mean
-            d = state["coef"].shape[-2]
-            state = state | {"spread": state["coef"].new_zeros(d, d)}
-        outputs = learner.predict(state, rows)
-        return outputs.mean if isinstance(outputs, Gaussian) else outputs
-
-    if learner.vmaps:
-        return vmap(one, chunk_size=TASKS_PER_CHUNK)(states)
-    n_tasks = len(next(iter(states.values())))
-    return torch.stack([one({k: t[i] for k, t in states.items()}) for i in range(n_tasks)])

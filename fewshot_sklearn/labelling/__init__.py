@@ -1,6 +1,7 @@
 """Which rows to label next."""
 
-from .query_strategy import select_queries, uncertainty
+from .measures import uncertainty
+from .query_strategy import select_queries
 
 __all__ = [
     "select_queries",

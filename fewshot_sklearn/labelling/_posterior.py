@@ -24,11 +24,14 @@ from ..algorithms import (
     RidgeHeadRegressor,
     with_intercept,
 )
-from ..estimators import ROW_DTYPES, adapts_in_batches, resolve_device
-from ..learners import FeatureLearner, Gaussian
+from ..estimators import ROW_DTYPES, ManyTasks, adapts_in_batches
+from ..learners import Gaussian
 
-#: Rows whose encoding or prediction is repeated for all draws at once, at most.
-ROWS_AT_ONCE = 20_000
+
+def takes(estimator: Any, option: str) -> bool:
+    """Whether an estimator's ``predict`` has an option, such as ``return_std``."""
+    predict = getattr(estimator, "predict", None)
+    return predict is not None and option in inspect.signature(predict).parameters
 
 
 def noise_variance(estimator: Any) -> np.ndarray | None:
@@ -83,7 +86,7 @@ def predictive_covariance(estimator: Any, X: Any) -> np.ndarray | None:
             phi = with_intercept(learner.embed(rows)).cpu().numpy()
         half = phi @ estimator.state_["spread"].T  # the posterior covariance is spread' spread
         return noise[:, None, None] * (half @ half.T + np.eye(len(phi)))
-    if "return_cov" not in inspect.signature(estimator.predict).parameters:
+    if not takes(estimator, "return_cov"):
         return None
     covariance = np.asarray(estimator.predict(X, return_cov=True)[1])
     return covariance[None] if covariance.ndim == 2 else np.moveaxis(covariance, -1, 0)
@@ -143,33 +146,30 @@ def bootstrap_predictions(
 def _adapted_at_once(
     estimator: Any, X: Any, y: np.ndarray, X_new: Any, weights: np.ndarray
 ) -> np.ndarray:
-    init = estimator._resolve_meta_init()
     if is_classifier(estimator):
-        members = estimator._classes_and_members(y)[1]
-        n_outputs = None
+        members, n_outputs = estimator._classes_and_members(y)[1], None
     else:
         members = y.reshape(len(y), -1).astype(np.float64)
         n_outputs = members.shape[1]
-    X, X_new = (check_array(rows, dtype=ROW_DTYPES, allow_nd=True) for rows in (X, X_new))
-    for rows in (X, X_new):
-        estimator._check_fits(init, rows.shape[1:], n_outputs)
-    learner = estimator._rebuild(init)
-    device, dtype = resolve_device(estimator.device), estimator._compute_dtype()
-    support, asked, targets, w = (
-        torch.as_tensor(a).to(device, dtype) for a in (X, X_new, members, weights)
-    )
+    known, asked = (check_array(rows, dtype=ROW_DTYPES, allow_nd=True) for rows in (X, X_new))
+    if known.shape[1:] != asked.shape[1:]:
+        raise ValueError(
+            f"X_new has rows of shape {asked.shape[1:]}, but X has rows of shape {known.shape[1:]}."
+        )
+    # draws are tasks of the same rows, in which these weigh differently
+    many = ManyTasks(estimator, np.concatenate([known, asked]), n_outputs)
+    both, n = np.arange(len(known) + len(asked)), len(known)
+    if many.by_features:
+        many.features(both)
     found = []
-    with torch.no_grad():
-        forward = learner
-        if isinstance(learner, FeatureLearner):  # then every row is encoded once
-            support, asked = learner.embed(support), learner.embed(asked)
-            forward = learner.forward_features
-        for part in w.split(max(1, ROWS_AT_ONCE // (len(support) + len(asked)))):
-            S, goals, Q = (t.expand(len(part), *t.shape) for t in (support, targets, asked))
-            outputs = forward(S, goals, part, Q)
-            if isinstance(outputs, Gaussian):
-                outputs = outputs.mean
-            elif n_outputs is None:
-                outputs = outputs.softmax(-1)
-            found.append(outputs.double().cpu().numpy())
+    sizes = (np.full(len(weights), size) for size in (n, len(asked)))
+    for which in many.batches(np.zeros(len(weights), int), *sizes):
+        rows = many.rows(np.tile(both, (len(which), 1)))
+        targets = many.targets(members, None).expand(len(which), *members.shape)
+        outputs = many.episodes(rows[:, :n], targets, many.tensor(weights[which]), rows[:, n:])
+        if isinstance(outputs, Gaussian):
+            outputs = outputs.mean
+        elif n_outputs is None:
+            outputs = outputs.softmax(-1)
+        found.append(outputs.double().cpu().numpy())
     return np.concatenate(found)

@@ -32,6 +32,27 @@ class EpisodicNet(NeuralNet):
     max_epochs: int
     n_episodes: int
 
+    # ------------------------------------------------------------------ what to descend, and how
+    def initialize_criterion(self) -> EpisodicNet:
+        """Take a plain function as it is; build a module class as skorch does."""
+        if isinstance(self.criterion, type):
+            return super().initialize_criterion()
+        self.criterion_ = self.criterion
+        return self
+
+    def get_params_for_optimizer(
+        self, prefix: str, named_parameters: Any
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Skorch's parameter groups, and those of what the learner names as `faster`."""
+        named = list(named_parameters)
+        chosen = "optimizer__param_groups" in self.get_params(deep=False)
+        faster = {} if chosen else self.module_.faster
+        slow = [(name, p) for name, p in named if name not in faster]
+        args, options = super().get_params_for_optimizer(prefix, slow)
+        lr = options.get("lr", self.lr)
+        quick = [{"params": [p], "lr": lr * faster[name]} for name, p in named if name in faster]
+        return ([*args[0], *quick], *args[1:]), options
+
     # ------------------------------------------------------------------ how to compute
     def torch_compile(self, module: Any, name: str) -> Any:
         """Leave the module as it is: a learner knows itself what is worth compiling."""

@@ -142,7 +142,7 @@ class ESMetaTrainer(MetaTrainer):
     @torch.no_grad()
     def _in_chunks(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Loss of one batch at the parameters, and the estimate of its gradient around them."""
-        params = [p for p in self.module_.parameters() if p.requires_grad]
+        params: list[Tensor] = [p for p in self.module_.parameters() if p.requires_grad]
         # the epoch and the step in it: the same for every chunk, and when a step is done again
         step = (len(self.history), len(self.history[-1]["batches"]))
         losses = np.empty((self.n_perturbations, 2))

@@ -7,19 +7,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-import sklearn
 import torch
 from sklearn.base import clone, is_classifier
 from sklearn.utils import check_random_state
 
-from .. import __version__
 from ..estimators import FewShotEstimator, resolve_device
-from ..learners import Learner, episode_loss
-from ..meta_init import MetaInit, RowSketch
+from ..learners import episode_loss
+from ..meta_init import MetaInit
 from ..model_selection import few_shot_score
-from ..pretrained import find_meta_init
 from ..tasks import IntOrRange, TaskLoader, TaskStream, pad_tasks
+from ._beginning import new_learner
+from ._learned import finish, learned
 from ._past_tasks import PastTasks
 from ._resume import load_epoch, save_epoch
 from ._training_loop import EpisodicNet
@@ -225,62 +223,12 @@ class MetaTrainer(EpisodicNet):
         super().set_params(**{k: v for k, v in params.items() if not k.startswith(prefix)})
         return self
 
-    def initialize_criterion(self) -> MetaTrainer:
-        """Take a plain function as it is; build a module class as skorch does."""
-        if isinstance(self.criterion, type):
-            return super().initialize_criterion()
-        self.criterion_ = self.criterion
-        return self
-
     def initialize_module(self) -> MetaTrainer:
         """Build the learner, from the seed or from the estimator's meta-init."""
-        plan = self._plan()
-        learner = plan.estimator._new_learner(plan.input_shape, plan.n_outputs, self.seed_)
-        start = plan.estimator._resolve_meta_init()
-        if start is None:
-            learner.fit_scale(*plan.scale_rows())
-            self._begin_with_encoder(learner)
-        else:
-            plan.estimator._check_fits(start, plan.input_shape, plan.n_outputs)
-            plan.estimator._load(learner, start)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed((self.seed_ + 1) % 2**63)  # not the encoder's seed again
-            learner.begin(plan.n_classes)
+        learner = new_learner(self._plan(), self.encoder_from, self.seed_)
         self._prepare(learner)
         self.module_ = learner
         return self
-
-    def _encoder_source(self) -> MetaInit | None:
-        init = self.encoder_from
-        return init if init is None or isinstance(init, MetaInit) else find_meta_init(init)
-
-    def _begin_with_encoder(self, learner: Learner) -> None:
-        init = self._encoder_source()
-        if init is None:
-            return
-        start = "encoder."
-        state = init.state_dict().items()
-        weights = {k.removeprefix(start): v for k, v in state if k.startswith(start)}
-        try:
-            learner.encoder.load_state_dict(weights)
-        except RuntimeError as error:
-            raise ValueError(
-                f"encoder_from={init!r} does not fit the encoder "
-                f"{type(learner.encoder).__name__}: {error}"
-            ) from error
-
-    def get_params_for_optimizer(
-        self, prefix: str, named_parameters: Any
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Skorch's parameter groups, and those of what the learner names as `faster`."""
-        named = list(named_parameters)
-        chosen = "optimizer__param_groups" in self.get_params(deep=False)
-        faster = {} if chosen else self.module_.faster
-        slow = [(name, p) for name, p in named if name not in faster]
-        args, options = super().get_params_for_optimizer(prefix, slow)
-        lr = options.get("lr", self.lr)
-        quick = [{"params": [p], "lr": lr * faster[name]} for name, p in named if name in faster]
-        return ([*args[0], *quick], *args[1:]), options
 
     # ------------------------------------------------------------------ fit
     def fit(self, X: Any, y: Any = None, groups: Any = None) -> MetaTrainer:
@@ -341,7 +289,7 @@ class MetaTrainer(EpisodicNet):
                     self.initialize()
                 self._bring_rows_to_the_device(self.plan_.train)
                 super().partial_fit(self.plan_.train, None)
-                self._finish()
+                finish(self.module_, self.plan_)
                 self.meta_init_ = self._make_meta_init()
             finally:
                 del self.plan_
@@ -396,65 +344,8 @@ class MetaTrainer(EpisodicNet):
         if method_name == "on_epoch_end" and self.checkpoint is not None:
             save_epoch(self, self.checkpoint, self._plan().fingerprint)
 
-    @torch.no_grad()
-    def _finish(self) -> None:
-        learner = self.module_.eval()
-        if type(learner).finish is Learner.finish:
-            return
-        rows = self._plan().rows_to_finish_with()
-        like = learner.x_mean
-        learner.finish(rows.to(like.device, like.dtype))
-
     def _make_meta_init(self) -> MetaInit:
-        plan = self._plan()
-        spec = plan.estimator._spec(self.module_)
-        if plan.feature_names is not None:
-            spec["feature_names"] = plan.feature_names
-        last = self.history[-1] if len(self.history) else {}
-        # a generator draws tasks of its own sizes
-        told = ("lr",) if plan.tasks is None else ("n_way", "n_shot", "n_query", "lr")
-        provenance = {
-            "tasks": self._tasks_seen(),
-            "rows": self._rows_seen(),
-            "settings": {name: getattr(self, name) for name in told},
-            "tasks_per_step": self.batch_size,
-            "tasks_seen": self.n_episodes * len(self.history),
-            "seed": self.seed_,
-            "scores": {
-                name: float(last[name]) for name in ("train_loss", "valid_loss") if name in last
-            },
-            "versions": {
-                "fewshot_sklearn": __version__,
-                "torch": torch.__version__,
-                "scikit-learn": sklearn.__version__,
-                "numpy": np.__version__,
-            },
-        }
-        return MetaInit.from_state(self.module_.lasting_state(), spec, provenance)
-
-    def _trained_before(self) -> MetaInit | None:
-        """What training went on from."""
-        plan = self._plan()
-        if not plan.afresh:
-            return self.meta_init_
-        return plan.estimator._resolve_meta_init() or self._encoder_source()
-
-    def _tasks_seen(self) -> dict[str, Any] | None:
-        """Ids of the tasks trained on now and before."""
-        plan, earlier = self._plan(), self._trained_before()
-        old = None if earlier is None else earlier.provenance.get("tasks")
-        if plan.tasks is None or old is None or old["kind"] != plan.tasks["kind"]:
-            return plan.tasks or old
-        ids = list(dict.fromkeys([*old["ids"], *plan.tasks["ids"]]))
-        return {"kind": plan.tasks["kind"], "count": len(ids), "ids": ids}
-
-    def _rows_seen(self) -> dict[str, Any] | None:
-        """Digests of the rows trained on now and before."""
-        plan, earlier = self._plan(), self._trained_before()
-        old = None if earlier is None else earlier.provenance.get("rows")
-        if plan.row_sketch is None or old is None:
-            return old if plan.row_sketch is None else plan.row_sketch.to_json()
-        return plan.row_sketch.union(RowSketch.from_json(old)).to_json()
+        return learned(self, self._plan())
 
     # ------------------------------------------------------------------ score
     def score(self, X: Any, y: Any, groups: Any = None) -> float:

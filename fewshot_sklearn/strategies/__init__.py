@@ -1,7 +1,8 @@
 """Which learning strategy a new task wants, learned from tasks that were solved before."""
 
-from .choice import StrategyClassifier, StrategyRegressor
+from .classifier import StrategyClassifier
 from .experience import Experience
+from .regressor import StrategyRegressor
 from .selection import StrategySelector
 
 __all__ = [

@@ -17,10 +17,11 @@ from sklearn.metrics import check_scoring
 from sklearn.utils import check_consistent_length, check_random_state, get_tags
 
 from ..model_selection import EpisodeSplit
-from ..tasks import IntOrRange
+from ..tasks import IntOrRange, indexable, taken
 from ._candidates import HoldsStrategies, Strategies, named, pairs_of
-from .choice import StrategyClassifier, StrategyRegressor
+from .classifier import StrategyClassifier
 from .experience import Experience
+from .regressor import StrategyRegressor
 
 
 class StrategySelector(HoldsStrategies):
@@ -209,8 +210,7 @@ class StrategySelector(HoldsStrategies):
         shots = list(self.n_shots) if np.iterable(self.n_shots) else []
         if not shots or len(set(shots)) < len(shots):
             raise ValueError(f"n_shots must be different numbers of shots, got {self.n_shots!r}.")
-        X = X if hasattr(X, "iloc") or hasattr(X, "tocsr") else np.asarray(X)
-        y = np.asarray(y)
+        X, y = indexable(X), np.asarray(y)
         check_consistent_length(X, y, groups)
         seed = int(check_random_state(self.random_state).randint(2**31))
         n_way = self.n_way if kind == "classifier" else None
@@ -225,7 +225,7 @@ class StrategySelector(HoldsStrategies):
         results = Parallel(n_jobs=self.n_jobs)(
             delayed(_episode_scores)(
                 [(strategy, scorer) for (_, strategy), scorer in zip(pairs, scorers, strict=True)],
-                *(_rows(data, part) for part in split for data in (X, y)),
+                *(taken(data, part) for part in split for data in (X, y)),
             )
             for split in splits
         )
@@ -248,10 +248,6 @@ class StrategySelector(HoldsStrategies):
             )
         names = [name for name, _ in pairs]
         return Experience.from_scores(names, dict(zip(shots, scores, strict=True)))
-
-
-def _rows(data: Any, rows: np.ndarray) -> Any:
-    return data.iloc[rows] if hasattr(data, "iloc") else data[rows]
 
 
 def _episode_scores(

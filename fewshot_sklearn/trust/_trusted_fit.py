@@ -26,11 +26,20 @@ from .task_calibration import TaskCalibration
 class FitsAndCompares(BaseEstimator):
     """What `TrustedClassifier` and `TrustedRegressor` share."""
 
-    estimator: Any
-    calibration: Any
-    fallback: Any
-    novelty_level: float
     _estimator_type: str
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        calibration: Any = None,
+        *,
+        fallback: Any = None,
+        novelty_level: float = 0.01,
+    ):
+        self.estimator = estimator
+        self.calibration = calibration
+        self.fallback = fallback
+        self.novelty_level = novelty_level
 
     def _inner(self) -> Any:
         if self.estimator is not None:

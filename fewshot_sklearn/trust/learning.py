@@ -23,8 +23,9 @@ from ..algorithms import ProtoNetClassifier, RidgeHeadRegressor
 from ..model_selection import EpisodeSplit, tasks_seen
 from ..tasks import EpisodeRows, IntOrRange, check_int_or_range
 from ._evidence import Fold, PastAnswers
-from .estimators import TrustedClassifier, TrustedRegressor
+from .classifier import TrustedClassifier
 from .novelty import check_row_score
+from .regressor import TrustedRegressor
 
 
 class TrustLearner(BaseEstimator):

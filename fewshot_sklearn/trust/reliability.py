@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..model_selection import EpisodeAnswers, EpisodeSplit
 from ..tasks import IntOrRange
 from .calibration import ReliabilityBins, reliability_bins, top_label
-from .estimators import TrustedClassifier
+from .classifier import TrustedClassifier
 
 
 class ReliabilityDisplay:

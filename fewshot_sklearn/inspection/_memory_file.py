@@ -1,0 +1,92 @@
+"""The one file of a `TaskMemory`: its arrays as safetensors, all else as JSON in the header."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..estimators import FeatureMetric
+
+FORMAT = 1
+#: What the names of the arrays of states begin with.
+STATES = "states."
+
+
+def plain_ids(ids: Any) -> np.ndarray:
+    """Ids as numbers or strings, which is what a file can hold."""
+    values = np.asarray(ids)
+    return values if values.dtype.kind in "iufbU" else np.array([str(v) for v in values.tolist()])
+
+
+def write_memory(path: str | os.PathLike[str], memory: Mapping[str, Any]) -> None:
+    """Write the fields of a memory, by name, whole or not at all."""
+    from safetensors.numpy import save
+
+    arrays = {
+        name: value
+        for name, value in memory.items()
+        if isinstance(value, np.ndarray) and name not in ("ids", "groups")
+    }
+    arrays |= {f"{STATES}{name}": array for name, array in memory["states"].items()}
+    metric, groups = memory["metric"], memory["groups"]
+    if metric.centre is not None:
+        arrays["centre"] = metric.centre
+    told = {
+        "task_memory": FORMAT,
+        "kind": memory["kind"],
+        "digest": memory["digest"],
+        "metric": metric.name,
+        "ids": memory["ids"].tolist(),
+        "groups": None if groups is None else groups.tolist(),
+    }
+    packed = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    raw = save(packed, {"task_memory": json.dumps(told)})
+    path = Path(path)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        fresh = Path(folder) / path.name  # opened as usual, so with the usual permissions
+        fresh.write_bytes(raw)
+        os.replace(fresh, path)
+
+
+def read_memory(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The fields that `write_memory` wrote, or one clear error."""
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            told = json.loads((file.metadata() or {})["task_memory"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if told["task_memory"] != FORMAT:
+            raise ValueError("of another format")
+        n = len(told["ids"])
+        per_task = [array for name, array in arrays.items() if name != "centre"]
+        if any(array.shape[:1] != (n,) for array in per_task):
+            raise ValueError("of another shape")
+        groups = told["groups"]
+        return {
+            "kind": told["kind"],
+            "ids": np.array(told["ids"]),
+            "means": arrays["means"],
+            "counts": arrays["counts"],
+            "medoids": arrays["medoids"],
+            "metric": FeatureMetric(told["metric"], arrays.get("centre")),
+            "digest": told["digest"],
+            "groups": None if groups is None else np.array(groups),
+            "y_mean": arrays.get("y_mean"),
+            "y_scale": arrays.get("y_scale"),
+            "rows": arrays.get("rows"),
+            "states": {
+                k.removeprefix(STATES): a for k, a in arrays.items() if k.startswith(STATES)
+            },
+        }
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} does not hold a TaskMemory.") from error

@@ -1,0 +1,74 @@
+"""What a meta-training begins with: new weights, an encoder's, or all that was learned before."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from ..learners import Learner
+from ..meta_init import MetaInit
+from ..pretrained import find_meta_init
+from ._past_tasks import PastTasks
+
+#: A meta-init, its name or its file.
+Source = MetaInit | str | os.PathLike[str]
+
+
+def new_learner(plan: PastTasks, encoder_from: Source | None, seed: int) -> Learner:
+    """Build the learner, from the seed or from the estimator's meta-init.
+
+    Parameters
+    ----------
+    plan : PastTasks
+        What is trained on.
+    encoder_from : MetaInit, name, path or None
+        Whose encoder's weights to start from; not looked at where the estimator has a meta-init.
+    seed : int
+        Seeds the weights.
+
+    Returns
+    -------
+    Learner
+        Ready to be trained.
+
+    Raises
+    ------
+    ValueError
+        When the meta-init, or the encoder of `encoder_from`, is of another shape.
+    """
+    learner = plan.estimator._new_learner(plan.input_shape, plan.n_outputs, seed)
+    start = plan.estimator._resolve_meta_init()
+    if start is None:
+        learner.fit_scale(*plan.scale_rows())
+        if (init := _found(encoder_from)) is not None:
+            _take_encoder(learner, init)
+    else:
+        plan.estimator._check_fits(start, plan.input_shape, plan.n_outputs)
+        plan.estimator._load(learner, start)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed((seed + 1) % 2**63)  # not the encoder's seed again
+        learner.begin(plan.n_classes)
+    return learner
+
+
+def begun_from(plan: PastTasks, encoder_from: Source | None) -> MetaInit | None:
+    """The meta-init that a training which starts anew has its first weights from."""
+    return plan.estimator._resolve_meta_init() or _found(encoder_from)
+
+
+def _found(init: Source | None) -> MetaInit | None:
+    return init if init is None or isinstance(init, MetaInit) else find_meta_init(init)
+
+
+def _take_encoder(learner: Learner, init: MetaInit) -> None:
+    start = "encoder."
+    state = init.state_dict().items()
+    weights = {k.removeprefix(start): v for k, v in state if k.startswith(start)}
+    try:
+        learner.encoder.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(
+            f"encoder_from={init!r} does not fit the encoder "
+            f"{type(learner.encoder).__name__}: {error}"
+        ) from error

@@ -1,0 +1,85 @@
+"""What a meta-training leaves: a meta-init that says where it comes from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import sklearn
+import torch
+
+from .. import __version__
+from ..learners import Learner
+from ..meta_init import MetaInit, RowSketch
+from ._beginning import begun_from
+from ._past_tasks import PastTasks
+
+
+@torch.no_grad()
+def finish(learner: Learner, plan: PastTasks) -> None:
+    """Let a trained learner see some rows of the past once more, where its method asks for that."""
+    learner.eval()
+    if type(learner).finish is Learner.finish:
+        return
+    rows = plan.rows_to_finish_with()
+    like = learner.x_mean
+    learner.finish(rows.to(like.device, like.dtype))
+
+
+def learned(trainer: Any, plan: PastTasks) -> MetaInit:
+    """What a trainer has learned so far, as an artefact.
+
+    Parameters
+    ----------
+    trainer : MetaTrainer
+        Initialized; trained or in the middle of it.
+    plan : PastTasks
+        What it is trained on.
+
+    Returns
+    -------
+    MetaInit
+        The learner's lasting state, how to rebuild it, and its provenance: tasks and rows, those
+        of earlier trainings included, settings, scores and versions.
+    """
+    spec = plan.estimator._spec(trainer.module_)
+    if plan.feature_names is not None:
+        spec["feature_names"] = plan.feature_names
+    last = trainer.history[-1] if len(trainer.history) else {}
+    # a generator draws tasks of its own sizes
+    told = ("lr",) if plan.tasks is None else ("n_way", "n_shot", "n_query", "lr")
+    earlier = begun_from(plan, trainer.encoder_from) if plan.afresh else trainer.meta_init_
+    before = {} if earlier is None else earlier.provenance
+    provenance = {
+        "tasks": _tasks_seen(plan.tasks, before.get("tasks")),
+        "rows": _rows_seen(plan.row_sketch, before.get("rows")),
+        "settings": {name: getattr(trainer, name) for name in told},
+        "tasks_per_step": trainer.batch_size,
+        "tasks_seen": trainer.n_episodes * len(trainer.history),
+        "seed": trainer.seed_,
+        "scores": {
+            name: float(last[name]) for name in ("train_loss", "valid_loss") if name in last
+        },
+        "versions": {
+            "fewshot_sklearn": __version__,
+            "torch": torch.__version__,
+            "scikit-learn": sklearn.__version__,
+            "numpy": np.__version__,
+        },
+    }
+    return MetaInit.from_state(trainer.module_.lasting_state(), spec, provenance)
+
+
+def _tasks_seen(new: dict[str, Any] | None, old: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Ids of the tasks trained on now and before."""
+    if new is None or old is None or old["kind"] != new["kind"]:
+        return new or old
+    ids = list(dict.fromkeys([*old["ids"], *new["ids"]]))
+    return {"kind": new["kind"], "count": len(ids), "ids": ids}
+
+
+def _rows_seen(new: RowSketch | None, old: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Digests of the rows trained on now and before."""
+    if new is None or old is None:
+        return old if new is None else new.to_json()
+    return new.union(RowSketch.from_json(old)).to_json()

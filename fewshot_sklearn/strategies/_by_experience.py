@@ -1,0 +1,114 @@
+"""Which learning strategy suits a new task: the one that did best on past tasks with as few rows.
+
+J. R. Rice. The algorithm selection problem. Advances in Computers 15, 1976.
+
+P. B. Brazdil, C. Soares and J. P. da Costa. Ranking learning algorithms: using IBL
+and meta-learning on accuracy and time results. Machine Learning 50, 2003.
+
+`StrategySelector` gathers the experience.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils import get_tags
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ._candidates import HoldsStrategies, Strategies, named
+from .experience import Experience
+
+
+class ByExperience(HoldsStrategies):
+    """What `StrategyClassifier` and `StrategyRegressor` share."""
+
+    _estimator_type: str
+
+    def __init__(
+        self,
+        strategies: Any = None,
+        *,
+        experience: Any = None,
+        temperature: float = 0.01,
+        combine: str = "best",
+        min_probability: float = 0.01,
+    ):
+        self.strategies = strategies
+        self.experience = experience
+        self.temperature = temperature
+        self.combine = combine
+        self.min_probability = min_probability
+
+    def _choose(self, n_shots: float) -> Strategies:
+        """Weigh the strategies by experience; return those to fit."""
+        pairs = named(self.strategies, self._estimator_type)
+        names = [name for name, _ in pairs]
+        if self.combine not in ("best", "ensemble"):
+            raise ValueError(f"combine must be 'best' or 'ensemble', got {self.combine!r}.")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be positive, got {self.temperature!r}.")
+        if not 0 <= self.min_probability < 1:
+            raise ValueError(
+                f"min_probability must be at least 0 and below 1, got {self.min_probability!r}."
+            )
+        known = self.experience
+        if isinstance(known, str | os.PathLike):
+            known = Experience.load(known)
+        if known is None:
+            p = np.full(len(pairs), 1 / len(pairs))
+        elif not isinstance(known, Experience):
+            raise ValueError(f"experience must be an Experience, a path or None, got {known!r}.")
+        elif strangers := set(names) - set(known.names):
+            raise ValueError(
+                f"experience must know every strategy; it knows {list(known.names)}, not "
+                f"{sorted(strangers)}."
+            )
+        else:
+            p = known.probabilities_at(n_shots, self.temperature)
+            p = p[[known.names.index(name) for name in names]]
+            p = p / p.sum() if p.any() else np.full(len(pairs), 1 / len(pairs))
+        best = int(np.argmax(p))
+        self.n_shots_ = float(n_shots)
+        self.strategy_probabilities_ = dict(zip(names, p.tolist(), strict=True))
+        self.best_strategy_ = names[best]
+        if self.combine == "best":
+            return [pairs[best]]
+        return [pairs[i] for i in range(len(p)) if i == best or p[i] > self.min_probability]
+
+    def _fit_chosen(self, n_shots: float, X: Any, y: Any) -> None:
+        chosen = self._choose(n_shots)
+        self.estimators_ = {name: clone(strategy).fit(X, y) for name, strategy in chosen}
+
+    def _mean_answer(self, answer: Callable[[Any], np.ndarray]) -> Any:
+        """Mean of the answers of the strategies that were fitted, weighted by probability."""
+        p = np.array([self.strategy_probabilities_[name] for name in self.estimators_])
+        fitted = zip(p / p.sum(), self.estimators_.values(), strict=True)
+        return sum(share * answer(strategy) for share, strategy in fitted)
+
+    def _checked(self, X: Any) -> Any:
+        """Rows as they came: what they may be is for the strategies to say."""
+        check_is_fitted(self)
+        if getattr(X, "ndim", 2) > 1:  # a strategy says best what is wrong with a single axis
+            validate_data(self, X, reset=False, skip_check_array=True)
+        return X
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "estimators_")
+
+    def _all_strategies(self, can: Callable[[Any], bool]) -> bool:
+        """Whether the tags of all strategies say so."""
+        try:
+            pairs = named(self.strategies, self._estimator_type)
+        except ValueError:  # fit will say what is wrong with them
+            return False
+        return all(can(get_tags(strategy)) for _, strategy in pairs)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = self._all_strategies(lambda t: t.input_tags.sparse)
+        tags.input_tags.allow_nan = self._all_strategies(lambda t: t.input_tags.allow_nan)
+        return tags

@@ -1,0 +1,172 @@
+"""A classifier that learns a task with the strategy that past tasks speak for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
+
+from ._by_experience import ByExperience
+
+
+class StrategyClassifier(ClassifierMixin, ByExperience):
+    """Classifier that learns a task with the strategy that past tasks speak for.
+
+    `fit` counts the rows of each class, k in the median, looks up how the
+    strategies scored on past tasks of k shots (between two known numbers of
+    shots, interpolated in log k), and gives strategy i the probability
+    p_i = exp(s_i / temperature) / sum_j exp(s_j / temperature). The best
+    strategy is fitted alone, or the probable ones are fitted and their class
+    probabilities averaged by p.
+
+    Parameters
+    ----------
+    strategies : list of (str, estimator), dict of str to estimator, or None, default=None
+        Classifiers of any kind, pipelines and meta-trained ones included; they
+        get the rows and labels as they come. None takes logistic regression,
+        nearest neighbour, nearest centroid, naive Bayes and a random forest.
+    experience : Experience, path or None, default=None
+        How they did on past tasks, as ``StrategySelector`` found it, or a file
+        of it. Without any, all are equally probable and the first is the best.
+    temperature : float, default=0.01
+        In units of the score: differences well below it do not count. With the
+        default, and an accuracy, strategies that are 0.03 apart get odds of 20
+        to 1; that is some two standard errors of a difference between means
+        over 50 episodes each, which is what ``StrategySelector`` measures.
+    combine : {"best", "ensemble"}, default="best"
+        Whether to use the most probable strategy alone, or the average.
+    min_probability : float, default=0.01
+        Strategies at most this probable are left out of the ensemble.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    strategy_probabilities_ : dict of str to float
+        Probability of each strategy.
+    best_strategy_ : str
+        Name of the most probable one; of equals, the first.
+    estimators_ : dict of str to estimator
+        The strategies that were fitted.
+    n_shots_ : float
+        Median number of rows a class.
+    n_features_in_ : int
+        Size of the second axis of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, when X had string column names.
+
+    See Also
+    --------
+    StrategySelector : Gathers the experience.
+    StrategyRegressor : The same for regression.
+
+    References
+    ----------
+    .. [1] P. B. Brazdil, C. Soares and J. P. da Costa, "Ranking learning algorithms:
+       using IBL and meta-learning on accuracy and time results", Machine Learning 50,
+       2003.
+
+    Examples
+    --------
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from fewshot_sklearn import StrategyClassifier
+    >>> strategies = {"neighbor": KNeighborsClassifier(1), "linear": LogisticRegression()}
+    >>> clf = StrategyClassifier(strategies).fit([[0.], [1.], [4.]], ["a", "a", "b"])
+    >>> clf.best_strategy_, clf.strategy_probabilities_
+    ('neighbor', {'neighbor': 0.5, 'linear': 0.5})
+    >>> clf.predict([[2.], [5.]])
+    array(['a', 'b'], dtype='<U1')
+    """
+
+    _estimator_type = "classifier"
+
+    def fit(self, X: Any, y: Any) -> StrategyClassifier:
+        """Choose a strategy by the number of rows a class, and fit it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Rows, of whatever kind the strategies take.
+        y : array-like of shape (n_rows,)
+            Class labels.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        validate_data(self, X, y, skip_check_array=True)
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        self.classes_, counts = np.unique(y, return_counts=True)
+        self._fit_chosen(np.median(counts) if len(counts) else 1, X, y)
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Predict class probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes)
+            Mean of the strategies' probabilities, weighted by their own. A
+            strategy without probabilities counts with the softmax of its
+            decision function, or else is sure of its predictions.
+        """
+        X = self._checked(X)
+        return self._mean_answer(lambda strategy: _probabilities(strategy, X, self.classes_))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict class labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+            What the best strategy predicts, or the most probable class of the
+            ensemble.
+        """
+        X = self._checked(X)
+        if len(self.estimators_) == 1:
+            return self.estimators_[self.best_strategy_].predict(X)
+        codes = self.predict_proba(X).argmax(1)
+        return self.classes_[codes]
+
+
+def _probabilities(strategy: Any, X: Any, classes: np.ndarray) -> np.ndarray:
+    if hasattr(strategy, "predict_proba"):
+        try:
+            return _in_columns(strategy.predict_proba(X), strategy.classes_, classes)
+        except ValueError:  # NearestCentroid has them, but not of one row a class
+            return _sure(strategy.predict(X), classes)
+    if hasattr(strategy, "decision_function"):
+        logits = np.asarray(strategy.decision_function(X), dtype=float)
+        if logits.ndim == 1:
+            logits = np.stack([np.zeros_like(logits), logits], 1)
+        if logits.shape[1] == len(strategy.classes_):  # not one for each pair of classes
+            odds = np.exp(logits - logits.max(1, keepdims=True))
+            return _in_columns(odds / odds.sum(1, keepdims=True), strategy.classes_, classes)
+    return _sure(strategy.predict(X), classes)
+
+
+def _in_columns(proba: np.ndarray, own: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    out = np.zeros((len(proba), len(classes)))
+    out[:, np.searchsorted(classes, own)] = proba
+    return out
+
+
+def _sure(predicted: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    return (np.asarray(predicted)[:, None] == classes).astype(float)

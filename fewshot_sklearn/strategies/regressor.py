@@ -1,0 +1,124 @@
+"""A regressor that learns a task with the strategy that past tasks speak for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.utils import column_or_1d, get_tags
+from sklearn.utils.validation import validate_data
+
+from ._by_experience import ByExperience
+
+
+class StrategyRegressor(RegressorMixin, ByExperience):
+    """Regressor that learns a task with the strategy that past tasks speak for.
+
+    `fit` counts the rows, looks up how the strategies scored on past tasks with
+    as many (between two known numbers, interpolated in their logarithm), and
+    gives strategy i the probability
+    p_i = exp(s_i / temperature) / sum_j exp(s_j / temperature). The best
+    strategy is fitted alone, or the probable ones are fitted and their
+    predictions averaged by p.
+
+    Parameters
+    ----------
+    strategies : list of (str, estimator), dict of str to estimator, or None, default=None
+        Regressors of any kind, pipelines and meta-trained ones included; they
+        get the rows and targets as they come. None takes ridge regression, the
+        nearest neighbour, a Gaussian process and the mean.
+    experience : Experience, path or None, default=None
+        How they did on past tasks, as ``StrategySelector`` found it, or a file
+        of it. Without any, all are equally probable and the first is the best.
+    temperature : float, default=0.01
+        In units of the score: differences well below it do not count. With the
+        default strategies that are 0.03 apart (in R^2) get odds of 20 to 1.
+    combine : {"best", "ensemble"}, default="best"
+        Whether to use the most probable strategy alone, or the average.
+    min_probability : float, default=0.01
+        Strategies at most this probable are left out of the ensemble.
+
+    Attributes
+    ----------
+    strategy_probabilities_ : dict of str to float
+        Probability of each strategy.
+    best_strategy_ : str
+        Name of the most probable one; of equals, the first.
+    estimators_ : dict of str to estimator
+        The strategies that were fitted.
+    n_shots_ : float
+        Number of rows.
+    n_features_in_ : int
+        Size of the second axis of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, when X had string column names.
+
+    See Also
+    --------
+    StrategySelector : Gathers the experience.
+    StrategyClassifier : The same for classification.
+
+    References
+    ----------
+    .. [1] P. B. Brazdil, C. Soares and J. P. da Costa, "Ranking learning algorithms:
+       using IBL and meta-learning on accuracy and time results", Machine Learning 50,
+       2003.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyRegressor
+    >>> from sklearn.linear_model import LinearRegression
+    >>> from fewshot_sklearn import StrategyRegressor
+    >>> strategies = {"linear": LinearRegression(), "mean": DummyRegressor()}
+    >>> reg = StrategyRegressor(strategies, combine="ensemble").fit([[0.], [2.]], [0., 2.])
+    >>> reg.predict([[4.]])
+    array([2.5])
+    """
+
+    _estimator_type = "regressor"
+
+    def fit(self, X: Any, y: Any) -> StrategyRegressor:
+        """Choose a strategy by the number of rows, and fit it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Rows, of whatever kind the strategies take.
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+            Targets; several where all strategies can.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        validate_data(self, X, y, skip_check_array=True)
+        several = get_tags(self).target_tags.multi_output
+        y = np.asarray(y) if several else column_or_1d(y, warn=True)
+        self._targets_shape = y.shape[1:]
+        self._fit_chosen(max(1, len(y)), X, y)
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict targets.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) or (n_rows, n_outputs)
+            Mean of the strategies' predictions, weighted by their probabilities.
+        """
+        X = self._checked(X)
+        # some keep the column of a single target and some do not
+        shape = (-1, *self._targets_shape)
+        return self._mean_answer(lambda strategy: np.asarray(strategy.predict(X)).reshape(shape))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = self._all_strategies(lambda t: t.target_tags.multi_output)
+        return tags
