@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..encoders import Shape
-from ..estimators import FewShotClassifier
+from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import PretrainedLearner, State, present_classes
 
 
@@ -132,6 +132,7 @@ def _unit(W: Tensor) -> Tensor:
     return W / length.clamp_min(8 * torch.finfo(W.dtype).eps)
 
 
+@with_shared_texts()
 class BaselinePlusPlusClassifier(FewShotClassifier):
     """Baseline++: a new cosine classifier for each task, on features of an ordinary classifier.
 
@@ -154,12 +155,8 @@ class BaselinePlusPlusClassifier(FewShotClassifier):
 
     Parameters
     ----------
-    meta_init : MetaInit, name, path or None, default=None
-        What meta-training learned from past tasks. None starts from the
-        encoder as it is (random weights, for the encoders that have any).
-    encoder : str, nn.Module class, nn.Module or None, default=None
-        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
-        your own. None takes the meta-init's, or ``"identity"`` without one.
+    {meta_init}
+    {encoder}
     cosine : bool or None, default=None
         Whether the last layers compare directions (Baseline++) or are linear
         (Baseline). None takes the meta-init's, or True without one.
@@ -173,30 +170,21 @@ class BaselinePlusPlusClassifier(FewShotClassifier):
     weight_decay : float or None, default=None
         Weight decay of a linear layer at `fit`. None takes the meta-init's, or
         0.001.
-    device : str, default="auto"
-        Where to compute; ``"auto"`` is the GPU where there is one.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision. None is float32 with a meta-init and float64 without.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the encoder's weights where there is no meta-init.
-    **encoder__params
-        Arguments of the encoder's constructor, each written
-        ``encoder__name=value``.
+    {device}
+    {dtype}
+    {random_state}
+    {**encoder__params}
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Class labels.
+    {classes_}
     coef_ : ndarray of shape (n_classes, n_features_out)
         Weight vector of each class; of length one for cosines.
     intercept_ : ndarray of shape (n_classes,)
         Intercepts; zero for cosines.
-    meta_init_ : MetaInit
-        The initialization that `fit` adapted from.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, when X had string column names.
+    {meta_init_}
+    {n_features_in_}
+    {feature_names_in_}
 
     See Also
     --------

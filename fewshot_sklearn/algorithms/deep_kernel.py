@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..encoders import Shape
-from ..estimators import ProbabilisticRegressor
+from ..estimators import FewShotEstimator, ProbabilisticRegressor, with_shared_texts
 from ..learners import FeatureLearner, Gaussian, Outputs, State, make_kernel
 
 #: Least noise variance, in units of the targets' variance: what a Cholesky factor bears.
@@ -149,7 +149,47 @@ class DeepKernelRegression(DeepKernel):
         return -(evidence.mean(-1) / w.sum(-1)).mean().to(Z.dtype), outputs
 
 
-class DeepKernelRegressor(ProbabilisticRegressor):
+#: What two parameters mean, of both estimators.
+SIZES = """
+lengthscale : float or None, default=None
+    Lengthscale to start meta-training from; None is the root of the number of
+    features. A meta-init carries its learned one.
+n_mixtures : int or None, default=None
+    Components of the spectral mixture. None takes the meta-init's, or 4 without one.
+"""
+
+
+class DeepKernelEstimator(FewShotEstimator):
+    """Parameters of both estimators."""
+
+    def __init__(
+        self,
+        meta_init: Any = None,
+        *,
+        encoder: Any = None,
+        kernel: str | None = None,
+        lengthscale: float | None = None,
+        n_mixtures: int | None = None,
+        noise: float | None = None,
+        device: str = "auto",
+        dtype: str | None = None,
+        random_state: Any = None,
+        **encoder__params: Any,
+    ):
+        self.meta_init = meta_init
+        self.encoder = encoder
+        self.kernel = kernel
+        self.lengthscale = lengthscale
+        self.n_mixtures = n_mixtures
+        self.noise = noise
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+        self._set_encoder_params(encoder__params)
+
+
+@with_shared_texts(sizes=SIZES)
+class DeepKernelRegressor(DeepKernelEstimator, ProbabilisticRegressor):
     """Gaussian process regression with a kernel that was learned on past tasks.
 
     The covariance of two rows is a kernel of the encoder's features.
@@ -169,47 +209,30 @@ class DeepKernelRegressor(ProbabilisticRegressor):
 
     Parameters
     ----------
-    meta_init : MetaInit, name, path or None, default=None
-        What meta-training learned from past tasks. None starts from the
-        encoder as it is.
-    encoder : str, nn.Module class, nn.Module or None, default=None
-        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
-        your own. None takes the meta-init's, or ``"identity"`` without one.
+    {meta_init}
+    {encoder}
     kernel : {"rbf", "matern52", "linear", "cosine", "spectral"} or None, default=None
         Kernel on the features: squared exponential, Matern of smoothness 5/2,
         dot product, cosine seen from a learned centre, or spectral mixture
         [2]_. None takes the meta-init's, or ``"rbf"`` without one.
-    lengthscale : float or None, default=None
-        Lengthscale to start meta-training from; None is the root of the number
-        of features. A meta-init carries its learned one.
-    n_mixtures : int or None, default=None
-        Components of the spectral mixture. None takes the meta-init's, or 4
-        without one.
+    {sizes}
     noise : float or None, default=None
         Noise standard deviation to start meta-training from, 0.1 if None, in
         units of the targets' standard deviation; a meta-init carries its
         learned one.
-    device : str, default="auto"
-        Where to compute; ``"auto"`` is the GPU where there is one.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision of the encoder. None is float32 with a meta-init and float64
-        without; the process itself is always float64.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the encoder's weights where there is no meta-init.
-    **encoder__params
-        Arguments of the encoder's constructor, each written
-        ``encoder__name=value``.
+    {device}
+    {dtype}
+        The process itself is always float64.
+    {random_state}
+    {**encoder__params}
 
     Attributes
     ----------
     alpha_ : ndarray of shape (n_rows,) or (n_rows, n_outputs)
         Dual coefficients of the support rows, for standardised targets.
-    meta_init_ : MetaInit
-        The initialization that `fit` adapted from.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, when X had string column names.
+    {meta_init_}
+    {n_features_in_}
+    {feature_names_in_}
 
     See Also
     --------
@@ -236,31 +259,6 @@ class DeepKernelRegressor(ProbabilisticRegressor):
 
     _learner_class = DeepKernelRegression
     _defaults = {"kernel": "rbf", "lengthscale": None, "n_mixtures": 4, "noise": 0.1}
-
-    def __init__(
-        self,
-        meta_init: Any = None,
-        *,
-        encoder: Any = None,
-        kernel: str | None = None,
-        lengthscale: float | None = None,
-        n_mixtures: int | None = None,
-        noise: float | None = None,
-        device: str = "auto",
-        dtype: str | None = None,
-        random_state: Any = None,
-        **encoder__params: Any,
-    ):
-        self.meta_init = meta_init
-        self.encoder = encoder
-        self.kernel = kernel
-        self.lengthscale = lengthscale
-        self.n_mixtures = n_mixtures
-        self.noise = noise
-        self.device = device
-        self.dtype = dtype
-        self.random_state = random_state
-        self._set_encoder_params(encoder__params)
 
     @property
     def alpha_(self) -> np.ndarray:

@@ -7,17 +7,16 @@ meta-learning for the few-shot setting via deep kernels. NeurIPS 2020.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..encoders import Shape
-from ..estimators import FewShotClassifier
+from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import Outputs, State, episode_loss, present_classes
 from ..tasks import IGNORED_CODE, memberships
-from .deep_kernel import DeepKernel
+from .deep_kernel import SIZES, DeepKernel, DeepKernelEstimator
 
 
 class DeepKernelClassification(DeepKernel):
@@ -82,7 +81,8 @@ class DeepKernelClassification(DeepKernel):
         return loss + calibration - calibration.detach(), outputs
 
 
-class DeepKernelClassifier(FewShotClassifier):
+@with_shared_texts(sizes=SIZES)
+class DeepKernelClassifier(DeepKernelEstimator, FewShotClassifier):
     """Gaussian process classification with a kernel that was learned on past tasks.
 
     Each class against the rest is a Gaussian process regression of labels -1
@@ -104,46 +104,28 @@ class DeepKernelClassifier(FewShotClassifier):
 
     Parameters
     ----------
-    meta_init : MetaInit, name, path or None, default=None
-        What meta-training learned from past tasks. None starts from the
-        encoder as it is (random weights, for the encoders that have any).
-    encoder : str, nn.Module class, nn.Module or None, default=None
-        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
-        your own. None takes the meta-init's, or ``"identity"`` without one.
+    {meta_init}
+    {encoder}
     kernel : {"rbf", "matern52", "linear", "cosine", "spectral"} or None, default=None
         Kernel on the features: squared exponential, Matern of smoothness 5/2,
         dot product, cosine seen from a learned centre, or spectral mixture.
         None takes the meta-init's, or ``"cosine"`` without one.
-    lengthscale : float or None, default=None
-        Lengthscale to start meta-training from; None is the root of the number
-        of features. A meta-init carries its learned one.
-    n_mixtures : int or None, default=None
-        Components of the spectral mixture. None takes the meta-init's, or 4
-        without one.
+    {sizes}
     noise : float or None, default=None
         Noise standard deviation of the labels to start meta-training from, 0.3
         if None; a meta-init carries its learned one.
-    device : str, default="auto"
-        Where to compute; ``"auto"`` is the GPU where there is one.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision of the encoder. None is float32 with a meta-init and float64
-        without; the processes themselves are always float64.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the encoder's weights where there is no meta-init.
-    **encoder__params
-        Arguments of the encoder's constructor, each written
-        ``encoder__name=value``.
+    {device}
+    {dtype}
+        The processes themselves are always float64.
+    {random_state}
+    {**encoder__params}
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Class labels.
-    meta_init_ : MetaInit
-        The initialization that `fit` adapted from.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, when X had string column names.
+    {classes_}
+    {meta_init_}
+    {n_features_in_}
+    {feature_names_in_}
 
     See Also
     --------
@@ -165,28 +147,3 @@ class DeepKernelClassifier(FewShotClassifier):
 
     _learner_class = DeepKernelClassification
     _defaults = {"kernel": "cosine", "lengthscale": None, "n_mixtures": 4, "noise": 0.3}
-
-    def __init__(
-        self,
-        meta_init: Any = None,
-        *,
-        encoder: Any = None,
-        kernel: str | None = None,
-        lengthscale: float | None = None,
-        n_mixtures: int | None = None,
-        noise: float | None = None,
-        device: str = "auto",
-        dtype: str | None = None,
-        random_state: Any = None,
-        **encoder__params: Any,
-    ):
-        self.meta_init = meta_init
-        self.encoder = encoder
-        self.kernel = kernel
-        self.lengthscale = lengthscale
-        self.n_mixtures = n_mixtures
-        self.noise = noise
-        self.device = device
-        self.dtype = dtype
-        self.random_state = random_state
-        self._set_encoder_params(encoder__params)

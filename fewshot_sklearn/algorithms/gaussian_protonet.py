@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..encoders import Shape
-from ..estimators import FewShotClassifier
+from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import FeatureLearner, State, present_classes
 
 
@@ -80,6 +80,7 @@ def _mean_of_present(prototypes: Tensor, present: Tensor) -> Tensor:
     return (counted * prototypes).sum(-2, keepdim=True) / _positive(counted.sum(-2, keepdim=True))
 
 
+@with_shared_texts()
 class GaussianProtoNetClassifier(FewShotClassifier):
     """Prototypical network whose rows carry a learned confidence.
 
@@ -106,12 +107,8 @@ class GaussianProtoNetClassifier(FewShotClassifier):
 
     Parameters
     ----------
-    meta_init : MetaInit, name, path or None, default=None
-        What meta-training learned from past tasks. None starts from the
-        encoder as it is (random weights, for the encoders that have any).
-    encoder : str, nn.Module class, nn.Module or None, default=None
-        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
-        your own. None takes the meta-init's, or ``"identity"`` without one.
+    {meta_init}
+    {encoder}
     precision : {"radius", "diagonal"} or None, default=None
         Whether a row's precision is one number or one for each feature. None
         takes the meta-init's, or ``"radius"`` without one.
@@ -119,31 +116,21 @@ class GaussianProtoNetClassifier(FewShotClassifier):
         Whether a class's precision is the sum of those of its rows (eq. 6), or
         their mean times the mean number of rows of a class. None takes the
         meta-init's, or ``"mean"`` without one.
-    device : str, default="auto"
-        Where to compute: ``"cpu"``, ``"cuda"``, ... ``"auto"`` is the GPU where
-        there is one.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision. None is float32 with a meta-init and float64 without.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the encoder's weights where there is no meta-init.
-    **encoder__params
-        Arguments of the encoder's constructor, each written
-        ``encoder__name=value``.
+    {device}
+    {dtype}
+    {random_state}
+    {**encoder__params}
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Class labels.
+    {classes_}
     prototypes_ : ndarray of shape (n_classes, n_features_out)
         Precision-weighted mean support features of each class.
     precisions_ : ndarray of shape (n_classes, 1) or (n_classes, n_features_out)
         Precision S_c of each class: the radius, or the diagonal.
-    meta_init_ : MetaInit
-        The initialization that `fit` adapted from.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, when X had string column names.
+    {meta_init_}
+    {n_features_in_}
+    {feature_names_in_}
 
     See Also
     --------

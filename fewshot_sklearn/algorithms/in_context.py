@@ -20,7 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from ..encoders import Identity, LayerNorm, Shape
-from ..estimators import FewShotClassifier, ProbabilisticRegressor
+from ..estimators import (
+    FewShotClassifier,
+    FewShotEstimator,
+    ProbabilisticRegressor,
+    with_shared_texts,
+)
 from ..learners import (
     Gaussian,
     Learner,
@@ -167,7 +172,48 @@ class InContextRegression(InContextLearner):
         return predictive(mean, spread, self.y_mean, self.y_scale)
 
 
-class InContextClassifier(FewShotClassifier):
+#: What the parameters of both estimators mean.
+SIZES = """
+n_layers : int or None, default=None
+    Layers. None takes the meta-init's, or 3.
+n_hidden : int or None, default=None
+    Size of a token. None takes the meta-init's, or 64.
+n_heads : int or None, default=None
+    Attention heads, which must divide `n_hidden`. None takes the meta-init's, or 4.
+"""
+
+
+class _InContextEstimator(FewShotEstimator):
+    """Parameters of both estimators."""
+
+    _defaults = {"n_layers": 3, "n_hidden": 64, "n_heads": 4}
+
+    def __init__(
+        self,
+        meta_init: Any = None,
+        *,
+        encoder: Any = None,
+        n_layers: int | None = None,
+        n_hidden: int | None = None,
+        n_heads: int | None = None,
+        device: str = "auto",
+        dtype: str | None = None,
+        random_state: Any = None,
+        **encoder__params: Any,
+    ):
+        self.meta_init = meta_init
+        self.encoder = encoder
+        self.n_layers = n_layers
+        self.n_hidden = n_hidden
+        self.n_heads = n_heads
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+        self._set_encoder_params(encoder__params)
+
+
+@with_shared_texts(sizes=SIZES)
+class InContextClassifier(_InContextEstimator, FewShotClassifier):
     """In-context learning: a transformer reads the labelled rows and classifies others in passing.
 
     Each support row is a token, the sum of an embedding of its features and one
@@ -198,40 +244,23 @@ class InContextClassifier(FewShotClassifier):
 
     Parameters
     ----------
-    meta_init : MetaInit, name, path or None, default=None
-        What meta-training learned from past tasks. None is
-        ``"tabular-in-context"``, for flat rows and if neither an encoder nor a
-        size is given; else an untrained network on the encoder as it is.
-    encoder : str, nn.Module class, nn.Module or None, default=None
-        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
-        your own. None takes the meta-init's, or ``"identity"`` without one.
-    n_layers : int or None, default=None
-        Layers. None takes the meta-init's, or 3.
-    n_hidden : int or None, default=None
-        Size of a token. None takes the meta-init's, or 64.
-    n_heads : int or None, default=None
-        Attention heads, which must divide `n_hidden`. None takes the
-        meta-init's, or 4.
-    device : str, default="auto"
-        Where to compute; ``"auto"`` is the GPU where there is one.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision. None is float32 with a meta-init and float64 without.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the weights where there is no meta-init.
-    **encoder__params
-        Arguments of the encoder's constructor, each written
-        ``encoder__name=value``.
+    {meta_init}
+        But for flat rows, if neither an encoder nor a size is given, None is
+        ``"tabular-in-context"``; else the network on the encoder is untrained.
+    {encoder}
+    {sizes}
+    {device}
+    {dtype}
+    {random_state}
+        Those of the network, too.
+    {**encoder__params}
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Class labels.
-    meta_init_ : MetaInit
-        The initialization that `fit` adapted from.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, when X had string column names.
+    {classes_}
+    {meta_init_}
+    {n_features_in_}
+    {feature_names_in_}
 
     See Also
     --------
@@ -264,33 +293,9 @@ class InContextClassifier(FewShotClassifier):
     """
 
     _learner_class = InContextClassification
-    _defaults = {"n_layers": 3, "n_hidden": 64, "n_heads": 4}
 
     #: Name of the meta-init for tables that have no past.
     _for_any_table = "tabular-in-context"
-
-    def __init__(
-        self,
-        meta_init: Any = None,
-        *,
-        encoder: Any = None,
-        n_layers: int | None = None,
-        n_hidden: int | None = None,
-        n_heads: int | None = None,
-        device: str = "auto",
-        dtype: str | None = None,
-        random_state: Any = None,
-        **encoder__params: Any,
-    ):
-        self.meta_init = meta_init
-        self.encoder = encoder
-        self.n_layers = n_layers
-        self.n_hidden = n_hidden
-        self.n_heads = n_heads
-        self.device = device
-        self.dtype = dtype
-        self.random_state = random_state
-        self._set_encoder_params(encoder__params)
 
     # ------------------------------------------------------------------ tables of any width
     def _default_meta_init(self, shape: tuple[int, ...]) -> MetaInit | None:
@@ -327,7 +332,8 @@ class InContextClassifier(FewShotClassifier):
         return init
 
 
-class InContextRegressor(ProbabilisticRegressor):
+@with_shared_texts(sizes=SIZES)
+class InContextRegressor(_InContextEstimator, ProbabilisticRegressor):
     """In-context learning for regression, with predictive uncertainty.
 
     Each support row is a token, the sum of an embedding of its features and one
@@ -348,37 +354,21 @@ class InContextRegressor(ProbabilisticRegressor):
 
     Parameters
     ----------
-    meta_init : MetaInit, name, path or None, default=None
-        What meta-training learned from past tasks. None starts from the
-        encoder as it is and an untrained network.
-    encoder : str, nn.Module class, nn.Module or None, default=None
-        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
-        your own. None takes the meta-init's, or ``"identity"`` without one.
-    n_layers : int or None, default=None
-        Layers. None takes the meta-init's, or 3.
-    n_hidden : int or None, default=None
-        Size of a token. None takes the meta-init's, or 64.
-    n_heads : int or None, default=None
-        Attention heads, which must divide `n_hidden`. None takes the
-        meta-init's, or 4.
-    device : str, default="auto"
-        Where to compute; ``"auto"`` is the GPU where there is one.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision. None is float32 with a meta-init and float64 without.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the weights where there is no meta-init.
-    **encoder__params
-        Arguments of the encoder's constructor, each written
-        ``encoder__name=value``.
+    {meta_init}
+        The network on it is then untrained.
+    {encoder}
+    {sizes}
+    {device}
+    {dtype}
+    {random_state}
+        Those of the network, too.
+    {**encoder__params}
 
     Attributes
     ----------
-    meta_init_ : MetaInit
-        The initialization that `fit` adapted from.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, when X had string column names.
+    {meta_init_}
+    {n_features_in_}
+    {feature_names_in_}
 
     See Also
     --------
@@ -401,30 +391,6 @@ class InContextRegressor(ProbabilisticRegressor):
     """
 
     _learner_class = InContextRegression
-    _defaults = {"n_layers": 3, "n_hidden": 64, "n_heads": 4}
-
-    def __init__(
-        self,
-        meta_init: Any = None,
-        *,
-        encoder: Any = None,
-        n_layers: int | None = None,
-        n_hidden: int | None = None,
-        n_heads: int | None = None,
-        device: str = "auto",
-        dtype: str | None = None,
-        random_state: Any = None,
-        **encoder__params: Any,
-    ):
-        self.meta_init = meta_init
-        self.encoder = encoder
-        self.n_layers = n_layers
-        self.n_hidden = n_hidden
-        self.n_heads = n_heads
-        self.device = device
-        self.dtype = dtype
-        self.random_state = random_state
-        self._set_encoder_params(encoder__params)
 
     def _learner_params(self, trained: dict[str, Any] | None) -> dict[str, Any]:
         # with a past to learn from, the kernel is in the way: sinusoids took longer to learn

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..encoders import Residual, Shape
-from ..estimators import FewShotClassifier
+from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import FeatureLearner, State, make_kernel, present_classes
 
 #: The kernel of a row with itself is one; this keeps equal rows from making it singular.
@@ -99,6 +99,7 @@ class KernelLogistic(FeatureLearner):
         return logits.masked_fill(~state["present"][..., None, :], -torch.inf)
 
 
+@with_shared_texts()
 class KernelLogisticClassifier(FewShotClassifier):
     """Kernel logistic regression whose kernel and penalties were learned on past tasks.
 
@@ -118,12 +119,8 @@ class KernelLogisticClassifier(FewShotClassifier):
 
     Parameters
     ----------
-    meta_init : MetaInit, name, path or None, default=None
-        What meta-training learned from past tasks. None starts from the
-        encoder as it is (random weights, for the encoders that have any).
-    encoder : str, nn.Module class, nn.Module or None, default=None
-        ``"identity"``, ``"mlp"``, ``"residual"``, ... or a module of your own.
-        None takes the meta-init's, or ``"identity"`` without one.
+    {meta_init}
+    {encoder}
     lengthscale : float or None, default=None
         Lengthscale of the kernel exp(-d^2 / 2 l^2) to start meta-training from.
         None is the root of the number of features.
@@ -136,29 +133,20 @@ class KernelLogisticClassifier(FewShotClassifier):
         Weight of the ridge regression to start meta-training from, 5.0 if None.
     n_steps : int or None, default=None
         Steps at `fit`. None takes the meta-init's, or 40.
-    device : str, default="auto"
-        Where to compute; ``"auto"`` is the GPU where there is one.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision of the encoder. None is float32 with a meta-init and float64
-        without; the regressions are always in float64.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the encoder's weights where there is no meta-init.
-    **encoder__params
-        Arguments of the encoder's constructor, each written
-        ``encoder__name=value``.
+    {device}
+    {dtype}
+        The regressions are always in float64.
+    {random_state}
+    {**encoder__params}
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Class labels.
+    {classes_}
     dual_coef_ : ndarray of shape (n_rows, n_classes)
         Coefficients of the support rows' kernels.
-    meta_init_ : MetaInit
-        The initialization that `fit` adapted from.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, when X had string column names.
+    {meta_init_}
+    {n_features_in_}
+    {feature_names_in_}
 
     See Also
     --------

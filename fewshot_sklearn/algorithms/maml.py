@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..estimators import FewShotClassifier, FewShotRegressor
+from ..estimators import FewShotClassifier, FewShotRegressor, with_shared_texts
 from ..learners import (
     Batch,
     DescendsCrossEntropy,
@@ -105,6 +105,19 @@ class MAMLRegression(DescendsSquaredError, MAMLLearner):
     """MAML with a learned head."""
 
 
+#: What the parameters of both estimators mean.
+STEPS = """
+n_steps : int or None, default=None
+    Gradient steps at `fit`. None takes the meta-init's, or 5.
+inner_lr : float or None, default=None
+    Step size. None takes the meta-init's, or 0.1.
+first_order : bool or None, default=None
+    Whether meta-training ignores second derivatives (FOMAML); changes nothing at
+    `fit`. None takes the meta-init's, or False.
+"""
+
+
+@with_shared_texts(steps=STEPS)
 class MAMLClassifier(InnerLoopEstimator, FewShotClassifier):
     """MAML: a network adapted to the task by a few gradient steps from a meta-learned start.
 
@@ -118,52 +131,29 @@ class MAMLClassifier(InnerLoopEstimator, FewShotClassifier):
 
     Parameters
     ----------
-    meta_init : MetaInit, name, path or None, default=None
-        What meta-training learned from past tasks. None starts from the
-        encoder as it is and a head of zeros.
-    encoder : str, nn.Module class, nn.Module or None, default=None
-        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
-        your own (without batch norm). None takes the meta-init's, or
-        ``"identity"`` without one.
-    n_steps : int or None, default=None
-        Gradient steps at `fit`. None takes the meta-init's, or 5.
-    inner_lr : float or None, default=None
-        Step size. None takes the meta-init's, or 0.1.
-    first_order : bool or None, default=None
-        Whether meta-training ignores second derivatives (FOMAML); changes
-        nothing at `fit`. None takes the meta-init's, or False.
+    {meta_init}
+        The head then starts from zeros.
+    {encoder}
+        One with batch norm is refused.
+    {steps}
     head_only : bool or None, default=None
         Whether only the last layer adapts, on features that stay as they were
         meta-trained (ANIL [4]_). None takes the meta-init's, or False.
-    n_augment : int, default=0
-        Altered copies of each support row that `fit` adds; a row and its copies share
-        its weight.
-    augment : callable or None, default=None
-        ``augment(X, rng) -> X``, what alters the copies. None turns, scales, shears and
-        shifts images a little (`fewshot_sklearn.tasks.RandomAffine`, half as
-        strong as its default).
-    device : str, default="auto"
-        Where to compute; ``"auto"`` is the GPU where there is one.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision. None is float32 with a meta-init and float64 without.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the encoder's weights where there is no meta-init, and the altered copies.
-    **encoder__params
-        Arguments of the encoder's constructor, each written
-        ``encoder__name=value``.
+    {n_augment}
+    {augment}
+    {device}
+    {dtype}
+    {random_state}
+        Seeds the altered copies, too.
+    {**encoder__params}
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Class labels.
-    loss_curve_ : ndarray of shape (n_steps,)
-        Support loss (cross-entropy, in nats) before each step.
-    meta_init_ : MetaInit
-        The initialization that `fit` adapted from.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, when X had string column names.
+    {classes_}
+    {loss_curve_}
+    {meta_init_}
+    {n_features_in_}
+    {feature_names_in_}
 
     See Also
     --------
@@ -223,6 +213,7 @@ class MAMLClassifier(InnerLoopEstimator, FewShotClassifier):
         self._set_encoder_params(encoder__params)
 
 
+@with_shared_texts(steps=STEPS)
 class MAMLRegressor(InnerLoopEstimator, FewShotRegressor):
     """MAML for regression: a network adapted by a few gradient steps from a meta-learned start.
 
@@ -234,43 +225,25 @@ class MAMLRegressor(InnerLoopEstimator, FewShotRegressor):
 
     Parameters
     ----------
-    meta_init : MetaInit, name, path or None, default=None
-        What meta-training learned from past tasks. None starts from the
-        encoder as it is and a head of zeros.
-    encoder : str, nn.Module class, nn.Module or None, default=None
-        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
-        your own (without batch norm). None takes the meta-init's, or
-        ``"identity"`` without one.
-    n_steps : int or None, default=None
-        Gradient steps at `fit`. None takes the meta-init's, or 5.
-    inner_lr : float or None, default=None
-        Step size. None takes the meta-init's, or 0.1.
-    first_order : bool or None, default=None
-        Whether meta-training ignores second derivatives (FOMAML); changes
-        nothing at `fit`. None takes the meta-init's, or False.
+    {meta_init}
+        The head then starts from zeros.
+    {encoder}
+        One with batch norm is refused.
+    {steps}
     head_only : bool or None, default=None
         Whether only the last layer adapts, on features that stay as they were
         meta-trained (ANIL [2]_). None takes the meta-init's, or False.
-    device : str, default="auto"
-        Where to compute; ``"auto"`` is the GPU where there is one.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision. None is float32 with a meta-init and float64 without.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the encoder's weights where there is no meta-init.
-    **encoder__params
-        Arguments of the encoder's constructor, each written
-        ``encoder__name=value``.
+    {device}
+    {dtype}
+    {random_state}
+    {**encoder__params}
 
     Attributes
     ----------
-    loss_curve_ : ndarray of shape (n_steps,)
-        Support loss (mean squared error of the scaled targets) before each step.
-    meta_init_ : MetaInit
-        The initialization that `fit` adapted from.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, when X had string column names.
+    {loss_curve_}
+    {meta_init_}
+    {n_features_in_}
+    {feature_names_in_}
 
     See Also
     --------

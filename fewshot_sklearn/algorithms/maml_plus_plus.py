@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..encoders import Shape
-from ..estimators import FewShotClassifier, FewShotRegressor
+from ..estimators import FewShotClassifier, FewShotEstimator, FewShotRegressor, with_shared_texts
 from ..learners import (
     DescendsCrossEntropy,
     DescendsSquaredError,
@@ -147,7 +147,57 @@ class MAMLPlusPlusRegression(DescendsSquaredError, MAMLPlusPlusLearner):
     """MAML++ with a learned head."""
 
 
-class MAMLPlusPlusClassifier(InnerLoopEstimator, FewShotClassifier):
+#: What the parameters of both estimators mean.
+STEPS = """
+n_steps : int or None, default=None
+    Gradient steps at `fit`; those beyond the number meta-trained with take the step
+    sizes of the last. None takes the meta-init's, or 5.
+inner_lr : float or None, default=None
+    Where the step sizes start from: all that there is without a meta-init; with one,
+    of no effect. None takes the meta-init's, or 0.1.
+multi_step_tasks : int or None, default=None
+    Tasks of meta-training over which the loss after every step gives way to the loss
+    after the last; changes nothing at `fit`. None takes the meta-init's, or 5000.
+first_order_tasks : int or None, default=None
+    Tasks for which meta-training ignores second derivatives before it takes them up;
+    changes nothing at `fit`. None takes the meta-init's, or 0.
+"""
+
+
+class _MAMLPlusPlusEstimator(InnerLoopEstimator, FewShotEstimator):
+    """Parameters of both estimators."""
+
+    _learns_rates = True
+    _defaults = {"n_steps": 5, "inner_lr": 0.1, "multi_step_tasks": 5000, "first_order_tasks": 0}
+
+    def __init__(
+        self,
+        meta_init: Any = None,
+        *,
+        encoder: Any = None,
+        n_steps: int | None = None,
+        inner_lr: float | None = None,
+        multi_step_tasks: int | None = None,
+        first_order_tasks: int | None = None,
+        device: str = "auto",
+        dtype: str | None = None,
+        random_state: Any = None,
+        **encoder__params: Any,
+    ):
+        self.meta_init = meta_init
+        self.encoder = encoder
+        self.n_steps = n_steps
+        self.inner_lr = inner_lr
+        self.multi_step_tasks = multi_step_tasks
+        self.first_order_tasks = first_order_tasks
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+        self._set_encoder_params(encoder__params)
+
+
+@with_shared_texts(steps=STEPS)
+class MAMLPlusPlusClassifier(_MAMLPlusPlusEstimator, FewShotClassifier):
     """MAML++: MAML whose training is stable, with step sizes learned by layer and step.
 
     `fit` runs `n_steps` steps of gradient descent on the support rows from a
@@ -167,49 +217,23 @@ class MAMLPlusPlusClassifier(InnerLoopEstimator, FewShotClassifier):
 
     Parameters
     ----------
-    meta_init : MetaInit, name, path or None, default=None
-        What meta-training learned from past tasks. None starts from the
-        encoder as it is and a head of zeros.
-    encoder : str, nn.Module class, nn.Module or None, default=None
-        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
-        your own (without batch norm). None takes the meta-init's, or
-        ``"identity"`` without one.
-    n_steps : int or None, default=None
-        Gradient steps at `fit`; those beyond the number meta-trained with take
-        the step sizes of the last. None takes the meta-init's, or 5.
-    inner_lr : float or None, default=None
-        Where the step sizes start from: all that there is without a
-        meta-init; with one, of no effect. None takes the meta-init's, or 0.1.
-    multi_step_tasks : int or None, default=None
-        Tasks of meta-training over which the loss after every step gives way
-        to the loss after the last; changes nothing at `fit`. None takes the
-        meta-init's, or 5000.
-    first_order_tasks : int or None, default=None
-        Tasks for which meta-training ignores second derivatives before it
-        takes them up; changes nothing at `fit`. None takes the meta-init's, or
-        0.
-    device : str, default="auto"
-        Where to compute; ``"auto"`` is the GPU where there is one.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision. None is float32 with a meta-init and float64 without.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the encoder's weights where there is no meta-init.
-    **encoder__params
-        Arguments of the encoder's constructor, each written
-        ``encoder__name=value``.
+    {meta_init}
+        The head then starts from zeros.
+    {encoder}
+        One with batch norm is refused.
+    {steps}
+    {device}
+    {dtype}
+    {random_state}
+    {**encoder__params}
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Class labels.
-    loss_curve_ : ndarray of shape (n_steps,)
-        Support loss (cross-entropy, in nats) before each step.
-    meta_init_ : MetaInit
-        The initialization that `fit` adapted from.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, when X had string column names.
+    {classes_}
+    {loss_curve_}
+    {meta_init_}
+    {n_features_in_}
+    {feature_names_in_}
 
     See Also
     --------
@@ -231,36 +255,10 @@ class MAMLPlusPlusClassifier(InnerLoopEstimator, FewShotClassifier):
     """
 
     _learner_class = MAMLPlusPlusClassification
-    _learns_rates = True
-    _defaults = {"n_steps": 5, "inner_lr": 0.1, "multi_step_tasks": 5000, "first_order_tasks": 0}
-
-    def __init__(
-        self,
-        meta_init: Any = None,
-        *,
-        encoder: Any = None,
-        n_steps: int | None = None,
-        inner_lr: float | None = None,
-        multi_step_tasks: int | None = None,
-        first_order_tasks: int | None = None,
-        device: str = "auto",
-        dtype: str | None = None,
-        random_state: Any = None,
-        **encoder__params: Any,
-    ):
-        self.meta_init = meta_init
-        self.encoder = encoder
-        self.n_steps = n_steps
-        self.inner_lr = inner_lr
-        self.multi_step_tasks = multi_step_tasks
-        self.first_order_tasks = first_order_tasks
-        self.device = device
-        self.dtype = dtype
-        self.random_state = random_state
-        self._set_encoder_params(encoder__params)
 
 
-class MAMLPlusPlusRegressor(InnerLoopEstimator, FewShotRegressor):
+@with_shared_texts(steps=STEPS)
+class MAMLPlusPlusRegressor(_MAMLPlusPlusEstimator, FewShotRegressor):
     """MAML++ for regression: MAML with step sizes learned by layer and step.
 
     `fit` runs `n_steps` steps of gradient descent on the squared error of the
@@ -280,47 +278,22 @@ class MAMLPlusPlusRegressor(InnerLoopEstimator, FewShotRegressor):
 
     Parameters
     ----------
-    meta_init : MetaInit, name, path or None, default=None
-        What meta-training learned from past tasks. None starts from the
-        encoder as it is and a head of zeros.
-    encoder : str, nn.Module class, nn.Module or None, default=None
-        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
-        your own (without batch norm). None takes the meta-init's, or
-        ``"identity"`` without one.
-    n_steps : int or None, default=None
-        Gradient steps at `fit`; those beyond the number meta-trained with take
-        the step sizes of the last. None takes the meta-init's, or 5.
-    inner_lr : float or None, default=None
-        Where the step sizes start from: all that there is without a
-        meta-init; with one, of no effect. None takes the meta-init's, or 0.1.
-    multi_step_tasks : int or None, default=None
-        Tasks of meta-training over which the loss after every step gives way
-        to the loss after the last; changes nothing at `fit`. None takes the
-        meta-init's, or 5000.
-    first_order_tasks : int or None, default=None
-        Tasks for which meta-training ignores second derivatives before it
-        takes them up; changes nothing at `fit`. None takes the meta-init's, or
-        0.
-    device : str, default="auto"
-        Where to compute; ``"auto"`` is the GPU where there is one.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision. None is float32 with a meta-init and float64 without.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the encoder's weights where there is no meta-init.
-    **encoder__params
-        Arguments of the encoder's constructor, each written
-        ``encoder__name=value``.
+    {meta_init}
+        The head then starts from zeros.
+    {encoder}
+        One with batch norm is refused.
+    {steps}
+    {device}
+    {dtype}
+    {random_state}
+    {**encoder__params}
 
     Attributes
     ----------
-    loss_curve_ : ndarray of shape (n_steps,)
-        Support loss (mean squared error of the scaled targets) before each step.
-    meta_init_ : MetaInit
-        The initialization that `fit` adapted from.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, when X had string column names.
+    {loss_curve_}
+    {meta_init_}
+    {n_features_in_}
+    {feature_names_in_}
 
     See Also
     --------
@@ -340,30 +313,3 @@ class MAMLPlusPlusRegressor(InnerLoopEstimator, FewShotRegressor):
     """
 
     _learner_class = MAMLPlusPlusRegression
-    _learns_rates = True
-    _defaults = {"n_steps": 5, "inner_lr": 0.1, "multi_step_tasks": 5000, "first_order_tasks": 0}
-
-    def __init__(
-        self,
-        meta_init: Any = None,
-        *,
-        encoder: Any = None,
-        n_steps: int | None = None,
-        inner_lr: float | None = None,
-        multi_step_tasks: int | None = None,
-        first_order_tasks: int | None = None,
-        device: str = "auto",
-        dtype: str | None = None,
-        random_state: Any = None,
-        **encoder__params: Any,
-    ):
-        self.meta_init = meta_init
-        self.encoder = encoder
-        self.n_steps = n_steps
-        self.inner_lr = inner_lr
-        self.multi_step_tasks = multi_step_tasks
-        self.first_order_tasks = first_order_tasks
-        self.device = device
-        self.dtype = dtype
-        self.random_state = random_state
-        self._set_encoder_params(encoder__params)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..encoders import Shape
-from ..estimators import FewShotClassifier
+from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import FeatureLearner, LSTMCell, State, in_order, present_classes, reading_order
 
 
@@ -229,6 +229,7 @@ def _spread(flag: Tensor, like: Tensor) -> Tensor:
     return flag.reshape(flag.shape + (1,) * (like.ndim - flag.ndim))
 
 
+@with_shared_texts()
 class MANNClassifier(FewShotClassifier):
     """Memory-augmented neural network: an LSTM that writes rows and labels to an outer memory.
 
@@ -260,12 +261,8 @@ class MANNClassifier(FewShotClassifier):
 
     Parameters
     ----------
-    meta_init : MetaInit, name, path or None, default=None
-        What meta-training learned from past tasks. None starts from the
-        encoder as it is (random weights, for the encoders that have any).
-    encoder : str, nn.Module class, nn.Module or None, default=None
-        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
-        your own. None takes the meta-init's, or ``"identity"`` without one.
+    {meta_init}
+    {encoder}
     n_slots : int or None, default=None
         Slots of the memory, at least `n_reads`, of which the least used are
         overwritten once all are in use; 128 in [1]_. None takes the
@@ -281,29 +278,19 @@ class MANNClassifier(FewShotClassifier):
     gamma : float or None, default=None
         Share of its usage that a slot keeps from row to row. None takes the
         meta-init's, or 0.95.
-    device : str, default="auto"
-        Where to compute: ``"cpu"``, ``"cuda"``, ... ``"auto"`` is the GPU where
-        there is one.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision. None is float32 with a meta-init and float64 without.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the encoder's weights where there is no meta-init.
-    **encoder__params
-        Arguments of the encoder's constructor, each written
-        ``encoder__name=value``.
+    {device}
+    {dtype}
+    {random_state}
+    {**encoder__params}
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Class labels.
+    {classes_}
     memory_ : ndarray of shape (n_written, n_features_out + code_size)
         The slots that were written to.
-    meta_init_ : MetaInit
-        The initialization that `fit` adapted from.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, when X had string column names.
+    {meta_init_}
+    {n_features_in_}
+    {feature_names_in_}
 
     See Also
     --------

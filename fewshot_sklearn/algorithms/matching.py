@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..encoders import Shape
-from ..estimators import FewShotClassifier
+from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import FeatureLearner, LSTMCell, State, in_order, log_sums_by_class, masked_softmax
 
 
@@ -100,6 +100,7 @@ def _same_rows(rows: Tensor, Z: Tensor) -> Tensor:
     return gap <= 8 * torch.finfo(Z.dtype).eps * size
 
 
+@with_shared_texts()
 class MatchingNetClassifier(FewShotClassifier):
     """Matching network: a nearest-neighbour vote, weighted by attention, in learned features.
 
@@ -121,40 +122,26 @@ class MatchingNetClassifier(FewShotClassifier):
 
     Parameters
     ----------
-    meta_init : MetaInit, name, path or None, default=None
-        What meta-training learned from past tasks. None starts from the
-        encoder as it is (random weights, for the encoders that have any).
-    encoder : str, nn.Module class, nn.Module or None, default=None
-        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
-        your own. None takes the meta-init's, or ``"identity"`` without one.
+    {meta_init}
+    {encoder}
     full_context : bool or None, default=None
         Whether rows are embedded in the context of the support set. None takes
         the meta-init's, or False without one.
     n_reads : int or None, default=None
         Processing steps K in which a query reads from the support set; only
         with full context. None takes the meta-init's, or 5 without one.
-    device : str, default="auto"
-        Where to compute: ``"cpu"``, ``"cuda"``, ... ``"auto"`` is the GPU where
-        there is one.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision. None is float32 with a meta-init and float64 without.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the weights of the encoder and the LSTMs where there is no
-        meta-init.
-    **encoder__params
-        Arguments of the encoder's constructor, each written
-        ``encoder__name=value``.
+    {device}
+    {dtype}
+    {random_state}
+        Those of the LSTMs, too.
+    {**encoder__params}
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Class labels.
-    meta_init_ : MetaInit
-        The initialization that `fit` adapted from.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, when X had string column names.
+    {classes_}
+    {meta_init_}
+    {n_features_in_}
+    {feature_names_in_}
 
     See Also
     --------

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..encoders import Shape
-from ..estimators import FewShotClassifier
+from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import (
     DescendsCrossEntropy,
     InnerLoopEstimator,
@@ -181,6 +181,7 @@ class MetaLSTM(DescendsCrossEntropy, InnerLoopLearner):
         return min(room, super().tasks_at_once(X, X_query))
 
 
+@with_shared_texts()
 class MetaLSTMClassifier(InnerLoopEstimator, FewShotClassifier):
     """LSTM meta-learner: a network trained by an LSTM, which is trained on past tasks.
 
@@ -206,13 +207,10 @@ class MetaLSTMClassifier(InnerLoopEstimator, FewShotClassifier):
 
     Parameters
     ----------
-    meta_init : MetaInit, name, path or None, default=None
-        What meta-training learned from past tasks. None starts from the
-        encoder as it is and a head of zeros.
-    encoder : str, nn.Module class, nn.Module or None, default=None
-        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
-        your own (without batch norm). None takes the meta-init's, or
-        ``"identity"`` without one.
+    {meta_init}
+        The head then starts from zeros.
+    {encoder}
+        One with batch norm is refused.
     n_steps : int or None, default=None
         Steps of the LSTM at `fit`. None takes the meta-init's, or 5.
     inner_lr : float or None, default=None
@@ -222,28 +220,18 @@ class MetaLSTMClassifier(InnerLoopEstimator, FewShotClassifier):
     hidden_size : int or None, default=None
         Hidden units of the LSTM's first layer. None takes the meta-init's, or
         20.
-    device : str, default="auto"
-        Where to compute; ``"auto"`` is the GPU where there is one.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision. None is float32 with a meta-init and float64 without.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the encoder's weights where there is no meta-init.
-    **encoder__params
-        Arguments of the encoder's constructor, each written
-        ``encoder__name=value``.
+    {device}
+    {dtype}
+    {random_state}
+    {**encoder__params}
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Class labels.
-    loss_curve_ : ndarray of shape (n_steps,)
-        Support loss (cross-entropy, in nats) before each step.
-    meta_init_ : MetaInit
-        The initialization that `fit` adapted from.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, when X had string column names.
+    {classes_}
+    {loss_curve_}
+    {meta_init_}
+    {n_features_in_}
+    {feature_names_in_}
 
     See Also
     --------

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..encoders import Shape
-from ..estimators import FewShotClassifier, FewShotRegressor
+from ..estimators import FewShotClassifier, FewShotEstimator, FewShotRegressor, with_shared_texts
 from ..learners import (
     DescendsCrossEntropy,
     DescendsSquaredError,
@@ -63,7 +63,50 @@ class MetaSGDRegression(DescendsSquaredError, MetaSGDLearner):
     """Meta-SGD with a learned head, and a step size for each of its weights."""
 
 
-class MetaSGDClassifier(InnerLoopEstimator, FewShotClassifier):
+#: What the parameters of both estimators mean.
+STEPS = """
+n_steps : int or None, default=None
+    Gradient steps at `fit`. None takes the meta-init's, or 1, the paper's.
+inner_lr : float or None, default=None
+    Where the step sizes start from: all that there is without a meta-init; with one,
+    of no effect. None takes the meta-init's, or 0.1, for regression 0.3.
+first_order : bool or None, default=None
+    Whether meta-training ignores second derivatives; changes nothing at `fit`. None
+    takes the meta-init's, or False.
+"""
+
+
+class _MetaSGDEstimator(InnerLoopEstimator, FewShotEstimator):
+    """Parameters of both estimators."""
+
+    _learns_rates = True
+
+    def __init__(
+        self,
+        meta_init: Any = None,
+        *,
+        encoder: Any = None,
+        n_steps: int | None = None,
+        inner_lr: float | None = None,
+        first_order: bool | None = None,
+        device: str = "auto",
+        dtype: str | None = None,
+        random_state: Any = None,
+        **encoder__params: Any,
+    ):
+        self.meta_init = meta_init
+        self.encoder = encoder
+        self.n_steps = n_steps
+        self.inner_lr = inner_lr
+        self.first_order = first_order
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+        self._set_encoder_params(encoder__params)
+
+
+@with_shared_texts(steps=STEPS)
+class MetaSGDClassifier(_MetaSGDEstimator, FewShotClassifier):
     """Meta-SGD: one gradient step, whose size and direction are meta-learned weight by weight.
 
     `fit` runs theta' = theta - alpha * grad L(theta) on the support rows (eq. 3
@@ -82,44 +125,23 @@ class MetaSGDClassifier(InnerLoopEstimator, FewShotClassifier):
 
     Parameters
     ----------
-    meta_init : MetaInit, name, path or None, default=None
-        What meta-training learned from past tasks. None starts from the
-        encoder as it is and a head of zeros.
-    encoder : str, nn.Module class, nn.Module or None, default=None
-        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
-        your own (without batch norm). None takes the meta-init's, or
-        ``"identity"`` without one.
-    n_steps : int or None, default=None
-        Gradient steps at `fit`. None takes the meta-init's, or 1, the paper's.
-    inner_lr : float or None, default=None
-        Where the step sizes start from: all that there is without a
-        meta-init; with one, of no effect. None takes the meta-init's, or
-        0.1.
-    first_order : bool or None, default=None
-        Whether meta-training ignores second derivatives; changes nothing at
-        `fit`. None takes the meta-init's, or False.
-    device : str, default="auto"
-        Where to compute; ``"auto"`` is the GPU where there is one.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision. None is float32 with a meta-init and float64 without.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the encoder's weights where there is no meta-init.
-    **encoder__params
-        Arguments of the encoder's constructor, each written
-        ``encoder__name=value``.
+    {meta_init}
+        The head then starts from zeros.
+    {encoder}
+        One with batch norm is refused.
+    {steps}
+    {device}
+    {dtype}
+    {random_state}
+    {**encoder__params}
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Class labels.
-    loss_curve_ : ndarray of shape (n_steps,)
-        Support loss (cross-entropy, in nats) before each step.
-    meta_init_ : MetaInit
-        The initialization that `fit` adapted from.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, when X had string column names.
+    {classes_}
+    {loss_curve_}
+    {meta_init_}
+    {n_features_in_}
+    {feature_names_in_}
 
     See Also
     --------
@@ -142,34 +164,11 @@ class MetaSGDClassifier(InnerLoopEstimator, FewShotClassifier):
     """
 
     _learner_class = MetaSGDClassification
-    _learns_rates = True
     _defaults = {"n_steps": 1, "inner_lr": 0.1, "first_order": False}
 
-    def __init__(
-        self,
-        meta_init: Any = None,
-        *,
-        encoder: Any = None,
-        n_steps: int | None = None,
-        inner_lr: float | None = None,
-        first_order: bool | None = None,
-        device: str = "auto",
-        dtype: str | None = None,
-        random_state: Any = None,
-        **encoder__params: Any,
-    ):
-        self.meta_init = meta_init
-        self.encoder = encoder
-        self.n_steps = n_steps
-        self.inner_lr = inner_lr
-        self.first_order = first_order
-        self.device = device
-        self.dtype = dtype
-        self.random_state = random_state
-        self._set_encoder_params(encoder__params)
 
-
-class MetaSGDRegressor(InnerLoopEstimator, FewShotRegressor):
+@with_shared_texts(steps=STEPS)
+class MetaSGDRegressor(_MetaSGDEstimator, FewShotRegressor):
     """Meta-SGD for regression: one gradient step, meta-learned weight by weight.
 
     `fit` runs theta' = theta - alpha * grad L(theta) on the squared error of the
@@ -183,42 +182,22 @@ class MetaSGDRegressor(InnerLoopEstimator, FewShotRegressor):
 
     Parameters
     ----------
-    meta_init : MetaInit, name, path or None, default=None
-        What meta-training learned from past tasks. None starts from the
-        encoder as it is and a head of zeros.
-    encoder : str, nn.Module class, nn.Module or None, default=None
-        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
-        your own (without batch norm). None takes the meta-init's, or
-        ``"identity"`` without one.
-    n_steps : int or None, default=None
-        Gradient steps at `fit`. None takes the meta-init's, or 1, the paper's.
-    inner_lr : float or None, default=None
-        Where the step sizes start from: all that there is without a
-        meta-init; with one, of no effect. None takes the meta-init's, or
-        0.3.
-    first_order : bool or None, default=None
-        Whether meta-training ignores second derivatives; changes nothing at
-        `fit`. None takes the meta-init's, or False.
-    device : str, default="auto"
-        Where to compute; ``"auto"`` is the GPU where there is one.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision. None is float32 with a meta-init and float64 without.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the encoder's weights where there is no meta-init.
-    **encoder__params
-        Arguments of the encoder's constructor, each written
-        ``encoder__name=value``.
+    {meta_init}
+        The head then starts from zeros.
+    {encoder}
+        One with batch norm is refused.
+    {steps}
+    {device}
+    {dtype}
+    {random_state}
+    {**encoder__params}
 
     Attributes
     ----------
-    loss_curve_ : ndarray of shape (n_steps,)
-        Support loss (mean squared error of the scaled targets) before each step.
-    meta_init_ : MetaInit
-        The initialization that `fit` adapted from.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, when X had string column names.
+    {loss_curve_}
+    {meta_init_}
+    {n_features_in_}
+    {feature_names_in_}
 
     See Also
     --------
@@ -239,28 +218,4 @@ class MetaSGDRegressor(InnerLoopEstimator, FewShotRegressor):
     """
 
     _learner_class = MetaSGDRegression
-    _learns_rates = True
     _defaults = {"n_steps": 1, "inner_lr": 0.3, "first_order": False}
-
-    def __init__(
-        self,
-        meta_init: Any = None,
-        *,
-        encoder: Any = None,
-        n_steps: int | None = None,
-        inner_lr: float | None = None,
-        first_order: bool | None = None,
-        device: str = "auto",
-        dtype: str | None = None,
-        random_state: Any = None,
-        **encoder__params: Any,
-    ):
-        self.meta_init = meta_init
-        self.encoder = encoder
-        self.n_steps = n_steps
-        self.inner_lr = inner_lr
-        self.first_order = first_order
-        self.device = device
-        self.dtype = dtype
-        self.random_state = random_state
-        self._set_encoder_params(encoder__params)

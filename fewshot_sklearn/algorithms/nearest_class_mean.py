@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..encoders import Shape
-from ..estimators import FewShotClassifier
+from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import PretrainedLearner, State, present_classes
 
 NORMALIZATIONS = ("un", "l2n", "cl2n")
@@ -92,6 +92,7 @@ class NearestClassMean(PretrainedLearner):
         return (sharpness * closeness).masked_fill(~state["present"][..., None, :], -torch.inf)
 
 
+@with_shared_texts()
 class NearestClassMeanClassifier(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewShotClassifier
 ):
@@ -113,12 +114,8 @@ class NearestClassMeanClassifier(
 
     Parameters
     ----------
-    meta_init : MetaInit, name, path or None, default=None
-        What meta-training learned from past tasks. None starts from the
-        encoder as it is (random weights, for the encoders that have any).
-    encoder : str, nn.Module class, nn.Module or None, default=None
-        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
-        your own. None takes the meta-init's, or ``"identity"`` without one.
+    {meta_init}
+    {encoder}
     normalization : {"un", "l2n", "cl2n"} or None, default=None
         Features as they are, of length one, or centred and then of length one;
         may differ from what meta-training had. None takes the meta-init's, or
@@ -126,28 +123,19 @@ class NearestClassMeanClassifier(
     scale : float or None, default=None
         How sure probabilities are; predictions do not depend on it. None takes
         the meta-init's, or 10.0 without one.
-    device : str, default="auto"
-        Where to compute; ``"auto"`` is the GPU where there is one.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision. None is float32 with a meta-init and float64 without.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the encoder's weights where there is no meta-init.
-    **encoder__params
-        Arguments of the encoder's constructor, each written
-        ``encoder__name=value``.
+    {device}
+    {dtype}
+    {random_state}
+    {**encoder__params}
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Class labels.
+    {classes_}
     means_ : ndarray of shape (n_classes, n_features_out)
         Mean normalised support features of each class.
-    meta_init_ : MetaInit
-        The initialization that `fit` adapted from.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, when X had string column names.
+    {meta_init_}
+    {n_features_in_}
+    {feature_names_in_}
 
     See Also
     --------

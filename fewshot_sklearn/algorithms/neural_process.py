@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..encoders import Shape
-from ..estimators import ProbabilisticRegressor
+from ..estimators import ProbabilisticRegressor, with_shared_texts
 from ..learners import (
     Gaussian,
     MultiHeadAttention,
@@ -99,6 +99,7 @@ class NeuralProcess(SmoothingLearner):
         return predictive(smoothed + mean, spread, self.y_mean, self.y_scale)
 
 
+@with_shared_texts()
 class NeuralProcessRegressor(ProbabilisticRegressor):
     """Neural process: one network reads the support rows, another answers at any point.
 
@@ -122,13 +123,10 @@ class NeuralProcessRegressor(ProbabilisticRegressor):
 
     Parameters
     ----------
-    meta_init : MetaInit, name, path or None, default=None
-        What meta-training learned from past tasks. None starts from the
-        encoder as it is and an untrained network.
-    encoder : str, nn.Module class, nn.Module or None, default=None
-        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
-        your own, whose features are the x above. None takes the meta-init's, or
-        ``"identity"`` without one.
+    {meta_init}
+        The network on it is then untrained.
+    {encoder}
+        Its features are the x above.
     attentive : bool or None, default=None
         Whether queries read the rows by attention rather than their mean. None
         takes the meta-init's, or True.
@@ -137,24 +135,17 @@ class NeuralProcessRegressor(ProbabilisticRegressor):
     n_heads : int or None, default=None
         Attention heads, which must divide `n_hidden`. None takes the
         meta-init's, or 8.
-    device : str, default="auto"
-        Where to compute; ``"auto"`` is the GPU where there is one.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision. None is float32 with a meta-init and float64 without.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the weights where there is no meta-init.
-    **encoder__params
-        Arguments of the encoder's constructor, each written
-        ``encoder__name=value``.
+    {device}
+    {dtype}
+    {random_state}
+        Those of the network, too.
+    {**encoder__params}
 
     Attributes
     ----------
-    meta_init_ : MetaInit
-        The initialization that `fit` adapted from.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, when X had string column names.
+    {meta_init_}
+    {n_features_in_}
+    {feature_names_in_}
 
     See Also
     --------

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..estimators import FewShotClassifier
+from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import DescendsCrossEntropy, InnerLoopEstimator, InnerLoopLearner, State
 
 
@@ -41,6 +41,7 @@ class ProtoMAML(DescendsCrossEntropy, InnerLoopLearner):
         }
 
 
+@with_shared_texts()
 class ProtoMAMLClassifier(InnerLoopEstimator, FewShotClassifier):
     """Proto-MAML: MAML whose head starts from the class means of the features.
 
@@ -56,13 +57,9 @@ class ProtoMAMLClassifier(InnerLoopEstimator, FewShotClassifier):
 
     Parameters
     ----------
-    meta_init : MetaInit, name, path or None, default=None
-        What meta-training learned from past tasks. None starts from the
-        encoder as it is.
-    encoder : str, nn.Module class, nn.Module or None, default=None
-        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
-        your own (without batch norm). None takes the meta-init's, or
-        ``"identity"`` without one.
+    {meta_init}
+    {encoder}
+        One with batch norm is refused.
     n_steps : int or None, default=None
         Gradient steps at `fit`. None takes the meta-init's, or 5.
     inner_lr : float or None, default=None
@@ -71,28 +68,18 @@ class ProtoMAMLClassifier(InnerLoopEstimator, FewShotClassifier):
         Whether meta-training ignores second derivatives, as the paper's runs
         did for want of memory; changes nothing at `fit`. None takes the
         meta-init's, or False.
-    device : str, default="auto"
-        Where to compute; ``"auto"`` is the GPU where there is one.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision. None is float32 with a meta-init and float64 without.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the encoder's weights where there is no meta-init.
-    **encoder__params
-        Arguments of the encoder's constructor, each written
-        ``encoder__name=value``.
+    {device}
+    {dtype}
+    {random_state}
+    {**encoder__params}
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Class labels.
-    loss_curve_ : ndarray of shape (n_steps,)
-        Support loss (cross-entropy, in nats) before each step.
-    meta_init_ : MetaInit
-        The initialization that `fit` adapted from.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, when X had string column names.
+    {classes_}
+    {loss_curve_}
+    {meta_init_}
+    {n_features_in_}
+    {feature_names_in_}
 
     See Also
     --------

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..encoders import Shape
-from ..estimators import FewShotClassifier
+from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import FeatureLearner, Refinement, State, present_classes
 
 #: Features of the field's usual network, Conv4 at 28 x 28, whose distances are taken as they are.
@@ -82,6 +82,7 @@ class ProtoNet(FeatureLearner):
         return (self.log_scale.exp() * closeness).masked_fill(~present[..., None, :], -torch.inf)
 
 
+@with_shared_texts()
 class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewShotClassifier):
     """Prototypical network: each class is the mean of its support rows' features.
 
@@ -96,12 +97,8 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewS
 
     Parameters
     ----------
-    meta_init : MetaInit, name, path or None, default=None
-        What meta-training learned from past tasks. None starts from the
-        encoder as it is (random weights, for the encoders that have any).
-    encoder : str, nn.Module class, nn.Module or None, default=None
-        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
-        your own. None takes the meta-init's, or ``"identity"`` without one.
+    {meta_init}
+    {encoder}
     metric : {"euclidean", "cosine"} or None, default=None
         Squared Euclidean distance or cosine similarity, times a learned scale.
         None takes the meta-init's, or ``"euclidean"`` without one.
@@ -115,36 +112,22 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewS
         `MetaTrainer`). None takes the meta-init's, or ``"soft"`` without one.
     n_refinements : int or None, default=None
         Steps of soft k-means. None takes the meta-init's, or 1.
-    n_augment : int, default=0
-        Altered copies of each support row that `fit` adds; a row and its copies share
-        its weight.
-    augment : callable or None, default=None
-        ``augment(X, rng) -> X``, what alters the copies. None turns, scales, shears and
-        shifts images a little (`fewshot_sklearn.tasks.RandomAffine`, half as
-        strong as its default).
-    device : str, default="auto"
-        Where to compute: ``"cpu"``, ``"cuda"``, ... ``"auto"`` is the GPU where
-        there is one.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision. None is float32 with a meta-init and float64 without.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the encoder's weights where there is no meta-init, and the altered copies.
-    **encoder__params
-        Arguments of the encoder's constructor, each written
-        ``encoder__name=value``.
+    {n_augment}
+    {augment}
+    {device}
+    {dtype}
+    {random_state}
+        Seeds the altered copies, too.
+    {**encoder__params}
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Class labels.
+    {classes_}
     prototypes_ : ndarray of shape (n_classes, n_features_out)
         Mean support features of each class.
-    meta_init_ : MetaInit
-        The initialization that `fit` adapted from.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, when X had string column names.
+    {meta_init_}
+    {n_features_in_}
+    {feature_names_in_}
 
     See Also
     --------

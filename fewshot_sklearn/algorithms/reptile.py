@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..encoders import Shape
-from ..estimators import FewShotClassifier, FewShotRegressor
+from ..estimators import FewShotClassifier, FewShotEstimator, FewShotRegressor, with_shared_texts
 from ..learners import (
     DescendsCrossEntropy,
     DescendsSquaredError,
@@ -143,14 +143,72 @@ class ReptileRegression(DescendsSquaredError, ReptileLearner):
     """Reptile with a learned head."""
 
 
-class _AllStepsGuarded(InnerLoopEstimator):
-    """Meta-training took other steps than `fit` takes, so none of these is trusted."""
+#: What the parameters of both estimators mean.
+STEPS = """
+n_steps : int or None, default=None
+    Steps at `fit`, each on all support rows. None takes the meta-init's, or 50, the
+    paper's.
+inner_lr : float or None, default=None
+    Step size. Adam needs a smaller one, such as 0.01. None takes the meta-init's, or
+    0.1.
+inner_optimizer : {"sgd", "adam"} or None, default=None
+    The rule of the steps, in meta-training and at `fit`; Adam is without momentum, as
+    in the paper, and starts anew for each task. None takes the meta-init's, or
+    ``"sgd"``.
+train_steps : int or None, default=None
+    Steps on each task in meta-training; changes nothing at `fit`. None takes the
+    meta-init's, or 10.
+inner_batch : int or None, default=None
+    Rows of a task that each step of meta-training sees; changes nothing at `fit`. None
+    takes the meta-init's, or 10.
+"""
+
+
+class _ReptileEstimator(InnerLoopEstimator, FewShotEstimator):
+    """Parameters, and which steps are trusted."""
+
+    _defaults = {
+        "n_steps": 50,
+        "inner_lr": 0.1,
+        "inner_optimizer": "sgd",
+        "train_steps": 10,
+        "inner_batch": 10,
+    }
+
+    def __init__(
+        self,
+        meta_init: Any = None,
+        *,
+        encoder: Any = None,
+        n_steps: int | None = None,
+        inner_lr: float | None = None,
+        inner_optimizer: str | None = None,
+        train_steps: int | None = None,
+        inner_batch: int | None = None,
+        device: str = "auto",
+        dtype: str | None = None,
+        random_state: Any = None,
+        **encoder__params: Any,
+    ):
+        self.meta_init = meta_init
+        self.encoder = encoder
+        self.n_steps = n_steps
+        self.inner_lr = inner_lr
+        self.inner_optimizer = inner_optimizer
+        self.train_steps = train_steps
+        self.inner_batch = inner_batch
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+        self._set_encoder_params(encoder__params)
 
     def _learner_params(self, trained: dict[str, Any] | None) -> dict[str, Any]:
+        # meta-training took other steps than `fit` takes, so all of these are guarded
         return super()._learner_params(trained) | {"trained_steps": 0}
 
 
-class ReptileClassifier(_AllStepsGuarded, FewShotClassifier):
+@with_shared_texts(steps=STEPS)
+class ReptileClassifier(_ReptileEstimator, FewShotClassifier):
     """Reptile: a network adapted to the task by gradient steps from a meta-learned start.
 
     Meta-training trains on each task, `train_steps` steps on minibatches of all
@@ -168,51 +226,23 @@ class ReptileClassifier(_AllStepsGuarded, FewShotClassifier):
 
     Parameters
     ----------
-    meta_init : MetaInit, name, path or None, default=None
-        What meta-training learned from past tasks. None starts from the
-        encoder as it is and a head of zeros.
-    encoder : str, nn.Module class, nn.Module or None, default=None
-        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
-        your own (without batch norm). None takes the meta-init's, or
-        ``"identity"`` without one.
-    n_steps : int or None, default=None
-        Steps at `fit`, each on all support rows. None takes the meta-init's,
-        or 50, the paper's.
-    inner_lr : float or None, default=None
-        Step size. Adam needs a smaller one, such as 0.01. None takes the
-        meta-init's, or 0.1.
-    inner_optimizer : {"sgd", "adam"} or None, default=None
-        The rule of the steps, in meta-training and at `fit`; Adam is without
-        momentum, as in the paper, and starts anew for each task. None takes the
-        meta-init's, or ``"sgd"``.
-    train_steps : int or None, default=None
-        Steps on each task in meta-training; changes nothing at `fit`. None takes
-        the meta-init's, or 10.
-    inner_batch : int or None, default=None
-        Rows of a task that each step of meta-training sees; changes nothing at
-        `fit`. None takes the meta-init's, or 10.
-    device : str, default="auto"
-        Where to compute; ``"auto"`` is the GPU where there is one.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision. None is float32 with a meta-init and float64 without.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the encoder's weights where there is no meta-init.
-    **encoder__params
-        Arguments of the encoder's constructor, each written
-        ``encoder__name=value``.
+    {meta_init}
+        The head then starts from zeros.
+    {encoder}
+        One with batch norm is refused.
+    {steps}
+    {device}
+    {dtype}
+    {random_state}
+    {**encoder__params}
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Class labels.
-    loss_curve_ : ndarray of shape (n_steps,)
-        Support loss (cross-entropy, in nats) before each step.
-    meta_init_ : MetaInit
-        The initialization that `fit` adapted from.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, when X had string column names.
+    {classes_}
+    {loss_curve_}
+    {meta_init_}
+    {n_features_in_}
+    {feature_names_in_}
 
     See Also
     --------
@@ -234,43 +264,10 @@ class ReptileClassifier(_AllStepsGuarded, FewShotClassifier):
     """
 
     _learner_class = ReptileClassification
-    _defaults = {
-        "n_steps": 50,
-        "inner_lr": 0.1,
-        "inner_optimizer": "sgd",
-        "train_steps": 10,
-        "inner_batch": 10,
-    }
-
-    def __init__(
-        self,
-        meta_init: Any = None,
-        *,
-        encoder: Any = None,
-        n_steps: int | None = None,
-        inner_lr: float | None = None,
-        inner_optimizer: str | None = None,
-        train_steps: int | None = None,
-        inner_batch: int | None = None,
-        device: str = "auto",
-        dtype: str | None = None,
-        random_state: Any = None,
-        **encoder__params: Any,
-    ):
-        self.meta_init = meta_init
-        self.encoder = encoder
-        self.n_steps = n_steps
-        self.inner_lr = inner_lr
-        self.inner_optimizer = inner_optimizer
-        self.train_steps = train_steps
-        self.inner_batch = inner_batch
-        self.device = device
-        self.dtype = dtype
-        self.random_state = random_state
-        self._set_encoder_params(encoder__params)
 
 
-class ReptileRegressor(_AllStepsGuarded, FewShotRegressor):
+@with_shared_texts(steps=STEPS)
+class ReptileRegressor(_ReptileEstimator, FewShotRegressor):
     """Reptile for regression: gradient steps from a meta-learned start.
 
     Meta-training trains on each task, `train_steps` steps on minibatches of all
@@ -286,49 +283,22 @@ class ReptileRegressor(_AllStepsGuarded, FewShotRegressor):
 
     Parameters
     ----------
-    meta_init : MetaInit, name, path or None, default=None
-        What meta-training learned from past tasks. None starts from the
-        encoder as it is and a head of zeros.
-    encoder : str, nn.Module class, nn.Module or None, default=None
-        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
-        your own (without batch norm). None takes the meta-init's, or
-        ``"identity"`` without one.
-    n_steps : int or None, default=None
-        Steps at `fit`, each on all support rows. None takes the meta-init's,
-        or 50, the paper's.
-    inner_lr : float or None, default=None
-        Step size. Adam needs a smaller one, such as 0.01. None takes the
-        meta-init's, or 0.1.
-    inner_optimizer : {"sgd", "adam"} or None, default=None
-        The rule of the steps, in meta-training and at `fit`; Adam is without
-        momentum, as in the paper, and starts anew for each task. None takes the
-        meta-init's, or ``"sgd"``.
-    train_steps : int or None, default=None
-        Steps on each task in meta-training; changes nothing at `fit`. None takes
-        the meta-init's, or 10.
-    inner_batch : int or None, default=None
-        Rows of a task that each step of meta-training sees; changes nothing at
-        `fit`. None takes the meta-init's, or 10.
-    device : str, default="auto"
-        Where to compute; ``"auto"`` is the GPU where there is one.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision. None is float32 with a meta-init and float64 without.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the encoder's weights where there is no meta-init.
-    **encoder__params
-        Arguments of the encoder's constructor, each written
-        ``encoder__name=value``.
+    {meta_init}
+        The head then starts from zeros.
+    {encoder}
+        One with batch norm is refused.
+    {steps}
+    {device}
+    {dtype}
+    {random_state}
+    {**encoder__params}
 
     Attributes
     ----------
-    loss_curve_ : ndarray of shape (n_steps,)
-        Support loss (mean squared error of the scaled targets) before each step.
-    meta_init_ : MetaInit
-        The initialization that `fit` adapted from.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, when X had string column names.
+    {loss_curve_}
+    {meta_init_}
+    {n_features_in_}
+    {feature_names_in_}
 
     See Also
     --------
@@ -348,37 +318,3 @@ class ReptileRegressor(_AllStepsGuarded, FewShotRegressor):
     """
 
     _learner_class = ReptileRegression
-    _defaults = {
-        "n_steps": 50,
-        "inner_lr": 0.1,
-        "inner_optimizer": "sgd",
-        "train_steps": 10,
-        "inner_batch": 10,
-    }
-
-    def __init__(
-        self,
-        meta_init: Any = None,
-        *,
-        encoder: Any = None,
-        n_steps: int | None = None,
-        inner_lr: float | None = None,
-        inner_optimizer: str | None = None,
-        train_steps: int | None = None,
-        inner_batch: int | None = None,
-        device: str = "auto",
-        dtype: str | None = None,
-        random_state: Any = None,
-        **encoder__params: Any,
-    ):
-        self.meta_init = meta_init
-        self.encoder = encoder
-        self.n_steps = n_steps
-        self.inner_lr = inner_lr
-        self.inner_optimizer = inner_optimizer
-        self.train_steps = train_steps
-        self.inner_batch = inner_batch
-        self.device = device
-        self.dtype = dtype
-        self.random_state = random_state
-        self._set_encoder_params(encoder__params)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..encoders import Shape
-from ..estimators import FewShotClassifier, ProbabilisticRegressor
+from ..estimators import FewShotClassifier, ProbabilisticRegressor, with_shared_texts
 from ..learners import FeatureLearner, Gaussian, State, present_classes
 
 #: Prior standard deviation, in noise units, of an intercept that is free.
@@ -132,6 +132,7 @@ class RidgeHeadClassification(FeatureLearner):
         )
 
 
+@with_shared_texts()
 class RidgeHeadClassifier(FewShotClassifier):
     """Ridge regression of class indicators on meta-learned features.
 
@@ -143,47 +144,30 @@ class RidgeHeadClassifier(FewShotClassifier):
 
     Parameters
     ----------
-    meta_init : MetaInit, name, path or None, default=None
-        What meta-training learned from past tasks. None starts from the
-        encoder as it is.
-    encoder : str, nn.Module class, nn.Module or None, default=None
-        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
-        your own. None takes the meta-init's, or ``"identity"`` without one.
+    {meta_init}
+    {encoder}
     alpha : float or None, default=None
         Regularisation to start meta-training from, 1.0 if None; a meta-init
         carries its learned one.
-    n_augment : int, default=0
-        Altered copies of each support row that `fit` adds; a row and its copies share
-        its weight.
-    augment : callable or None, default=None
-        ``augment(X, rng) -> X``, what alters the copies. None turns, scales, shears and
-        shifts images a little (`fewshot_sklearn.tasks.RandomAffine`, half as
-        strong as its default).
-    device : str, default="auto"
-        Where to compute; ``"auto"`` is the GPU where there is one.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision of the encoder. None is float32 with a meta-init and float64
-        without; the solve itself is always float64.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the encoder's weights where there is no meta-init, and the altered copies.
-    **encoder__params
-        Arguments of the encoder's constructor, each written
-        ``encoder__name=value``.
+    {n_augment}
+    {augment}
+    {device}
+    {dtype}
+        The solve itself is always float64.
+    {random_state}
+        Seeds the altered copies, too.
+    {**encoder__params}
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Class labels.
+    {classes_}
     coef_ : ndarray of shape (n_classes, n_features_out)
         Weights on the encoder's features.
     intercept_ : ndarray of shape (n_classes,)
         Intercepts.
-    meta_init_ : MetaInit
-        The initialization that `fit` adapted from.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, when X had string column names.
+    {meta_init_}
+    {n_features_in_}
+    {feature_names_in_}
 
     See Also
     --------
@@ -237,6 +221,7 @@ class RidgeHeadClassifier(FewShotClassifier):
         return self._state("coef")[-1]
 
 
+@with_shared_texts()
 class RidgeHeadRegressor(ProbabilisticRegressor):
     """Bayesian linear regression on meta-learned features, with predictive uncertainty.
 
@@ -249,12 +234,8 @@ class RidgeHeadRegressor(ProbabilisticRegressor):
 
     Parameters
     ----------
-    meta_init : MetaInit, name, path or None, default=None
-        What meta-training learned from past tasks. None starts from the
-        encoder as it is.
-    encoder : str, nn.Module class, nn.Module or None, default=None
-        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
-        your own. None takes the meta-init's, or ``"identity"`` without one.
+    {meta_init}
+    {encoder}
     alpha : float or None, default=None
         Prior precision to start meta-training from, 1.0 if None, in units of
         the noise precision; a meta-init carries its learned one.
@@ -263,16 +244,11 @@ class RidgeHeadRegressor(ProbabilisticRegressor):
         targets' standard deviation; a meta-init carries its learned one. None
         starts from 1.0 (starting low, squared errors far beyond the noise give
         gradients that Adam remembers for long), and is 0.1 without a meta-init.
-    device : str, default="auto"
-        Where to compute; ``"auto"`` is the GPU where there is one.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision of the encoder. None is float32 with a meta-init and float64
-        without; the solve itself is always float64.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the encoder's weights where there is no meta-init.
-    **encoder__params
-        Arguments of the encoder's constructor, each written
-        ``encoder__name=value``.
+    {device}
+    {dtype}
+        The solve itself is always float64.
+    {random_state}
+    {**encoder__params}
 
     Attributes
     ----------
@@ -280,12 +256,9 @@ class RidgeHeadRegressor(ProbabilisticRegressor):
         Posterior mean of the weights on the encoder's features.
     intercept_ : float or ndarray of shape (n_outputs,)
         Posterior mean of the intercept.
-    meta_init_ : MetaInit
-        The initialization that `fit` adapted from.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, when X had string column names.
+    {meta_init_}
+    {n_features_in_}
+    {feature_names_in_}
 
     See Also
     --------

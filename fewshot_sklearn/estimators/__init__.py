@@ -1,12 +1,6 @@
 """scikit-learn's side of a learner: what all classifiers, regressors and transformers share."""
 
-from .base import (
-    ROW_DTYPES,
-    FewShotEstimator,
-    adapts_in_batches,
-    check_weights,
-    resolve_device,
-)
+from .base import FewShotEstimator, adapts_in_batches
 from .classifier import PRIOR, FewShotClassifier
 from .embedding import MetaEmbedding
 from .explanation import (
@@ -16,7 +10,10 @@ from .explanation import (
     explain,
     feature_metric,
 )
+from .many_tasks import ManyTasks
 from .regressor import FewShotRegressor, ProbabilisticRegressor
+from .shared_texts import with_shared_texts
+from .validation import ROW_DTYPES, check_weights, resolve_device
 
 __all__ = [
     "PRIOR",
@@ -25,6 +22,7 @@ __all__ = [
     "FewShotClassifier",
     "FewShotEstimator",
     "FewShotRegressor",
+    "ManyTasks",
     "MetaEmbedding",
     "ProbabilisticRegressor",
     "adapts_in_batches",
@@ -34,4 +32,5 @@ __all__ = [
     "explain",
     "feature_metric",
     "resolve_device",
+    "with_shared_texts",
 ]

@@ -12,7 +12,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..tasks import memberships
-from .base import ROW_DTYPES, FewShotEstimator, check_weights
+from .base import FewShotEstimator
+from .validation import ROW_DTYPES, check_weights
 
 #: Name of the state of a classifier that has seen no row: the probabilities of the classes.
 PRIOR = "class_probabilities"

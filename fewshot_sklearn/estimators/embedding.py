@@ -12,14 +12,17 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ..learners import Learner, State
 from ..meta_init import MetaInit
 from ..tasks import Support
-from .base import ROW_DTYPES, FewShotEstimator
+from .base import FewShotEstimator
 from .explanation import encoder_features
+from .shared_texts import with_shared_texts
+from .validation import ROW_DTYPES
 
 
 class Embedding(Learner):
     """An encoder and the scale of its inputs, of whatever algorithm they were trained by."""
 
 
+@with_shared_texts()
 class MetaEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewShotEstimator):
     """Transform rows into the features that meta-training learned.
 
@@ -28,30 +31,18 @@ class MetaEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewShotEs
 
     Parameters
     ----------
-    meta_init : MetaInit, name, path or None, default=None
-        What meta-training learned from past tasks. None takes the encoder as it is
-        (random weights, for the encoders that have any).
-    encoder : str, nn.Module class, nn.Module or None, default=None
-        A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module of
-        your own. None takes the meta-init's, or ``"identity"`` without one.
-    device : str, default="auto"
-        Where to compute; ``"auto"`` is the GPU where there is one.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision. None is float32 with a meta-init and float64 without.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the encoder's weights where there is no meta-init.
-    **encoder__params
-        Arguments of the encoder's constructor, each written
-        ``encoder__name=value``.
+    {meta_init}
+    {encoder}
+    {device}
+    {dtype}
+    {random_state}
+    {**encoder__params}
 
     Attributes
     ----------
-    meta_init_ : MetaInit
-        Where the encoder comes from.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, when X had string column names.
+    {meta_init_}
+    {n_features_in_}
+    {feature_names_in_}
 
     See Also
     --------
@@ -77,23 +68,6 @@ class MetaEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewShotEs
     """
 
     _learner_class = Embedding
-
-    def __init__(
-        self,
-        meta_init: Any = None,
-        *,
-        encoder: Any = None,
-        device: str = "auto",
-        dtype: str | None = None,
-        random_state: Any = None,
-        **encoder__params: Any,
-    ):
-        self.meta_init = meta_init
-        self.encoder = encoder
-        self.device = device
-        self.dtype = dtype
-        self.random_state = random_state
-        self._set_encoder_params(encoder__params)
 
     def _check_algorithm(self, init: MetaInit) -> None:
         """Any will do: all learners have an encoder and scale what goes in."""

@@ -9,7 +9,8 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from .base import ROW_DTYPES, FewShotEstimator, check_weights
+from .base import FewShotEstimator
+from .validation import ROW_DTYPES, check_weights
 
 
 class FewShotRegressor(RegressorMixin, FewShotEstimator):

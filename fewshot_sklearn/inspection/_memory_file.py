@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..estimators import FeatureMetric
+from ..meta_init import whole_file
 
 FORMAT = 1
 #: What the names of the arrays of states begin with.
@@ -47,11 +47,8 @@ def write_memory(path: str | os.PathLike[str], memory: Mapping[str, Any]) -> Non
     }
     packed = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     raw = save(packed, {"task_memory": json.dumps(told)})
-    path = Path(path)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        fresh = Path(folder) / path.name  # opened as usual, so with the usual permissions
-        fresh.write_bytes(raw)
-        os.replace(fresh, path)
+    with whole_file(path) as file:
+        file.write(raw)
 
 
 def read_memory(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -103,7 +103,7 @@ class TaskMemory:
     >>> memory = TaskMemory.from_data(clf, X, y)
     >>> memory
     TaskMemory(3 classes, 4 features, ...)
-    >>> ids, distances = memory.nearest(clf.embed([[5.0, 3.4, 1.5, 0.2]]), k=2)
+    >>> ids, distances = memory.nearest(clf.embed([[5.0, 3.4, 1.5, 0.2]]), n_neighbors=2)
     >>> ids, distances.round(2)
     (array([[0, 1]]), array([[0.07, 3.19]]))
     """
@@ -229,21 +229,21 @@ class TaskMemory:
             )
 
     # ------------------------------------------------------------------ what is similar
-    def nearest(self, features: Any, k: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    def nearest(self, features: Any, n_neighbors: int = 3) -> tuple[np.ndarray, np.ndarray]:
         """Past tasks whose mean features are nearest.
 
         Parameters
         ----------
         features : array-like of shape (n, n_features_out)
             Features of rows, as ``estimator.embed`` gives them, or means of such.
-        k : int, default=3
+        n_neighbors : int, default=3
             How many to return; all, where there are fewer.
 
         Returns
         -------
-        ids : ndarray of shape (n, k)
+        ids : ndarray of shape (n, n_neighbors)
             Names of the past tasks, nearest first.
-        distances : ndarray of shape (n, k)
+        distances : ndarray of shape (n, n_neighbors)
             Euclidean distances, or one minus the cosines, as the method compares.
         """
         Z = check_array(features, dtype=np.float64)
@@ -253,7 +253,9 @@ class TaskMemory:
                 f"them, got {Z.shape[1]}."
             )
         distances = self.metric.distances(self.metric.prepared(Z), self.means)
-        order = np.argsort(distances, axis=1, kind="stable")[:, : _positive_int("k", k)]
+        order = np.argsort(distances, axis=1, kind="stable")[
+            :, : _positive_int("n_neighbors", n_neighbors)
+        ]
         return self.ids[order], np.take_along_axis(distances, order, 1)
 
     def predictions(self, estimator: Any, X: Any) -> np.ndarray:
@@ -286,7 +288,7 @@ class TaskMemory:
         return predicted(learner, self.states, rows)
 
     def nearest_tasks(
-        self, estimator: Any, X: Any, y: Any, k: int = 3
+        self, estimator: Any, X: Any, y: Any, n_neighbors: int = 3
     ) -> tuple[np.ndarray, np.ndarray]:
         """Past tasks whose adapted models explain the rows of a new task best; regression.
 
@@ -298,14 +300,14 @@ class TaskMemory:
             Rows of the new task.
         y : array-like of shape (n_rows,) or (n_rows, n_outputs)
             Their targets.
-        k : int, default=3
+        n_neighbors : int, default=3
             How many to return; all, where there are fewer.
 
         Returns
         -------
-        ids : ndarray of shape (k,)
+        ids : ndarray of shape (n_neighbors,)
             Names of the past tasks, best first.
-        errors : ndarray of shape (k,)
+        errors : ndarray of shape (n_neighbors,)
             Root mean squared error of their predictions on the rows, in units of
             the standard deviation of all past targets.
         """
@@ -320,7 +322,7 @@ class TaskMemory:
             )
         scale = estimator._init_in_use().tensors["y_scale"]
         errors = np.sqrt(np.square((predictions - targets) / scale).mean((1, 2)))
-        order = np.argsort(errors, kind="stable")[: _positive_int("k", k)]
+        order = np.argsort(errors, kind="stable")[: _positive_int("n_neighbors", n_neighbors)]
         return self.ids[order], errors[order]
 
     # ------------------------------------------------------------------ one file

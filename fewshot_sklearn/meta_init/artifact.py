@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from ._card import card_html, card_rows
 from .row_sketch import RowSketch
+from .whole_file import whole_file
 
 FORMAT = 1
 #: A header longer than this is no header of ours.
@@ -156,18 +156,8 @@ class MetaInit:
         path : path-like
             The file, customarily ``*.safetensors``. It is replaced if it exists.
         """
-        path = Path(path)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(self._buffer.data)
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with whole_file(path) as file:
+            file.write(self._buffer.data)
 
     # ------------------------------------------------------------------ content
     @property

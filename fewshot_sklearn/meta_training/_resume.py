@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..meta_init import whole_file
+
 
 def _is_plain(value: Any) -> bool:
     """Whether `torch.load(weights_only=True)` reads it back without running any code."""
@@ -64,13 +66,8 @@ def save_epoch(trainer: Any, path: str | os.PathLike[str], fingerprint: str) -> 
         "history": json.dumps(trainer.history.to_list()),
         "callbacks": {name: _callback_state(cb) for name, cb in trainer.callbacks_},
     }
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with temporary.open("wb") as file:
+    with whole_file(path) as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def load_epoch(trainer: Any, path: str | os.PathLike[str], fingerprint: str) -> None:

@@ -1,19 +1,16 @@
 """Does it help: episodes as splits, scores over many, comparisons, learning curves."""
 
+from .answers import Answers, held_out_losses, joined_answers
 from .comparison import compare_few_shot, flattened
-from .episode_outputs import (
-    Answers,
-    EpisodeAnswers,
-    features_of,
-    held_out_losses,
-    joined_answers,
-    logits_of,
-    means_of,
-)
-from .learning_curves import FewShotCurveDisplay, labels_saved
-from .pooled import PastRows, PooledClassifier, PooledRegressor
+from .curve_display import FewShotCurveDisplay
+from .episode_answers import EpisodeAnswers
+from .episode_split import EpisodeSplit
+from .fitted_answers import features_of, logits_of, means_of
+from .learning_curves import labels_saved
+from .past_rows import PastRows
+from .pooled import PooledClassifier, PooledRegressor
 from .scores import FewShotScore, standard_error
-from .scoring import EpisodeSplit, few_shot_score, scores_of_episodes, tasks_seen
+from .scoring import few_shot_score, scores_of_episodes, tasks_seen
 
 __all__ = [
     "Answers",

@@ -41,7 +41,7 @@ def comparison_table(
                 {
                     "estimator": name,
                     "baseline": name in rivals,
-                    "shots": k,
+                    "n_shots": k,
                     "mean": score.mean,
                     "ci_low": score.mean - score.ci95,
                     "ci_high": score.mean + score.ci95,
@@ -106,5 +106,5 @@ def episode_table(scores: dict[str, np.ndarray], shots: list[int], tasks: np.nda
     index = pd.MultiIndex.from_arrays(
         [np.arange(n), np.full(n, -1) if tasks is None else tasks], names=["episode", "task"]
     )
-    columns = pd.MultiIndex.from_product([scores, shots], names=["estimator", "shots"])
+    columns = pd.MultiIndex.from_product([scores, shots], names=["estimator", "n_shots"])
     return pd.DataFrame(np.concatenate(list(scores.values())).T, index, columns)

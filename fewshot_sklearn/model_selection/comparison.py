@@ -18,7 +18,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import check_consistent_length, check_random_state
 
 from ..algorithms import ProtoNetClassifier
-from ..tasks import IntOrRange
+from ..tasks import IntOrRange, check_n_shots
 from ._comparison_table import comparison_table, episode_table
 from ._paired_scores import first_shots, score_everyone, warn_failures
 from .pooled import PastRows, PooledClassifier, PooledRegressor
@@ -31,7 +31,7 @@ def compare_few_shot(
     y: Any,
     groups: Any = None,
     *,
-    shots: Sequence[int] = (1, 2, 5, 10, 20),
+    n_shots: Sequence[int] = (1, 2, 5, 10, 20),
     n_way: IntOrRange | None = 5,
     n_query: IntOrRange | None = 15,
     n_episodes: int = 600,
@@ -64,7 +64,7 @@ def compare_few_shot(
     groups : array-like of shape (n_rows,) or None, default=None
         Task or group of each row. With groups, all intervals and tests take
         the episodes of one group as one cluster.
-    shots : sequence of int, default=(1, 2, 5, 10, 20)
+    n_shots : sequence of int, default=(1, 2, 5, 10, 20)
         Numbers of support rows a class (a task, with ``n_way=None``).
     n_way, n_query, n_episodes : see EpisodeSplit
         What an episode is. Regression needs ``n_way=None`` and `groups`.
@@ -102,7 +102,7 @@ def compare_few_shot(
     comparison : DataFrame
         One line for each estimator and number of shots, with columns
 
-        - ``estimator``, ``baseline`` (bool), ``shots``: what was scored;
+        - ``estimator``, ``baseline`` (bool), ``n_shots``: what was scored;
         - ``mean``, ``ci_low``, ``ci_high``: mean score and its 95% interval, as
           ``FewShotScore`` has it;
         - ``n_episodes``, ``n_tasks`` (groups, or classes without groups) and
@@ -158,15 +158,15 @@ def compare_few_shot(
     >>> from fewshot_sklearn import ProtoNetClassifier, compare_few_shot
     >>> X, y = load_digits(return_X_y=True)
     >>> comparison = compare_few_shot(
-    ...     ProtoNetClassifier(), X, y, shots=(1, 5), n_episodes=20,
+    ...     ProtoNetClassifier(), X, y, n_shots=(1, 5), n_episodes=20,
     ...     baselines={"neighbor": KNeighborsClassifier(1)},
     ... )
-    >>> comparison[["estimator", "shots", "mean", "win_rate"]].round(2)
-                estimator  shots  mean  win_rate
-    0  ProtoNetClassifier      1  0.74      0.50
-    1  ProtoNetClassifier      5  0.89      0.32
-    2            neighbor      1  0.74      0.50
-    3            neighbor      5  0.91      0.50
+    >>> comparison[["estimator", "n_shots", "mean", "win_rate"]].round(2)
+                estimator  n_shots  mean  win_rate
+    0  ProtoNetClassifier        1  0.74      0.50
+    1  ProtoNetClassifier        5  0.89      0.32
+    2            neighbor        1  0.74      0.50
+    3            neighbor        5  0.91      0.50
     """
     given = _named(estimators)
     classify = _kind_is_classification(given)
@@ -174,7 +174,7 @@ def compare_few_shot(
         raise ValueError(
             "To compare regressors pass n_way=None and groups: each group is then one task."
         )
-    shots = _checked_shots(shots)
+    shots = check_n_shots(n_shots)
     X = X if hasattr(X, "iloc") or hasattr(X, "tocsr") else np.asarray(X)
     y, groups = np.asarray(y), None if groups is None else np.asarray(groups)
     check_consistent_length(X, y, groups)
@@ -242,14 +242,6 @@ def _kind_is_classification(named: dict[str, Any]) -> bool:
     raise ValueError(
         f"estimators must be all classifiers or all regressors, got {list(named.values())!r}."
     )
-
-
-def _checked_shots(shots: Any) -> list[int]:
-    found = list(shots) if np.iterable(shots) and not isinstance(shots, str) else []
-    whole = all(isinstance(k, int | np.integer) and k >= 1 for k in found)
-    if not found or not whole or len(set(found)) < len(found):
-        raise ValueError(f"shots must be different numbers of rows, at least 1, got {shots!r}.")
-    return sorted(int(k) for k in found)
 
 
 def flattened(X: Any) -> np.ndarray:

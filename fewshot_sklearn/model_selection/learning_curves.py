@@ -1,12 +1,10 @@
-"""How many labels does meta-learning save? Score against labels, in words and as a picture."""
+"""How many labels does meta-learning save? Score against labels, in words."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from .comparison import compare_few_shot
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]
@@ -15,7 +13,7 @@ BEST_BASELINE = "the best baseline"
 #: Fewer labels saved than this share of them are not spoken of.
 LEAST_SHARE = 0.1
 #: Columns of `compare_few_shot` that are read here.
-NEEDED = ["estimator", "baseline", "shots", "mean", "ci_low", "ci_high"]
+NEEDED = ["estimator", "baseline", "n_shots", "mean", "ci_low", "ci_high"]
 
 
 def labels_saved(
@@ -42,7 +40,7 @@ def labels_saved(
     DataFrame
         A line for each number of shots of the estimator, with columns
 
-        - ``shots``, ``score``: its labels and its mean score;
+        - ``n_shots``, ``score``: its labels and its mean score;
         - ``bound``, ``baseline_shots``: the baseline's labels for that score: as
           many (``"="``), more than the most measured (``">"``) or fewer than
           the least (``"<"``);
@@ -71,7 +69,7 @@ def labels_saved(
     >>> from fewshot_sklearn import labels_saved
     >>> comparison = pd.DataFrame({
     ...     "estimator": ["ours"] * 2 + ["ridge"] * 2, "baseline": [False] * 2 + [True] * 2,
-    ...     "shots": [1, 4, 1, 4], "mean": [0.7, 0.9, 0.6, 0.8],
+    ...     "n_shots": [1, 4, 1, 4], "mean": [0.7, 0.9, 0.6, 0.8],
     ...     "ci_low": [0.69, 0.89, 0.59, 0.79], "ci_high": [0.71, 0.91, 0.61, 0.81],
     ... })
     >>> for sentence in labels_saved(comparison).sentence:
@@ -81,31 +79,31 @@ def labels_saved(
     """
     import pandas as pd
 
-    estimator = _checked_names(comparison, estimator, baseline)
-    own = _lines(comparison, estimator)
-    curve = _curve(comparison, baseline)
-    if missing := set(own["shots"]) - set(curve["shots"]):
+    estimator = checked_names(comparison, estimator, baseline)
+    own = lines_of(comparison, estimator)
+    curve = curve_of(comparison, baseline)
+    if missing := set(own["n_shots"]) - set(curve["n_shots"]):
         raise ValueError(f"comparison must have the same shots for all, got none at {missing}.")
     unit = "" if comparison.attrs.get("n_way") is None else " a class"
     there = BEST_BASELINE if baseline is None else baseline
     lines = []
     for one in own.to_dict("records"):
-        k = one["shots"]
-        rival = curve[curve["shots"] == k].to_dict("records")[0]
-        bound, needed = shots_for(one["mean"], curve["shots"], curve["mean"])
+        k = one["n_shots"]
+        rival = curve[curve["n_shots"] == k].to_dict("records")[0]
+        bound, needed = shots_for(one["mean"], curve["n_shots"], curve["mean"])
         clear = _clearly_above(one, rival)
         saves = clear and (bound == ">" or needed >= (1 + LEAST_SHARE) * k)
         verb = {"=": "what", ">": "more than", "<": "less than"}[bound]
         labels, do = (f"{k} label{unit}", "does") if k == 1 else (f"{k} labels{unit}", "do")
         lines.append(
             {
-                "shots": k,
+                "n_shots": k,
                 "score": one["mean"],
                 "bound": bound,
                 "baseline_shots": needed,
                 "saves": bool(saves),
-                "sentence": f"{labels} with {estimator} {do} {verb} {_number(needed)} "
-                f"{'does' if _number(needed) == '1' else 'do'} with {there}",
+                "sentence": f"{labels} with {estimator} {do} {verb} {number_told(needed)} "
+                f"{'does' if number_told(needed) == '1' else 'do'} with {there}",
             }
         )
     saved = pd.DataFrame(lines)
@@ -147,7 +145,7 @@ def shots_for(score: float, shots: Any, means: Any) -> tuple[str, float]:
     return "=", float(np.exp(np.interp(share, [0, 1], np.log(shots[j - 1 : j + 1]))))
 
 
-def _checked_names(comparison: Any, estimator: str | None, baseline: str | None) -> str:
+def checked_names(comparison: Any, estimator: str | None, baseline: str | None) -> str:
     missing = [name for name in NEEDED if name not in comparison.columns]
     if missing:
         raise ValueError(
@@ -165,16 +163,16 @@ def _checked_names(comparison: Any, estimator: str | None, baseline: str | None)
     return own.iloc[0] if estimator is None else estimator
 
 
-def _lines(comparison: Any, name: str) -> Any:
-    return comparison[comparison["estimator"] == name].sort_values("shots")
+def lines_of(comparison: Any, name: str) -> Any:
+    return comparison[comparison["estimator"] == name].sort_values("n_shots")
 
 
-def _curve(comparison: Any, baseline: str | None) -> Any:
+def curve_of(comparison: Any, baseline: str | None) -> Any:
     """The lines of a baseline, or of the best one at each number of shots."""
     if baseline is not None:
-        return _lines(comparison, baseline)
+        return lines_of(comparison, baseline)
     rivals = comparison[comparison["baseline"].astype(bool)].reset_index(drop=True)
-    return rivals.loc[rivals.groupby("shots")["mean"].idxmax()].sort_values("shots")
+    return rivals.loc[rivals.groupby("n_shots")["mean"].idxmax()].sort_values("n_shots")
 
 
 def _clearly_above(one: dict[str, Any], rival: dict[str, Any]) -> bool:
@@ -183,289 +181,17 @@ def _clearly_above(one: dict[str, Any], rival: dict[str, Any]) -> bool:
     return one["ci_low"] > rival["ci_high"]
 
 
-def _number(value: float) -> str:
+def number_told(value: float) -> str:
     return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}".removesuffix(".0")
 
 
 def _headline(saved: Any, estimator: str, there: str) -> str:
     if not saved["saves"].any():
-        behind = (saved["bound"] == "<") | (saved["baseline_shots"] < saved["shots"])
+        behind = (saved["bound"] == "<") | (saved["baseline_shots"] < saved["n_shots"])
         if behind.all():
             return f"{estimator} saves no labels: {there} needs fewer"
         return f"{estimator} saves no labels that these episodes could show"
     first = saved[saved["saves"]].iloc[0]
-    later = saved[saved["shots"] > saved.loc[saved["saves"], "shots"].max()]
-    end = f"; from {later['shots'].iloc[0]} on none are shown to be saved" if len(later) else ""
+    later = saved[saved["n_shots"] > saved.loc[saved["saves"], "n_shots"].max()]
+    end = f"; from {later['n_shots'].iloc[0]} on none are shown to be saved" if len(later) else ""
     return first["sentence"] + end
-
-
-class FewShotCurveDisplay:
-    """Learning curves of few-shot estimators: score against the number of labels.
-
-    Make one with `from_comparison` or `from_estimators`. Estimators are drawn in
-    colour, baselines in grey, each with a band of its 95% interval; an arrow
-    leads from what the first estimator does with few labels to where the best
-    baseline does as well.
-
-    Parameters
-    ----------
-    comparison : DataFrame
-        What ``compare_few_shot`` returned.
-
-    Attributes
-    ----------
-    ax_ : matplotlib Axes
-        Axes of the curves.
-    figure_ : matplotlib Figure
-        Figure of the axes.
-    lines_ : dict of str to matplotlib Line2D
-        Curve of each estimator and baseline.
-
-    See Also
-    --------
-    compare_few_shot : Makes the comparison.
-    labels_saved : Says in words what the title sums up.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from fewshot_sklearn.model_selection import FewShotCurveDisplay
-    >>> comparison = pd.DataFrame({
-    ...     "estimator": ["ours"] * 2 + ["ridge"] * 2, "baseline": [False] * 2 + [True] * 2,
-    ...     "shots": [1, 4, 1, 4], "mean": [0.7, 0.9, 0.6, 0.8],
-    ...     "ci_low": [0.69, 0.89, 0.59, 0.79], "ci_high": [0.71, 0.91, 0.61, 0.81],
-    ... })
-    >>> display = FewShotCurveDisplay.from_comparison(comparison)
-    >>> display.ax_.get_title("left")
-    '1 label with ours does what 2 do with the best baseline'
-    """
-
-    def __init__(self, comparison: pd.DataFrame):
-        self.comparison = comparison
-
-    @classmethod
-    def from_comparison(
-        cls,
-        comparison: pd.DataFrame,
-        *,
-        estimator: str | None = None,
-        baseline: str | None = None,
-        score_name: str | None = None,
-        negate_score: bool | None = None,
-        bands: str | None = "mean",
-        ax: Any = None,
-    ) -> FewShotCurveDisplay:
-        """Draw a comparison.
-
-        Parameters
-        ----------
-        comparison : DataFrame
-            What ``compare_few_shot`` returned.
-        estimator, baseline : str or None, default=None
-            Whom the title and the arrow are about; see ``labels_saved``.
-        score_name : str or None, default=None
-            What to write beside the score; None is the name of the scorer.
-        negate_score : bool or None, default=None
-            Whether to turn the sign of the scores; None does for scorers called
-            ``"neg_..."``, so that an error is drawn as one.
-        bands : {"mean", "difference"} or None, default="mean"
-            What the bands show: the 95% interval of each mean, or as wide a one
-            as that of its paired difference to the reference. Where tasks differ
-            more than estimators the former overlap however clear a difference
-            is, as all estimators see the same tasks. None draws no bands.
-        ax : matplotlib Axes or None, default=None
-            Axes to draw on; None makes new ones.
-
-        Returns
-        -------
-        FewShotCurveDisplay
-            The display, drawn.
-        """
-        return cls(comparison).plot(
-            ax,
-            estimator=estimator,
-            baseline=baseline,
-            score_name=score_name,
-            negate_score=negate_score,
-            bands=bands,
-        )
-
-    @classmethod
-    def from_estimators(
-        cls, estimators: Any, X: Any, y: Any, groups: Any = None, *, ax: Any = None, **options: Any
-    ) -> FewShotCurveDisplay:
-        """Compare estimators and draw the comparison.
-
-        Parameters
-        ----------
-        estimators, X, y, groups : see compare_few_shot
-            What to compare, and on which tasks.
-        ax : matplotlib Axes or None, default=None
-            Axes to draw on; None makes new ones.
-        **options : dict
-            Further arguments of ``compare_few_shot``: `shots`, `n_way`, ...
-
-        Returns
-        -------
-        FewShotCurveDisplay
-            The display, drawn; its `comparison` holds the numbers.
-        """
-        options.pop("return_scores", None)
-        comparison = compare_few_shot(estimators, X, y, groups, **options)
-        return cls.from_comparison(comparison, ax=ax)
-
-    def plot(
-        self,
-        ax: Any = None,
-        *,
-        estimator: str | None = None,
-        baseline: str | None = None,
-        score_name: str | None = None,
-        negate_score: bool | None = None,
-        bands: str | None = "mean",
-    ) -> FewShotCurveDisplay:
-        """Draw the curves.
-
-        Errors that differ more than twentyfold get a logarithmic axis.
-        Curves that lie far from those of the estimators and the best baseline
-        may leave the axes; the legend says which do.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Axes to draw on; None makes new ones.
-        estimator, baseline, score_name, negate_score, bands : see from_comparison
-            What is drawn how.
-
-        Returns
-        -------
-        FewShotCurveDisplay
-            The display.
-        """
-        import matplotlib.pyplot as plt
-        from matplotlib.ticker import FixedLocator, NullLocator
-
-        frame = self.comparison
-        if bands not in ("mean", "difference", None):
-            raise ValueError(f"bands must be 'mean', 'difference' or None, got {bands!r}.")
-        alone = baseline is None and not frame["baseline"].any()
-        first = frame["estimator"].iloc[0] if alone else _checked_names(frame, estimator, baseline)
-        scoring = str(frame.attrs.get("scoring", "score"))
-        negative = scoring.startswith("neg_") if negate_score is None else negate_score
-        sign = -1.0 if negative else 1.0
-        if ax is None:
-            _, ax = plt.subplots(figsize=(8, 4.6), layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
-        key = frame[~frame["baseline"].astype(bool)]
-        if not alone:
-            import pandas as pd
-
-            key = pd.concat([key, _curve(frame, baseline)])
-        shown, every = sign * key["mean"].to_numpy(), sign * frame["mean"].to_numpy()
-        log = negative and 0 < 20 * shown.min() < shown.max() and every.min() > 0
-        low, high = _limits(shown, every, log)
-        ax.set_yscale("log" if log else "linear")
-        self.lines_ = self._curves(sign, first, low, high, bands)
-        ticks = sorted(set(frame["shots"]))
-        ax.set_xscale("log")
-        ax.xaxis.set_major_locator(FixedLocator(ticks))
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.set_xticks(ticks, [str(k) for k in ticks])
-        ax.set_xlim(ticks[0] / 1.08, ticks[-1] * 1.08)
-        ax.set_ylim(low, high)
-        a_class = "" if frame.attrs.get("n_way") is None else " a class"
-        name = scoring.removeprefix("neg_") if negative else scoring
-        better = " (lower is better)" if negative else ""
-        ax.set_xlabel(f"labels{a_class or ' a task'}")
-        ax.set_ylabel(score_name or name.replace("_", " ") + better)
-        if not alone:
-            saved = labels_saved(frame, first, baseline)
-            ax.set_title(saved.attrs["headline"], loc="left", fontsize=10, wrap=True)
-            self._arrow(saved, sign)
-        handles = list(self.lines_.values())
-        ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.grid(axis="y", color="0.92", zorder=0)
-        ax.set_axisbelow(True)
-        return self
-
-    def _curves(
-        self, sign: float, first: str, low: float, high: float, bands: str | None
-    ) -> dict[str, Any]:
-        from matplotlib import style
-
-        colors = style.library["seaborn-v0_8-colorblind"]["axes.prop_cycle"].by_key()["color"]
-        frame, lines = self.comparison, {}
-        rivals = list(dict.fromkeys(frame.loc[frame["baseline"].astype(bool), "estimator"]))
-        own = [n for n in dict.fromkeys(frame["estimator"]) if n not in rivals]
-        own.sort(key=lambda name: name != first)
-        for i, name in enumerate(own + rivals):
-            of = _lines(frame, name)
-            x, mean = of["shots"].to_numpy(), sign * of["mean"].to_numpy()
-            outside = ((mean < low) | (mean > high)).all()
-            look: dict[str, Any] = {"color": colors[i % 6], "lw": 2.2, "marker": "o", "zorder": 4}
-            if name in rivals:
-                j = i - len(own)
-                look = {
-                    "color": str(0.25 + 0.4 * j / max(len(rivals) - 1, 1)),
-                    "lw": 1.1,
-                    "ls": ["--", "-.", ":"][j % 3],
-                    "marker": "svD^Px*"[j % 7],
-                    "ms": 4,
-                    "zorder": 3,
-                }
-            label = f"{name} (beyond the axes)" if outside else name
-            (lines[name],) = self.ax_.plot(x, mean, label=label, **look)
-            if bands is None:
-                continue
-            top, middle = (
-                ("ci_high", "mean") if bands == "mean" else ("difference_high", "difference")
-            )
-            half = (of[top] - of[middle]).to_numpy()
-            # a log axis has no place for an interval that reaches below zero
-            floor = low / 10 if self.ax_.get_yscale() == "log" else -np.inf
-            ends = np.maximum([mean - half, mean + half], floor)
-            alpha = 0.08 if name in rivals else 0.18
-            self.ax_.fill_between(x, *ends, color=look["color"], alpha=alpha, lw=0)
-        return lines
-
-    def _arrow(self, saved: Any, sign: float) -> None:
-        """From the score that the title speaks of to where the baseline reaches it."""
-        if not saved["saves"].any():
-            return
-        one = saved[saved["saves"]].iloc[0]
-        y, ends_there = sign * one["score"], one["bound"] == "="
-        if one["baseline_shots"] > 1.02 * one["shots"]:
-            self.ax_.annotate(
-                _number(one["baseline_shots"]) if ends_there else "",
-                (one["baseline_shots"], y),
-                (0, 3),
-                textcoords="offset points",
-                ha="left",
-                fontsize=8,
-                color="0.3",
-            )
-            self.ax_.annotate(
-                "",
-                (one["baseline_shots"], y),
-                (one["shots"], y),
-                arrowprops={
-                    "arrowstyle": "-|>" if ends_there else "->",
-                    "color": "0.3",
-                    "ls": "-" if ends_there else ":",
-                    "shrinkA": 5,
-                    "shrinkB": 0,
-                },
-                zorder=5,
-            )
-
-
-def _limits(key: np.ndarray, every: np.ndarray, log: bool) -> tuple[float, float]:
-    """Scores to show: the key ones, and of all others those as far away again to either side."""
-    to, back = (np.log, np.exp) if log else (np.asarray, np.asarray)
-    low, high = to(key.min()), to(key.max())
-    reach = high - low or 0.1 * abs(high)
-    low = min(low, max(to(every.min()), low - reach))
-    high = max(high, min(to(every.max()), high + reach))
-    margin = 0.04 * (high - low) or 0.05
-    return float(back(low - margin)), float(back(high + margin))

@@ -1,167 +1,26 @@
-"""An episode is a cross-validation split: splitting, and scoring over many episodes."""
+"""Scores over many few-shot episodes."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import torch
-from sklearn.base import is_classifier, is_regressor
-from sklearn.metrics import check_scoring, r2_score
-from sklearn.model_selection import BaseCrossValidator, cross_val_score
+from sklearn.base import ClassifierMixin, is_regressor
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_array, check_consistent_length, check_random_state
+from sklearn.utils import check_consistent_length
 
-from ..estimators import ROW_DTYPES, FewShotEstimator, adapts_in_batches, resolve_device
-from ..learners import FeatureLearner, Gaussian
-from ..tasks import (
-    Blocks,
-    ClassEpisodes,
-    EpisodeRows,
-    GroupEpisodes,
-    IntOrRange,
-    Task,
-    TaskBatch,
-    pad_tasks,
-    tasks_at,
-)
+from ..estimators import FewShotEstimator, adapts_in_batches
+from ..tasks import EpisodeRows, IntOrRange
+from ._stand_in import stand_ins
+from .episode_answers import EpisodeAnswers
+from .episode_split import EpisodeSplit
 from .scores import FewShotScore
 
 #: Share of rows that may equal rows trained on by chance, as numbers of few digits do.
 CHANCE = 0.01
-#: Episodes scored in one batched call.
-EPISODES_PER_BATCH = 100
-
-
-class EpisodeSplit(BaseCrossValidator):
-    """Cross-validation splits that are few-shot episodes: train on the support, test on the query.
-
-    Works wherever scikit-learn takes a ``cv``, with any estimator. Give each
-    split a fresh few rows of a few classes, inside one group where groups are
-    given; or, with ``n_way=None``, a few rows of one group.
-
-    Parameters
-    ----------
-    n_way : int, (low, high) or None, default=5
-        Classes an episode. None makes each group one task with all its rows,
-        as regression needs.
-    n_shot : int or (low, high), default=1
-        Support rows a class (a task, with ``n_way=None``).
-    n_query : int, (low, high) or None, default=15
-        Query rows a class (a task); None takes all that the support leaves.
-    n_episodes : int, default=600
-        Number of splits.
-    random_state : int, RandomState instance or None, default=None
-        Episode i is drawn from (random_state, i). An int gives the same
-        episodes at every call.
-
-    See Also
-    --------
-    few_shot_score : Mean score over episodes, with its confidence interval.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_digits
-    >>> from sklearn.model_selection import cross_validate
-    >>> from sklearn.neighbors import KNeighborsClassifier
-    >>> from fewshot_sklearn import EpisodeSplit
-    >>> X, y = load_digits(return_X_y=True)
-    >>> cv = EpisodeSplit(n_way=5, n_shot=1, n_episodes=100, random_state=0)
-    >>> scores = cross_validate(KNeighborsClassifier(1), X, y, cv=cv)["test_score"]
-    >>> len(scores), bool(0.6 < scores.mean() < 0.9)
-    (100, True)
-    """
-
-    __metadata_request__split = {"groups": True}
-
-    def __init__(
-        self,
-        n_way: IntOrRange | None = 5,
-        n_shot: IntOrRange = 1,
-        n_query: IntOrRange | None = 15,
-        n_episodes: int = 600,
-        random_state: Any = None,
-    ):
-        self.n_way = n_way
-        self.n_shot = n_shot
-        self.n_query = n_query
-        self.n_episodes = n_episodes
-        self.random_state = random_state
-
-    def episodes(self, y: Any, groups: Any = None) -> EpisodeRows:
-        """Draw the episodes: row numbers and local class codes, with a leading axis of episodes.
-
-        Parameters
-        ----------
-        y : array-like of shape (n_rows,)
-            Class labels or targets.
-        groups : array-like of shape (n_rows,) or None, default=None
-            Task or group of each row.
-
-        Returns
-        -------
-        EpisodeRows
-            All `n_episodes`; row numbers are padded with -1.
-        """
-        sampler: ClassEpisodes | GroupEpisodes
-        if self.n_way is not None:
-            sampler = ClassEpisodes(
-                y, groups, n_way=self.n_way, n_shot=self.n_shot, n_query=self.n_query
-            )
-        elif groups is None:
-            raise ValueError(
-                "groups is needed with n_way=None: it says which task each row belongs to."
-            )
-        else:
-            sampler = GroupEpisodes(groups, n_shot=self.n_shot, n_query=self.n_query)
-        seed = check_random_state(self.random_state).randint(2**31)
-        blocks = Blocks(sampler.draw, sampler.block_size)
-        return EpisodeRows(*blocks.take(seed, range(self.n_episodes)))  # type: ignore[arg-type]
-
-    def split(
-        self, X: Any, y: Any = None, groups: Any = None
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Generate the row numbers of each episode.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, ...)
-            Not looked at.
-        y : array-like of shape (n_rows,)
-            Class labels; with ``n_way=None`` not looked at.
-        groups : array-like of shape (n_rows,) or None, default=None
-            Task or group of each row.
-
-        Yields
-        ------
-        support : ndarray
-            Rows to train on.
-        query : ndarray
-            Rows to test on, none of them among the support.
-        """
-        if y is None and self.n_way is not None:
-            raise ValueError("y is needed: it holds the class of each row.")
-        rows = self.episodes(y, groups)
-        for i in range(self.n_episodes):
-            one = rows.episode(i)
-            yield one.support, one.query
-
-    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
-        """Return the number of episodes.
-
-        Parameters
-        ----------
-        X, y, groups : object, default=None
-            Ignored.
-
-        Returns
-        -------
-        int
-            `n_episodes`.
-        """
-        return self.n_episodes
 
 
 def few_shot_score(
@@ -306,104 +165,17 @@ def scores_of_episodes(
     )
 
 
-class _Answers:
-    """Stands in for an estimator fitted on one episode, for scikit-learn's scorers."""
-
-    def __init__(self, estimator: Any, predicted: np.ndarray, classes: np.ndarray | None = None):
-        self._estimator, self._predicted, self._classes = estimator, predicted, classes
-        if classes is not None:
-            self.classes_ = classes
-
-    def predict(self, X: Any) -> np.ndarray:
-        if self._classes is None:
-            return self._predicted
-        return self._classes[self._predicted.argmax(1)]
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        return self._predicted
-
-    def __sklearn_tags__(self) -> Any:
-        return self._estimator.__sklearn_tags__()
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
-
-    def fit(self, X: Any, y: Any) -> _Answers:  # scorers ask for estimators, which can fit
-        return self
-
-
 def _batched_scores(
     estimator: Any, X: Any, y: np.ndarray, rows: EpisodeRows, scoring: Any
 ) -> np.ndarray:
-    X = check_array(X, dtype=ROW_DTYPES, allow_nd=True)
-    init = estimator._resolve_meta_init()
-    n_outputs = None if is_classifier(estimator) else y.reshape(len(y), -1).shape[1]
-    estimator._check_fits(init, X.shape[1:], n_outputs)
-    learner = estimator._rebuild(init)
-    dtype, device = estimator._compute_dtype(), resolve_device(estimator.device)
-    forward: Callable[..., Any] = learner
-    scorer = None if scoring is None else check_scoring(estimator, scoring)
-    with torch.no_grad():
-        if isinstance(learner, FeatureLearner):
-            used = np.unique(np.concatenate([rows.support, rows.query], 1))
-            used = used[used >= 0]
-            Z = learner.embed(torch.as_tensor(X[used]).to(device, dtype))
-            X = Z.new_empty((len(X), *Z.shape[1:]))
-            X[torch.as_tensor(used, device=device)] = Z
-            forward = learner.forward_features
-        scores: list[float] = []
-        for start in range(0, len(rows.support), EPISODES_PER_BATCH):
-            stop = start + EPISODES_PER_BATCH
-            part = EpisodeRows(*(a if a is None else a[start:stop] for a in rows))  # type: ignore[arg-type]
-            batch, y_query = pad_tasks(_tasks(X, y, part, n_outputs), dtype)
-            arguments = (batch[name].to(device) for name in ("X", "y", "w", "X_query"))
-            outputs = forward(*arguments)
-            outputs = outputs.mean if isinstance(outputs, Gaussian) else outputs
-            outputs = outputs.cpu()
-            if scorer is None and part.query_codes is not None:
-                right = (outputs.argmax(-1) == y_query).sum(1).numpy()
-                scores.extend(right / (y_query >= 0).sum(1).numpy())
-                continue
-            if n_outputs is None:
-                outputs = outputs.softmax(-1)
-            for i, out in enumerate(outputs.numpy()):
-                one = part.episode(i)
-                scores.append(_score_one(estimator, scorer, out[: len(one.query)], y, one))
-    return np.array(scores)
-
-
-def _tasks(
-    X: np.ndarray | torch.Tensor, y: np.ndarray, rows: EpisodeRows, n_outputs: int | None
-) -> list[Task] | TaskBatch:
-    if n_outputs is not None:
-        return tasks_at(X, y.reshape(len(y), -1).astype(np.float64), rows)
-    if rows.support_codes is not None:
-        return tasks_at(X, None, rows)
-    tasks = []  # whole groups: their own labels
-    for one in (rows.episode(i) for i in range(len(rows.support))):
-        classes, codes = np.unique(y[one.support], return_inverse=True)
-        asked = np.searchsorted(classes, y[one.query]).clip(max=len(classes) - 1)
-        support, query = (np.asarray(torch.as_tensor(X[r]).cpu()) for r in one[:2])
-        tasks.append(Task(support, codes, query, asked))
-    return tasks
-
-
-def _score_one(
-    estimator: Any, scorer: Any, out: np.ndarray, y: np.ndarray, r: EpisodeRows
-) -> float:
-    truth = y[r.query]
-    if not is_classifier(estimator):
-        predicted = out if y.ndim == 2 else out[:, 0]
-        if scorer is None:
-            return float(r2_score(truth, predicted))
-        return float(scorer(_Answers(estimator, predicted), truth, truth))
-    support = y[r.support]
-    if r.support_codes is None:
-        labels = np.unique(support)
-    else:
-        labels = support[np.unique(r.support_codes, return_index=True)[1]]
-    if scorer is None:
-        return float((labels[out[:, : len(labels)].argmax(1)] == truth).mean())
-    order = np.argsort(labels)
-    answers = _Answers(estimator, out[:, order], labels[order])
-    return float(scorer(answers, truth, truth))
+    answers = EpisodeAnswers(estimator, X, y)
+    accuracy = getattr(type(estimator), "score", None) is ClassifierMixin.score
+    if scoring == "accuracy" or (scoring is None and accuracy):  # counted for all at once
+        told = answers.about_queries(rows)
+        right = told.outputs.argmax(1) == told.truth
+        return np.bincount(told.episode, right) / np.bincount(told.episode)
+    scorer = check_scoring(estimator, scoring)
+    scores = np.empty(len(rows.support))
+    for i, one, fitted, asked in stand_ins(answers, rows):
+        scores[i] = scorer(fitted, asked, y[one.query])
+    return scores

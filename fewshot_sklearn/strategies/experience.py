@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ..meta_init import whole_file
+
 FORMAT = 1
 
 
@@ -30,7 +32,7 @@ class Experience:
     ----------
     names : tuple of str
         The strategies: columns of the table.
-    shots : tuple of int
+    n_shots : tuple of int
         Numbers of shots, ascending: rows of the table.
     n_episodes : tuple of int
         Episodes of each number of shots, the same ones for all strategies.
@@ -67,7 +69,7 @@ class Experience:
     """
 
     names: tuple[str, ...]
-    shots: tuple[int, ...]
+    n_shots: tuple[int, ...]
     n_episodes: tuple[int, ...]
     successes: tuple[tuple[int, ...], ...]
     totals: tuple[tuple[float, ...], ...]
@@ -128,7 +130,7 @@ class Experience:
         ndarray of shape (n_strategies,)
             Mean scores.
         """
-        known, scores = np.log(self.shots), self.mean_scores
+        known, scores = np.log(self.n_shots), self.mean_scores
         place = np.interp(np.log(n_shots), known, np.arange(len(known)))
         low, share = int(place), place - int(place)
         if share == 0:  # nothing of the next row, which may not exist or be infinite
@@ -167,7 +169,7 @@ class Experience:
         rows: dict[int, Any] = {}
         for table in (self, other):
             parts = zip(table.n_episodes, table.successes, table.totals, table.worst, strict=True)
-            for shots, (n, fine, total, worst) in zip(table.shots, parts, strict=True):
+            for shots, (n, fine, total, worst) in zip(table.n_shots, parts, strict=True):
                 if shots in rows:
                     n0, fine0, total0, worst0 = rows[shots]
                     fine = tuple(a + b for a, b in zip(fine0, fine, strict=True))
@@ -190,11 +192,11 @@ class Experience:
         """
         import pandas as pd  # type: ignore[import-untyped]
 
-        n_shots, n_names = len(self.shots), len(self.names)
+        n_shots, n_names = len(self.n_shots), len(self.names)
         return pd.DataFrame(
             {
                 "strategy": self.names * n_shots,
-                "n_shots": np.repeat(self.shots, n_names),
+                "n_shots": np.repeat(self.n_shots, n_names),
                 "mean_score": self.mean_scores.ravel(),
                 "n_episodes": self.counts.ravel(),
                 "n_failures": (self.counts - np.array(self.successes)).ravel(),
@@ -202,7 +204,7 @@ class Experience:
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the table to a JSON file.
+        """Write the table to a JSON file, whole or not at all.
 
         Parameters
         ----------
@@ -210,7 +212,8 @@ class Experience:
             The file.
         """
         text = json.dumps({"format": FORMAT} | asdict(self), allow_nan=False)
-        Path(path).write_text(text, encoding="utf-8")
+        with whole_file(path) as file:
+            file.write(text.encode())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Experience:
@@ -236,7 +239,7 @@ class Experience:
             if told.pop("format") != FORMAT:
                 raise ValueError("of another format")
             table = cls(**{k: _tuples(v) for k, v in told.items()})
-            size = (len(table.shots), len(table.names))
+            size = (len(table.n_shots), len(table.names))
             if {np.shape(table.totals), np.shape(table.successes)} != {size}:
                 raise ValueError("of another shape")
         except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -17,7 +17,7 @@ from sklearn.metrics import check_scoring
 from sklearn.utils import check_consistent_length, check_random_state, get_tags
 
 from ..model_selection import EpisodeSplit
-from ..tasks import IntOrRange, indexable, taken
+from ..tasks import IntOrRange, check_n_shots, indexable, taken
 from ._candidates import HoldsStrategies, Strategies, named, pairs_of
 from .classifier import StrategyClassifier
 from .experience import Experience
@@ -207,9 +207,7 @@ class StrategySelector(HoldsStrategies):
         """Experience of the strategies with new tasks."""
         if kind == "classifier" and self.n_way is None:
             raise ValueError("n_way must be a number of classes for classifiers, got None.")
-        shots = list(self.n_shots) if np.iterable(self.n_shots) else []
-        if not shots or len(set(shots)) < len(shots):
-            raise ValueError(f"n_shots must be different numbers of shots, got {self.n_shots!r}.")
+        shots = check_n_shots(self.n_shots)
         X, y = indexable(X), np.asarray(y)
         check_consistent_length(X, y, groups)
         seed = int(check_random_state(self.random_state).randint(2**31))

@@ -12,6 +12,7 @@ from .batch import (
     shares,
     stack_tasks,
 )
+from .by_task import RowsByTask, padded_size
 from .episodes import (
     ArrayTasks,
     Blocks,
@@ -30,6 +31,7 @@ from .sampling import (
     IntOrRange,
     PooledRows,
     check_int_or_range,
+    check_n_shots,
     split_tasks,
 )
 from .splits import TaskKFold, TaskShuffleSplit
@@ -48,6 +50,7 @@ __all__ = [
     "PooledRows",
     "RandomAffine",
     "RandomElastic",
+    "RowsByTask",
     "Support",
     "Task",
     "TaskBatch",
@@ -57,11 +60,13 @@ __all__ = [
     "TaskStream",
     "add_rotations",
     "check_int_or_range",
+    "check_n_shots",
     "image_shape",
     "indexable",
     "memberships",
     "n_rows",
     "pad_tasks",
+    "padded_size",
     "shares",
     "split_tasks",
     "stack_tasks",

@@ -13,8 +13,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import has_fit_parameter
 
 from ..estimators import FewShotEstimator
-from ..tasks import indexable, taken
-from ._batches import RowsByTask
+from ..tasks import RowsByTask, indexable, taken
 
 
 def fit_each(

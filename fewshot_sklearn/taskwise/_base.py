@@ -16,10 +16,16 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_consistent_length, get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..estimators import ROW_DTYPES, FewShotEstimator, adapts_in_batches, check_weights
-from ..tasks import indexable, n_rows, taken
+from ..estimators import (
+    ROW_DTYPES,
+    FewShotEstimator,
+    ManyTasks,
+    adapts_in_batches,
+    check_weights,
+)
+from ..tasks import RowsByTask, indexable, n_rows, taken
 from ._alone import fit_each, fit_one
-from ._batches import Rows, RowsByTask, adapt_tasks, local_classes, rows_for
+from ._batches import adapt_tasks, answer_tasks, local_classes
 from ._files import SavesTasks
 from ._ids import comparable, distinct, named, places, union
 from ._states import OWN_CLASSES, Pieces, TaskStates
@@ -234,21 +240,21 @@ class Taskwise(SavesTasks, BaseEstimator):
             y = y.reshape(len(y), -1)
             inner._check_fits(init, X.shape[1:], y.shape[1])
         pieces = []
-        for some, state in adapt_tasks(rows_for(inner, X, by_task), y, w, n_way):
+        for some, state in adapt_tasks(ManyTasks(inner, X), by_task, y, w, n_way):
             if own is not None:
                 state[OWN_CLASSES] = own(some)
             pieces.append((some, state))
         return classes, pieces
 
     # ------------------------------------------------------------------ predict
-    def _rows_asked(self, X: Any, numbers: np.ndarray) -> Rows:
-        """Rows of known tasks, for `answer_tasks`."""
+    def _answered(self, X: Any, numbers: np.ndarray) -> tuple[np.ndarray, Iterator[Any]]:
+        """Rows as an array, and what `answer_tasks` says of those of known tasks."""
         inner = self._template
         X = validate_data(inner, X, dtype=ROW_DTYPES, allow_nd=True, reset=False)
-        inner._check_fits(inner.meta_init_, X.shape[1:], None)
         known = np.flatnonzero(numbers >= 0)
         by_task = RowsByTask.of(numbers[known])
-        return rows_for(inner, X, by_task._replace(order=known[by_task.order]))
+        by_task = by_task._replace(order=known[by_task.order])
+        return X, answer_tasks(ManyTasks(inner, X), by_task, self._states)
 
     def _prior(self) -> Any:
         """What answers for tasks that `fit` did not see."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
+
+from ..meta_init import whole_file
 
 #: Beside the names of the state: which of all classes the task's own are (n_way,).
 OWN_CLASSES = "own_classes"
@@ -150,17 +151,8 @@ class TaskStates:
         told = {"format": FORMAT, "n_blocks": len(self.blocks), "n_tasks": len(self.block_of)}
         content = json.dumps({**meta, **told})
         header = {"taskwise": content, "checksum": _checksum(arrays, content)}
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        os.close(handle)
-        try:
-            save_file(arrays, temporary, header)
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with whole_file(path) as file:
+            file.write(save(arrays, header))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> tuple[TaskStates, dict[str, Any]]:

@@ -14,7 +14,6 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from ..algorithms import ProtoNetClassifier
 from ._base import Taskwise
-from ._batches import answer_tasks
 
 
 def _has_probabilities(self: Any) -> bool:
@@ -181,13 +180,13 @@ class TaskwiseClassifier(ClassifierMixin, Taskwise):
                 columns = np.searchsorted(self.classes_, inner.classes_)
                 out[rows[:, None], columns] = inner.predict_proba(some)
             return out
-        asked = self._rows_asked(X, numbers)
-        out = torch.zeros(shape, dtype=asked.dtype).numpy()
-        for rows, real, logits, own in answer_tasks(asked, self._states):
+        X, answered = self._answered(X, numbers)
+        out = torch.zeros(shape, dtype=self._template._compute_dtype()).numpy()
+        for rows, real, logits, own in answered:
             columns = np.broadcast_to(own[:, None], (*real.shape, own.shape[1]))[real]
             out[rows[real][:, None], columns] = logits.softmax(-1).cpu().numpy()[real]
         if len(new := np.flatnonzero(numbers < 0)):
-            out[new] = self._prior().predict_proba(asked.X[new])
+            out[new] = self._prior().predict_proba(X[new])
         return out
 
     def predict(self, X: Any, groups: Any = None) -> np.ndarray:
@@ -211,12 +210,12 @@ class TaskwiseClassifier(ClassifierMixin, Taskwise):
             for rows, some, inner in self._each(X, numbers):
                 out[rows] = inner.predict(some)
             return out
-        asked = self._rows_asked(X, numbers)
-        for rows, real, logits, own in answer_tasks(asked, self._states):
+        X, answered = self._answered(X, numbers)
+        for rows, real, logits, own in answered:
             codes = np.take_along_axis(own, logits.argmax(-1).cpu().numpy(), 1)
             out[rows[real]] = self.classes_[codes[real]]
         if len(new := np.flatnonzero(numbers < 0)):
-            out[new] = self._prior().predict(asked.X[new])
+            out[new] = self._prior().predict(X[new])
         return out
 
     def score(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> float:

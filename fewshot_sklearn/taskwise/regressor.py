@@ -15,7 +15,6 @@ from ..algorithms import RidgeHeadRegressor
 from ..estimators import adapts_in_batches
 from ..learners import Gaussian
 from ._base import Taskwise
-from ._batches import answer_tasks
 
 
 class TaskwiseRegressor(RegressorMixin, Taskwise):
@@ -182,8 +181,8 @@ class TaskwiseRegressor(RegressorMixin, Taskwise):
             for rows, some, inner in self._each(X, numbers):
                 put(rows, inner.predict(some, **options))
         else:
-            asked, y_ndim = self._rows_asked(X, numbers), self._template._y_ndim
-            for rows, real, outputs, _ in answer_tasks(asked, self._states):
+            y_ndim, (X, answered) = self._template._y_ndim, self._answered(X, numbers)
+            for rows, real, outputs, _ in answered:
                 if isinstance(outputs, Gaussian):
                     tensors = [outputs.mean, outputs.variance.sqrt()][: 1 + return_std]
                 else:
@@ -192,7 +191,7 @@ class TaskwiseRegressor(RegressorMixin, Taskwise):
                 parts = [p if y_ndim == 2 else p[:, 0] for p in parts]
                 put(rows[real], tuple(parts) if return_std else parts[0])
             if len(new := np.flatnonzero(numbers < 0)):
-                put(new, self._prior().predict(asked.X[new], **options))
+                put(new, self._prior().predict(X[new], **options))
         return tuple(out) if return_std else out[0]
 
     def score(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> float:

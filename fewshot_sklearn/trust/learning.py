@@ -21,7 +21,7 @@ from sklearn.utils import check_consistent_length, check_random_state
 
 from ..algorithms import ProtoNetClassifier, RidgeHeadRegressor
 from ..model_selection import EpisodeSplit, tasks_seen
-from ..tasks import EpisodeRows, IntOrRange, check_int_or_range
+from ..tasks import EpisodeRows, IntOrRange, check_int_or_range, check_n_shots
 from ._evidence import Fold, PastAnswers
 from .classifier import TrustedClassifier
 from .novelty import check_row_score
@@ -185,10 +185,7 @@ default="class_mean"
         if not (is_classifier(estimator) or is_regressor(estimator)):
             raise ValueError(f"estimator must be a classifier or a regressor, got {estimator!r}.")
         check_row_score(self.novelty_score)
-        shots = list(self.n_shots) if np.iterable(self.n_shots) else []
-        if not shots or len(set(shots)) < len(shots):
-            raise ValueError(f"n_shots must be different numbers of shots, got {self.n_shots!r}.")
-        shots = sorted(check_int_or_range(k, "n_shots", 1)[0] for k in shots)
+        shots = check_n_shots(self.n_shots)
         y = np.asarray(y)
         check_consistent_length(X, y, groups)
         if seen := tasks_seen(estimator, y, groups, X):

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from scipy.special import log_softmax
 
+from ..meta_init import whole_file
 from ._conformal import TaskQuantiles, check_coverage, class_sets, intervals
 from .calibration import at_shots
 
@@ -31,7 +32,7 @@ class TaskCalibration:
     ----------
     kind : {"classifier", "regressor"}
         What it is about.
-    shots : tuple of int
+    n_shots : tuple of int
         Numbers of shots, ascending: support rows a class, or a task for regression.
     scales : ndarray of shape (n_shots, 1) or (n_shots, n_outputs)
         Temperatures; or factors on the standard deviations (for an estimator that
@@ -65,14 +66,14 @@ class TaskCalibration:
     >>> X, y = make_blobs(900, centers=30, n_features=3, random_state=0)
     >>> learner = TrustLearner(GaussianNB(), n_shots=(2, 5), n_episodes=40, random_state=0)
     >>> known = learner.fit(X, y).calibration_
-    >>> known.shots, known.scales.shape
+    >>> known.n_shots, known.scales.shape
     ((2, 5), (2, 1))
     >>> TrustedClassifier(GaussianNB(), known).fit(X[:50], y[:50] % 3).predict_set(X[:2]).shape
     (2, 3)
     """
 
     kind: str
-    shots: tuple[int, ...]
+    n_shots: tuple[int, ...]
     scales: np.ndarray
     scores: tuple[tuple[TaskQuantiles, ...], ...]
     known_rows: tuple[TaskQuantiles, ...]
@@ -100,7 +101,7 @@ class TaskCalibration:
         ndarray of shape (1,) or (n_outputs,)
             The scale.
         """
-        return at_shots(n_shots, self.shots, self.scales)
+        return at_shots(n_shots, self.n_shots, self.scales)
 
     def level_below(self, n_shots: float) -> int | None:
         """Index of the largest known number of shots that is not above this one.
@@ -115,7 +116,7 @@ class TaskCalibration:
         int or None
             None where all known numbers are larger: nothing can be promised then.
         """
-        below = int(np.searchsorted(self.shots, n_shots + 1e-9)) - 1
+        below = int(np.searchsorted(self.n_shots, n_shots + 1e-9)) - 1
         return None if below < 0 else below
 
     def class_sets(
@@ -239,7 +240,7 @@ class TaskCalibration:
         return found
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the calibration to a safetensors file.
+        """Write the calibration to a safetensors file, whole or not at all.
 
         Parameters
         ----------
@@ -248,12 +249,13 @@ class TaskCalibration:
         """
         told = {
             "kind": self.kind,
-            "shots": self.shots,
+            "n_shots": self.n_shots,
             "n_tasks": {name: q.n_tasks for name, q in self._quantiles().items()},
             "settings": dict(self.settings),
         }
         arrays = {name: np.ascontiguousarray(a) for name, a in self._arrays().items()}
-        save_file(arrays, path, {"task_calibration": FORMAT, "content": json.dumps(told)})
+        with whole_file(path) as file:
+            file.write(save(arrays, {"task_calibration": FORMAT, "content": json.dumps(told)}))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TaskCalibration:
@@ -289,7 +291,7 @@ class TaskCalibration:
                 name: TaskQuantiles(arrays[f"{name}/values"], arrays[f"{name}/mass"], n)
                 for name, n in told["n_tasks"].items()
             }
-            shots = tuple(told["shots"])
+            shots = tuple(told["n_shots"])
             each = range(len(shots))
             regresses = told["kind"] == "regressor"
             return cls(
@@ -321,4 +323,4 @@ class TaskCalibration:
 
     def __repr__(self) -> str:
         n_tasks = max((q.n_tasks for outputs in self.scores for q in outputs), default=0)
-        return f"TaskCalibration({self.kind}, shots={self.shots}, {n_tasks} past tasks)"
+        return f"TaskCalibration({self.kind}, n_shots={self.n_shots}, {n_tasks} past tasks)"

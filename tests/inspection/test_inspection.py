@@ -176,9 +176,9 @@ def test_adaptation_of_a_classifier_starts_at_chance(trained, task):
 
 
 @pytest.mark.parametrize("name", ["MAMLPlusPlusClassifier", "MetaSGDClassifier"])
-def test_learned_step_sizes_can_be_shown(trained, task, name):
+def test_learned_step_sizes_can_be_shown(trained, task, name, margin):
     display = AdaptationDisplay.from_estimator(trained[name], *task(name), n_steps=8)
-    assert display.support_loss[-1] < display.support_loss[0]
+    margin.below(display.support_loss[-1] / display.support_loss[0], 1)
 
 
 def test_adaptation_without_past_marks_no_training():
@@ -217,7 +217,7 @@ def test_prototypes_show_the_nearest_past_classes(trained, digits_new):
         clf, X_new[:12], y_new[:12], past=past, n_neighbors=2, image_shape=(8, 8)
     )
     prototypes = clone(clf).fit(X_new[:12], y_new[:12]).prototypes_
-    ids, distances = past.nearest(prototypes, k=2)
+    ids, distances = past.nearest(prototypes, n_neighbors=2)
     assert np.array_equal(display.past_ids, ids)
     np.testing.assert_allclose(display.past_distances, distances, rtol=1e-4)
     first = past.rows[past.ids == ids[0, 0]].reshape(8, 8)

@@ -236,7 +236,7 @@ def test_the_file_has_the_permissions_of_any_new_file(path, tmp_path):
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-@pytest.mark.parametrize("broken", ["replace", "fdopen"])
+@pytest.mark.parametrize("broken", ["replace", "fsync", "open"])
 def test_a_failure_while_writing_leaves_the_old_file(path, monkeypatch, broken):
     old = path.read_bytes()
 

@@ -38,8 +38,8 @@ from fewshot_sklearn.model_selection._paired_scores import _stacked, first_shots
 from fewshot_sklearn.model_selection._past_ridge import PastRidge
 
 CHEAP = {"neighbor": KNeighborsClassifier(1)}
-FEW = {"shots": (1, 3), "n_way": 3, "n_query": 4, "n_episodes": 12}
-WHOLE = {"shots": (2, 5), "n_way": None, "n_query": 8, "n_episodes": 12}
+FEW = {"n_shots": (1, 3), "n_way": 3, "n_query": 4, "n_episodes": 12}
+WHOLE = {"n_shots": (2, 5), "n_way": None, "n_query": 8, "n_episodes": 12}
 
 
 @pytest.fixture(scope="module")
@@ -180,15 +180,15 @@ def test_the_table_says_what_the_scores_say(digits):
         pair, X, y, groups, baselines={"prior": DummyClassifier()}, reference="two",
         return_scores=True, **FEW,
     )  # fmt: skip
-    assert table[["estimator", "shots"]].apply(tuple, axis=1).tolist() == [
+    assert table[["estimator", "n_shots"]].apply(tuple, axis=1).tolist() == [
         (name, k) for name in ("one", "two", "prior") for k in (1, 3)
     ]
     tasks = scores.index.get_level_values("task").to_numpy()
     assert table["n_tasks"].eq(len(np.unique(tasks))).all()
     assert table["n_labels"].tolist() == [3.0, 9.0] * 3
     for line in table.to_dict("records"):
-        own = scores[line["estimator"], line["shots"]].to_numpy()
-        other = scores["two", line["shots"]].to_numpy()
+        own = scores[line["estimator"], line["n_shots"]].to_numpy()
+        other = scores["two", line["n_shots"]].to_numpy()
         score = FewShotScore(own, tasks)
         assert line["mean"] == pytest.approx(own.mean())
         assert line["ci_high"] - line["mean"] == pytest.approx(score.ci95)
@@ -235,8 +235,8 @@ def test_the_reference_is_the_best_baseline_at_each_number(digits):
     X, y = digits
     rivals = {"prior": DummyClassifier(), "logistic": LogisticRegression(max_iter=30)}
     table = compare_few_shot(CHEAP, X, y, baselines=rivals, **FEW)
-    best = table[table.baseline].groupby("shots")["mean"].idxmax()
-    assert table.set_index(["estimator", "shots"]).loc["neighbor"]["reference"].tolist() == (
+    best = table[table.baseline].groupby("n_shots")["mean"].idxmax()
+    assert table.set_index(["estimator", "n_shots"]).loc["neighbor"]["reference"].tolist() == (
         table.loc[best, "estimator"].tolist()
     )
     alone = compare_few_shot([*CHEAP.values(), DummyClassifier()], X, y, baselines=None, **FEW)
@@ -246,7 +246,7 @@ def test_the_reference_is_the_best_baseline_at_each_number(digits):
 def test_the_result_survives_pickling_copying_and_pandas(digits, tmp_path):
     X, y = digits
     table, scores = compare_few_shot(CHEAP, X, y, baselines=None, return_scores=True, **FEW)
-    for other in (pickle.loads(pickle.dumps(table)), table.copy(), table[table.shots > 0]):
+    for other in (pickle.loads(pickle.dumps(table)), table.copy(), table[table.n_shots > 0]):
         pd.testing.assert_frame_equal(other, table)
         assert other.attrs == table.attrs
     both = pd.concat([table, table.assign(estimator="again")])
@@ -348,7 +348,7 @@ def test_a_score_that_nobody_can_have_is_said(lines):
     with pytest.raises(ValueError, match="Choose another scoring"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         compare_few_shot(
-            Ridge(), X, y, groups, scoring="r2", shots=(2,), n_way=None, n_query=1, n_episodes=2
+            Ridge(), X, y, groups, scoring="r2", n_shots=(2,), n_way=None, n_query=1, n_episodes=2
         )
 
 
@@ -376,10 +376,10 @@ def test_past_tasks_that_come_again_are_told(lines):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"shots": ()}, "shots must be"),
-        ({"shots": (0, 1)}, "shots must be"),
-        ({"shots": (1, 1)}, "shots must be"),
-        ({"shots": 5}, "shots must be"),
+        ({"n_shots": ()}, "n_shots must be"),
+        ({"n_shots": (0, 1)}, "n_shots must be"),
+        ({"n_shots": (1, 1)}, "n_shots must be"),
+        ({"n_shots": 5}, "n_shots must be"),
         ({"reference": "nobody"}, "reference must be one of"),
         ({"baselines": "all"}, "baselines must be"),
         ({"baselines": {"ridge": Ridge()}}, "of the kind of the estimators"),
@@ -570,7 +570,7 @@ def test_pooled_models_stand_beside_where_the_past_is_given(lines):
         Ridge(), X[~past], y[~past], groups[~past], past=(X[past], y[past], groups[past]),
         baselines={"mean": DummyRegressor()}, **WHOLE | {"n_episodes": 40},
     )  # fmt: skip
-    means = table[table.shots == 2].set_index("estimator")["mean"]
+    means = table[table.n_shots == 2].set_index("estimator")["mean"]
     assert list(means.index) == ["Ridge", "mean", "pooled", "pooled, with task"]
     assert means.idxmax() == "pooled, with task"
 

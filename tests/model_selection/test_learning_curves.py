@@ -21,7 +21,7 @@ def comparison(ours, *rivals, half=0.001, shots=SHOTS, **attrs):
     """A table of the curves given, with intervals of that half width."""
     lines = [
         {
-            "estimator": name, "baseline": name != "ours", "shots": k,
+            "estimator": name, "baseline": name != "ours", "n_shots": k,
             "mean": mean, "ci_low": mean - half, "ci_high": mean + half,
         }
         for name, means in (("ours", ours), *((f"rival {i}", r) for i, r in enumerate(rivals)))
@@ -117,7 +117,7 @@ def test_what_a_comparison_lacks_is_said():
     with pytest.raises(ValueError, match="estimator is needed"):
         labels_saved(table[table.baseline])
     with pytest.raises(ValueError, match="same shots"):
-        labels_saved(table[~(table.baseline & (table.shots == 2))])
+        labels_saved(table[~(table.baseline & (table.n_shots == 2))])
 
 
 # ---------------------------------------------------------------- as a picture
@@ -196,12 +196,12 @@ def test_axes_may_be_given_and_plot_called_again():
 def test_from_estimators_is_the_comparison_drawn():
     X, y = load_digits(return_X_y=True)
     options = {
-        "shots": (1, 3), "n_way": 3, "n_query": 4, "n_episodes": 20,
+        "n_shots": (1, 3), "n_way": 3, "n_query": 4, "n_episodes": 20,
         "baselines": {"prior": DummyClassifier()},
     }  # fmt: skip
     display = FewShotCurveDisplay.from_estimators(KNeighborsClassifier(1), X, y, **options)
     table = compare_few_shot(KNeighborsClassifier(1), X, y, **options)
-    columns = ["estimator", "shots", "mean", "difference"]
+    columns = ["estimator", "n_shots", "mean", "difference"]
     pd.testing.assert_frame_equal(display.comparison[columns], table[columns])
     assert "do more than 3 do with" in labels_saved(table).sentence[1]
     np.testing.assert_array_equal(

@@ -26,7 +26,6 @@ from fewshot_sklearn import (
     RidgeHeadRegressor,
     few_shot_score,
 )
-from fewshot_sklearn.model_selection import scoring as model_selection
 
 
 def blobs(n_classes=6, n_rows=12, n_features=3):
@@ -244,7 +243,7 @@ def test_the_number_of_episodes_a_batch_changes_nothing(trained, digits_new, mon
     X, y = digits_new
     options = {"n_way": 2, "n_episodes": 10, "scoring": "neg_log_loss"}
     whole = few_shot_score(trained["MAMLClassifier"], X, y, **options)
-    monkeypatch.setattr(model_selection, "EPISODES_PER_BATCH", 3)
+    monkeypatch.setattr("fewshot_sklearn.estimators.many_tasks.NUMBERS_AT_ONCE", 3)
     parts = few_shot_score(trained["MAMLClassifier"], X, y, **options)
     np.testing.assert_allclose(parts.scores, whole.scores, rtol=1e-3)
 

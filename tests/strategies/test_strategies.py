@@ -94,7 +94,7 @@ def test_means_are_those_of_cross_validation():
         for k in (1, 5)
     ]
     np.testing.assert_allclose(found.mean_scores, expected, rtol=1e-12)
-    assert found.names == ("centroid", "neighbor") and found.shots == (1, 5)
+    assert found.names == ("centroid", "neighbor") and found.n_shots == (1, 5)
     np.testing.assert_array_equal(found.counts, 20)
 
 
@@ -111,7 +111,7 @@ def test_parts_equal_the_pooled_means():
             both.set_params(n_shots=[(2, 5), (5, 9)][i], n_episodes=[10, 30][i])
             both.partial_fit(*parts[i])
         found = both.experience_
-        assert found.shots == (2, 5, 9) and found.n_episodes == (10, 40, 30)
+        assert found.n_shots == (2, 5, 9) and found.n_episodes == (10, 40, 30)
         middle = (10 * alone[0].mean_scores[1] + 30 * alone[1].mean_scores[0]) / 40
         expected = [alone[0].mean_scores[0], middle, alone[1].mean_scores[1]]
         np.testing.assert_allclose(found.mean_scores, expected, rtol=1e-12)

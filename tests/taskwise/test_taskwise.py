@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+import torch
 from conftest import CLASSIFIERS, every_classifier, every_estimator, every_regressor, meta_train
 from sklearn.base import clone
 from sklearn.datasets import load_digits
@@ -32,8 +33,9 @@ from fewshot_sklearn import (
     TaskwiseClassifier,
     TaskwiseRegressor,
 )
+from fewshot_sklearn.estimators import ManyTasks
 from fewshot_sklearn.learners import Gaussian, Learner
-from fewshot_sklearn.taskwise._batches import RowsByTask, padded_size
+from fewshot_sklearn.tasks import RowsByTask, padded_size
 
 SIZES = [1, 2, 3, 7, 9, 20, 33, 5, 1, 12]
 
@@ -740,17 +742,22 @@ def test_padding_is_at_most_a_quarter_and_covers_all_rows():
     assert (np.diff(sizes) >= 0).all() and len(np.unique(sizes)) < 60
 
 
-@pytest.mark.parametrize("on_cpu", [True, False])
-def test_batches_hold_every_row_once_and_are_bounded(on_cpu, monkeypatch):
-    monkeypatch.setattr("fewshot_sklearn.taskwise._batches.NUMBERS_AT_ONCE", 2000)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_batches_hold_every_task_once_and_are_bounded(trained, device, monkeypatch):
+    monkeypatch.setattr("fewshot_sklearn.estimators.many_tasks.NUMBERS_AT_ONCE", 2000)
     rng = np.random.default_rng(0)
     tasks = rng.permutation(np.repeat(np.arange(200), rng.integers(1, 40, 200)))
     by_task, kinds = RowsByTask.of(tasks), np.arange(200) % 3
-    seen = []
-    for which, size in by_task.batches(kinds, width=4, on_cpu=on_cpu):
+    many = ManyTasks(trained["RidgeHeadRegressor"], np.zeros((len(tasks), 1)))
+    many.device = torch.device(device)  # only asked what it is
+    seen, sizes = [], []
+    for which in many.batches(kinds, by_task.counts):
         assert len(set(kinds[which])) == 1
-        assert len(which) * size * max(size, 4) <= 2000
-        rows, real = by_task.padded(which, size)
+        rows = by_task.padded(which)
+        assert rows.size * max(rows.shape[1], many.learner.n_features) <= 2000 or len(which) == 1
+        real = rows >= 0
         assert (tasks[rows] == by_task.tasks[which][:, None])[real].all()
         seen.append(rows[real])
+        sizes.append(len(which))
     np.testing.assert_array_equal(np.sort(np.concatenate(seen)), np.arange(len(tasks)))
+    assert max(sizes) > 1

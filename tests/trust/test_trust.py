@@ -195,7 +195,7 @@ def test_intervals_hold_for_new_tasks(reg):
             assert 0.75 < np.sqrt(np.square(z).mean()) < 1.3
 
 
-def test_meta_trained_estimators_learn_from_past_tasks_at_once(trained):
+def test_meta_trained_estimators_learn_from_past_tasks_at_once(trained, margin):
     reg = trained["RidgeHeadRegressor"]
     past, new = (
         make_sinusoid_tasks(n, n_shot=5, n_query=15, noise=1.0, random_state=seed)
@@ -204,14 +204,15 @@ def test_meta_trained_estimators_learn_from_past_tasks_at_once(trained):
     learner = TrustLearner(reg, n_way=None, n_shots=(5,), n_query=10, random_state=0)
     found = learner.fit(past.data, past.target, past.groups + 1000)
     before, after = found.reliability_
-    assert before["coverage_90"] < 0.8  # it was trained without noise
-    assert 0.85 < after["coverage_90"] < 0.95 and after["nll"] < before["nll"]
+    margin.below(before["coverage_90"], 0.8, "coverage before")  # it was trained without noise
+    margin.below(abs(after["coverage_90"] - 0.9), 0.05, "coverage after")
+    margin.below(after["nll"] - before["nll"], 0, "loss after")
     held = []
     for i in range(40):
         X, y = new.data[new.groups == i], new.target[new.groups == i]
         ends = found.estimator_.fit(X[:5], y[:5]).predict_interval(X[5:])
         held.append(((ends[:, 0] <= y[5:]) & (y[5:] <= ends[:, 1])).mean())
-    assert 0.82 < np.mean(held) < 0.98
+    margin.below(abs(np.mean(held) - 0.9), 0.08, "coverage of new tasks")
 
 
 def test_what_meta_training_saw_is_warned_of(trained):
@@ -253,7 +254,7 @@ def test_shots_that_no_task_has_are_left_out():
     X, y, groups = lines(20, n_rows=8)
     learner = TrustLearner(Ridge(), n_shots=(2, 30), n_query=3, n_episodes=30, random_state=0)
     with pytest.warns(UserWarning, match=r"n_shots=\[30\]"):
-        assert learner.fit(X, y, groups).calibration_.shots == (2,)
+        assert learner.fit(X, y, groups).calibration_.n_shots == (2,)
     with (
         pytest.raises(ValueError, match="more than any past task has rows for"),
         warnings.catch_warnings(),
@@ -470,7 +471,11 @@ def test_pickles_clones_and_files(learned, tmp_path):
     path = tmp_path / "known.safetensors"
     known.save(path)
     loaded = TaskCalibration.load(path)
-    assert (loaded.kind, loaded.shots, loaded.settings) == (known.kind, known.shots, known.settings)
+    assert (loaded.kind, loaded.n_shots, loaded.settings) == (
+        known.kind,
+        known.n_shots,
+        known.settings,
+    )
     for name, array in known._arrays().items():
         np.testing.assert_array_equal(loaded._arrays()[name], array)
         assert not loaded._arrays()[name].flags.writeable

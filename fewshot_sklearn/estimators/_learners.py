@@ -1,0 +1,170 @@
+"""The learner of an estimator: built anew, or rebuilt from a meta-init that fits it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Self
+
+import torch
+from sklearn.base import clone
+from torch import nn
+
+from ..encoders import ENCODERS, channels_last, make_encoder
+from ..learners import Learner, State
+from ..meta_init import MetaInit
+from ..pretrained import find_meta_init
+from ._parameters import HasParameters
+from .validation import resolve_device
+
+
+class HasLearner(HasParameters):
+    """What the parameters, the meta-init among them, make of the learner's class."""
+
+    _learner_class: type[Learner]
+
+    # ------------------------------------------------------------------ without a past
+    def _new_learner(
+        self, input_shape: tuple[int, ...], n_outputs: int | None, seed: int, past: bool = True
+    ) -> Learner:
+        """Build a learner without past, from a seed of its own that leaves torch's alone."""
+        encoder = "identity" if self.encoder is None else self.encoder
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            built = make_encoder(encoder, input_shape, self._encoder_params())
+            trained = self._hyperparameters() if past else None
+            return self._learner_class(
+                built, input_shape, n_outputs, **self._learner_params(trained)
+            )
+
+    def _spec(self, learner: Learner) -> dict[str, Any]:
+        encoder = self.encoder
+        if encoder is None:
+            encoder = "identity"
+        elif isinstance(encoder, nn.Module):
+            encoder = type(encoder)
+        if isinstance(encoder, type):
+            name, params = f"{encoder.__module__}.{encoder.__qualname__}", {}
+        else:
+            name, params = encoder, self._encoder_params()
+        return {
+            "algorithm": self._learner_class.__name__,
+            "hyperparameters": self._hyperparameters(),
+            "encoder": {"name": name, "params": params},
+            "input_shape": list(learner.input_shape),
+            "n_outputs": learner.n_outputs,
+        }
+
+    # ------------------------------------------------------------------ the meta-init
+    def _resolve_meta_init(self) -> MetaInit | None:
+        init = self.meta_init
+        if isinstance(init, str | os.PathLike):
+            init = find_meta_init(init)
+        if init is None:
+            return None
+        if not isinstance(init, MetaInit):
+            raise ValueError(f"meta_init must be a MetaInit, a name, a path or None, got {init!r}.")
+        self._check_algorithm(init)
+        return init
+
+    def _check_algorithm(self, init: MetaInit) -> None:
+        found, own = init.spec["algorithm"], self._learner_class_of(init).__name__
+        if found != own:
+            raise ValueError(
+                f"{init!r} was meta-trained as {found}; {type(self).__name__} needs one of {own}."
+            )
+
+    def _learner_class_of(self, init: MetaInit) -> type[Learner]:
+        """The class of a meta-init's learner, for estimators that read more than one."""
+        return self._learner_class
+
+    def _check_fits(self, init: MetaInit, shape: tuple[int, ...], n_outputs: int | None) -> None:
+        spec = init.spec
+        trained = tuple(spec["input_shape"])
+        fits = len(shape) == 1 if spec.get("any_width") else shape == trained
+        if not fits:
+            raise ValueError(
+                f"X has rows of shape {shape}, but {init!r} was meta-trained on rows of shape "
+                f"{trained}."
+            )
+        names = spec.get("feature_names")
+        own = getattr(self, "feature_names_in_", None)
+        if names is not None and own is not None and list(own) != names:
+            raise ValueError(
+                f"X has columns {list(own)}, but {init!r} was meta-trained on columns {names}, in "
+                "that order."
+            )
+        if n_outputs is not None and n_outputs != spec["n_outputs"]:
+            raise ValueError(
+                f"y has {n_outputs} output(s), but {init!r} was meta-trained on "
+                f"{spec['n_outputs']}."
+            )
+
+    def _as_trained(self) -> Self:
+        """A clone in which the meta-init's encoder and hyperparameters are written out."""
+        init = self._resolve_meta_init()
+        if init is None:
+            return self
+        spec, out = init.spec, clone(self)
+        name, params = spec["encoder"]["name"], spec["encoder"]["params"]
+        if self.encoder is None and name in ENCODERS:
+            own = self._encoder_params() or params
+            out.set_params(encoder=name, **{f"encoder__{k}": v for k, v in own.items()})
+        return out.set_params(**self._hyperparameters(spec["hyperparameters"]))
+
+    # ------------------------------------------------------------------ rebuilt from it
+    def _rebuild(self, init: MetaInit) -> Learner:
+        """The learner of a meta-init, ready to compute; built once a process and kept with it."""
+        spec, encoder, params = init.spec, self.encoder, self._encoder_params()
+        trained = spec["hyperparameters"] if spec.get("past", True) else None
+        learner_params = self._learner_params(trained)
+        dtype, device = self._compute_dtype(), resolve_device(self.device)
+        named = spec["encoder"]["name"] in ENCODERS
+        if named and encoder is None:
+            encoder, params = spec["encoder"]["name"], params or spec["encoder"]["params"]
+        learner_class = self._learner_class_of(init)
+        key: tuple[Any, ...] = (
+            learner_class,
+            repr(sorted(learner_params.items())),
+            repr(sorted(params.items())),
+            dtype,
+            device,
+        )
+        key = (*key, encoder if isinstance(encoder, str) else id(encoder))
+        if key in init.built:
+            return init.built[key][0]
+        self._check_encoder(init, spec, encoder, params)
+        shape = tuple(spec["input_shape"])
+        # not on torch's "meta" device: whatever computes there brings in the compiler, for seconds
+        with torch.random.fork_rng(devices=[]):
+            built = make_encoder(encoder, shape, params)
+            learner = learner_class(built, shape, spec["n_outputs"], **learner_params)
+        self._load(learner, init, assign=True)
+        learner = learner.to(device, dtype).eval().requires_grad_(False)
+        channels_last(learner.encoder)
+        init.built[key] = learner, encoder  # the encoder is kept so that its id stays its own
+        return learner
+
+    def _load(self, learner: Learner, init: MetaInit, assign: bool = False) -> None:
+        try:
+            learner.load_state_dict(self._state_for(learner, init), assign=assign)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{init!r} does not fit the encoder {type(learner.encoder).__name__}: {error}"
+            ) from error
+
+    def _state_for(self, learner: Learner, init: MetaInit) -> State:
+        return init.state_dict()
+
+    def _check_encoder(self, init: MetaInit, spec: Any, encoder: Any, params: Any) -> None:
+        asked = spec["encoder"]["name"]
+        if encoder is None:
+            raise ValueError(
+                f"{init!r} was meta-trained with an encoder of your own, {asked}. Pass it: "
+                f"{type(self).__name__}(meta_init, encoder=...)."
+            )
+        if isinstance(encoder, str) and (encoder, params) != (asked, spec["encoder"]["params"]):
+            raise ValueError(
+                f"{init!r} was meta-trained with encoder={asked!r} and parameters "
+                f"{spec['encoder']['params']}, not {encoder!r} and {params}. Leave encoder and "
+                "encoder__* out to take the meta-init's."
+            )

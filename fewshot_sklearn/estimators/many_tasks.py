@@ -1,0 +1,179 @@
+"""Many tasks put to a meta-trained estimator at once, in padded batches.
+
+Scores over episodes, calibration, comparisons, a model for each of many tasks and the
+bootstrap differ in what they do with the answers; here is how they get them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_array
+from torch import Tensor
+from torch.func import vmap
+
+from ..learners import TASKS_PER_CHUNK, FeatureLearner, Outputs, State, joined
+from ..tasks import Support, memberships, padded_size
+from .validation import ROW_DTYPES, resolve_device
+
+#: Numbers a padded batch of rows, or of pairs of rows, may hold: 64 MiB of float32.
+NUMBERS_AT_ONCE = 2**24
+#: Tasks of a batch on a CPU, at most; a learner takes as many of them as stay in its cache.
+TASKS_AT_ONCE = 4 * TASKS_PER_CHUNK
+
+
+class ManyTasks:
+    """Tasks made of given rows, as the learner of a meta-trained estimator takes them.
+
+    A task is row numbers, a batch of tasks an array (T, n) of them, padded with -1.
+
+    Parameters
+    ----------
+    estimator : FewShotEstimator
+        A meta-trained one, see `adapts_in_batches`; it is only read.
+    X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+        Rows of all tasks.
+    n_outputs : int or None, default=None
+        Number of regression targets, to be compared with the meta-init's.
+    """
+
+    def __init__(self, estimator: Any, X: Any, n_outputs: int | None = None):
+        init = estimator._resolve_meta_init()
+        self.X = check_array(X, dtype=ROW_DTYPES, allow_nd=True)
+        estimator._check_fits(init, self.X.shape[1:], n_outputs)
+        self.learner = estimator._rebuild(init)
+        self.dtype, self.device = estimator._compute_dtype(), resolve_device(estimator.device)
+        self.by_features = isinstance(self.learner, FeatureLearner)
+        self._features: Tensor | None = None
+        self._known = np.zeros(0, dtype=bool)
+        self._shapes: dict[tuple[torch.Size, int], dict[str, torch.Size]] = {}
+
+    def batches(self, kinds: np.ndarray, *counts: np.ndarray) -> Iterator[np.ndarray]:
+        """Which tasks to take at once: of one kind and about one size, and small enough.
+
+        Parameters
+        ----------
+        kinds : ndarray of int of shape (n_tasks,)
+            Tasks of different kinds, such as numbers of classes, are kept apart.
+        *counts : ndarray of int of shape (n_tasks,)
+            Numbers of rows of each task, such as of its support and of its queries.
+
+        Yields
+        ------
+        ndarray of int of shape (T,)
+            Numbers of tasks.
+        """
+        sizes = [padded_size(count) for count in counts]
+        keys = np.stack([*sizes, kinds])
+        order = np.lexsort(keys)
+        changes = (np.diff(keys[:, order], axis=1) != 0).any(0)
+        width = max(int(np.prod(self.X.shape[1:])), self.learner.n_features)
+        for alike in np.split(order, np.flatnonzero(changes) + 1):
+            if not len(alike):
+                continue
+            size = max(1, int(sum(size[alike[0]] for size in sizes)))
+            at_once = max(1, NUMBERS_AT_ONCE // (size * max(size, width)))
+            at_once = min(at_once, TASKS_AT_ONCE) if self.device.type == "cpu" else at_once
+            for start in range(0, len(alike), at_once):
+                yield alike[start : start + at_once]
+
+    # ------------------------------------------------------------------ tensors of a batch
+    def tensor(self, array: np.ndarray) -> Tensor:
+        """An array where it is computed with, in the estimator's precision."""
+        return torch.as_tensor(np.ascontiguousarray(array)).to(self.device, self.dtype)
+
+    @torch.no_grad()
+    def features(self, used: np.ndarray) -> Tensor:
+        """Features of all rows, of which at least these are filled in, each computed but once."""
+        if self._features is None:
+            self._known = np.zeros(len(self.X), dtype=bool)
+        new = np.unique(used[~self._known[used]])
+        if len(new) or self._features is None:
+            Z = self.learner.embed(self.tensor(self.X[new]))
+            if self._features is None:
+                self._features = Z.new_zeros((len(self.X), *Z.shape[1:]))
+            self._features[self._index(new)] = Z
+            self._known[new] = True
+        return self._features
+
+    @torch.no_grad()
+    def rows(self, numbers: np.ndarray) -> Tensor:
+        """Features (T, n, ...) of rows, or where the learner wants them rows; zero where padded.
+
+        Those that `features` was asked for before are not computed again.
+        """
+        real = numbers >= 0
+        used = numbers[real]
+        if self.by_features and self._features is not None and self._known[used].all():
+            Z = self._features[self._index(used)]
+        else:
+            Z = self.tensor(self.X[used])
+            Z = self.learner.embed(Z) if self.by_features else Z
+        if real.all():
+            return Z.unflatten(0, real.shape)
+        out = Z.new_zeros((*real.shape, *Z.shape[1:]))
+        out[self._index(real)] = Z
+        return out
+
+    def targets(self, y: np.ndarray, n_way: int | None) -> Tensor:
+        """Memberships (T, n, n_way) of codes, negative ones of no class; or targets as they are."""
+        if n_way is None:
+            return self.tensor(y)
+        return memberships(torch.as_tensor(y, device=self.device), n_way, self.dtype)
+
+    def _index(self, array: np.ndarray) -> Tensor:
+        return torch.as_tensor(array, device=self.device)
+
+    # ------------------------------------------------------------------ adapt and answer
+    @torch.no_grad()
+    def adapted(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
+        """States of a batch of tasks, each tensor with a leading axis of tasks."""
+        key, first = (Z.shape[1:], y.shape[-1]), None
+        if key not in self._shapes:
+            first = self._adapted_to_one(Z[0], y[0], w[0])
+            self._shapes[key] = {name: t.shape for name, t in first.items()}
+        if first is not None and len(Z) == 1:
+            state = {name: t[None] for name, t in first.items()}
+        elif self.by_features:
+            state = self.learner.over_tasks("adapt_features", Z, y, w)
+        else:
+            batch = zip(Z, y, w, strict=True)
+            state = joined([self._adapted_to_one(*task) for task in batch], torch.stack)
+        # what all tasks of a batch share may come without an axis of tasks, or be the learner's own
+        return {k: t.expand(len(Z), *self._shapes[key][k]) for k, t in state.items()}
+
+    def _adapted_to_one(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
+        if self.by_features:
+            return self.learner.adapt_features(Z, y, w)
+        return self.learner.adapt(Support(Z, y, w))
+
+    @torch.no_grad()
+    def answers(self, state: State, Z: Tensor) -> Outputs:
+        """Outputs (T, n, ...) for rows of tasks that were adapted to."""
+        learner = self.learner
+        one_task: Callable[..., Any] = learner.predict
+        if self.by_features:
+            one_task = learner.predict_features
+            if learner.takes_batches:
+                return self._in_chunks(one_task, state, Z)
+            if learner.vmaps and not (learner.convolves and Z.device.type == "cpu"):
+                return vmap(one_task, chunk_size=TASKS_PER_CHUNK)(state, Z)
+        each = ({name: t[i] for name, t in state.items()} for i in range(len(Z)))
+        return joined([one_task(s, z) for s, z in zip(each, Z, strict=True)], torch.stack)
+
+    def _in_chunks(self, function: Callable[..., Any], state: State, Z: Tensor) -> Outputs:
+        chunk = TASKS_PER_CHUNK if Z.device.type == "cpu" else len(Z)
+        parts = [
+            function({name: t[i : i + chunk] for name, t in state.items()}, Z[i : i + chunk])
+            for i in range(0, len(Z), chunk)
+        ]
+        return parts[0] if len(parts) == 1 else joined(parts, torch.cat)
+
+    @torch.no_grad()
+    def episodes(self, Z: Tensor, y: Tensor, w: Tensor, Z_query: Tensor) -> Outputs:
+        """Outputs (T, n_query, ...) for queries of tasks whose states nobody needs."""
+        forward = self.learner.forward_features if self.by_features else self.learner
+        return forward(Z, y, w, Z_query)

@@ -1,0 +1,95 @@
+"""What the estimators' docstrings say alike, written once.
+
+Constructors spell their parameters out, since scikit-learn reads them there. What a shared one
+means stands here; a class docstring has, in the place of the entry, a line with nothing but its
+name in braces, and below, indented once more, what it means for this method beside::
+
+    {meta_init}
+    {dtype}
+        The solve itself is always float64.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Class = TypeVar("Class", bound=type[Any])
+
+_ENTRIES = """
+meta_init : MetaInit, name, path or None, default=None
+    What meta-training learned from past tasks. None starts from the encoder as it is
+    (random weights, for the encoders that have any).
+encoder : str, nn.Module class, nn.Module or None, default=None
+    A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module
+    of your own. None takes the meta-init's, or ``"identity"`` without one.
+n_augment : int, default=0
+    Altered copies of each support row that `fit` adds; a row and its copies share its
+    weight.
+augment : callable or None, default=None
+    ``augment(X, rng) -> X``, what alters the copies. None turns, scales, shears and
+    shifts images a little (`fewshot_sklearn.tasks.RandomAffine`, half as strong as its
+    default).
+device : str, default="auto"
+    Where to compute: ``"cpu"``, ``"cuda"``, ...; ``"auto"`` is the GPU where there is
+    one.
+dtype : {"float32", "float64"} or None, default=None
+    Precision. None is float32 with a meta-init and float64 without.
+random_state : int, RandomState instance or None, default=None
+    Seeds the encoder's weights where there is no meta-init.
+**encoder__params
+    Arguments of the encoder's constructor, each written ``encoder__name=value``.
+classes_ : ndarray of shape (n_classes,)
+    Class labels.
+loss_curve_ : ndarray of shape (n_steps,)
+    Support loss before each step: cross-entropy in nats, or the mean squared error of
+    the scaled targets.
+meta_init_ : MetaInit
+    What `fit` started from: `meta_init`, or what None stands for.
+n_features_in_ : int
+    Size of the second axis of X.
+feature_names_in_ : ndarray of shape (n_features_in_,)
+    Column names, when X had string column names.
+"""
+
+#: Entries of numpydoc's Parameters and Attributes, by what they describe.
+SHARED_TEXTS = {
+    entry.split(" : ")[0].split("\n")[0]: entry.rstrip()
+    for entry in re.split(r"\n(?=\S)", _ENTRIES)
+    if entry
+}
+
+
+def with_shared_texts(**own: str) -> Callable[[Class], Class]:
+    """Class decorator that puts the shared texts where the class docstring names them.
+
+    Parameters
+    ----------
+    **own : str
+        Entries that the estimators of one method share, one or several, by the
+        name that stands for them in the docstring.
+
+    Returns
+    -------
+    callable
+        The decorator. It raises a ValueError where a docstring names what there
+        is no text for.
+    """
+    texts = SHARED_TEXTS | {name: text.strip("\n") for name, text in own.items()}
+
+    def decorate(cls: Class) -> Class:
+        def text(line: re.Match[str]) -> str:
+            if line["name"] not in texts:
+                raise ValueError(
+                    f"The docstring of {cls.__name__} names {line[0].strip()}, for which there is "
+                    f"no text. Those that there are: {', '.join(texts)}."
+                )
+            return textwrap.indent(texts[line["name"]], line["indent"])
+
+        if cls.__doc__ is not None:  # as it is under python -OO
+            cls.__doc__ = re.sub(r"(?m)^(?P<indent> *)\{(?P<name>\S+)\} *$", text, cls.__doc__)
+        return cls
+
+    return decorate

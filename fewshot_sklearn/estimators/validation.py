@@ -1,0 +1,73 @@
+"""What may come in: types of rows, sample weights, names of devices and precisions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+#: Types of X that are kept as they are; all others become float64.
+ROW_DTYPES = [np.float64, np.float32, np.uint8]
+
+
+def resolve_dtype(dtype: Any) -> torch.dtype:
+    """Return the torch dtype of that name.
+
+    Raises
+    ------
+    ValueError
+        When it is no precision to compute in.
+    """
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype must be one of {list(_DTYPES)} or None, got {dtype!r}.")
+    return _DTYPES[dtype]
+
+
+def resolve_device(device: Any) -> torch.device:
+    """Return the torch device meant by ``"auto"`` or by a device name.
+
+    Raises
+    ------
+    ValueError
+        When the device does not exist here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device must be 'auto' or a torch device, got {device!r}.") from error
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"device={device!r} was asked for, but this machine has no usable GPU. Use "
+            "device='auto' or device='cpu'."
+        )
+    return resolved
+
+
+def check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
+    """Weights of the rows; ones, if None.
+
+    Raises
+    ------
+    ValueError
+        When they are not one finite number a row, at least zero and not all zero.
+    """
+    if sample_weight is None:
+        return np.ones(n_rows)
+    weights = np.asarray(sample_weight, dtype=np.float64)
+    if weights.ndim == 0:
+        weights = np.full(n_rows, float(weights))
+    if weights.ndim != 1:
+        raise ValueError("Sample weights must be 1D array or scalar")
+    if weights.shape != (n_rows,):
+        raise ValueError(
+            f"sample_weight.shape == {weights.shape}, expected {(n_rows,)}: one weight a row."
+        )
+    if not np.isfinite(weights).all() or (weights < 0).any():
+        raise ValueError("sample_weight must be finite and at least zero, got negative or NaN.")
+    if not weights.any():
+        raise ValueError("sample_weight must hold at least one positive weight; all are zero.")
+    return weights

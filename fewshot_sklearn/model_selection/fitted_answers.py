@@ -1,0 +1,127 @@
+"""What one fitted estimator answers, whichever kind it is: logits, means, features."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import Pipeline
+
+from ..estimators import FewShotClassifier, adapts_in_batches
+from ..tasks import taken
+from .answers import Answers
+
+#: What counts as the probability of a class that an estimator rules out.
+RULED_OUT = 1e-12
+
+
+def fitted_answers(
+    estimator: Any,
+    X: Any,
+    y: np.ndarray,
+    known: np.ndarray,
+    codes: np.ndarray | None,
+    asked: np.ndarray,
+    asked_codes: np.ndarray | None,
+) -> Answers:
+    """Outputs for the rows `asked` of a clone that is fitted on the rows `known`."""
+    with warnings.catch_warnings():  # of a few rows much does not converge
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted = clone(estimator).fit(taken(X, known), y[known])
+    episode = np.zeros(len(asked), dtype=int)
+    if codes is None or asked_codes is None:
+        mean, std = means_of(fitted, taken(X, asked))
+        return Answers(mean, std, y.reshape(len(y), -1)[asked].astype(np.float64), episode, asked)
+    # columns in the order of the episode's codes, which is not that of the sorted labels
+    numbers, first = np.unique(codes, return_index=True)
+    logits = logits_of(fitted, taken(X, asked))
+    out = np.full((len(asked), numbers[-1] + 1), -np.inf)
+    out[:, numbers] = logits[:, np.searchsorted(fitted.classes_, y[known[first]])]
+    return Answers(out, None, asked_codes, episode, asked)
+
+
+def logits_of(fitted: Any, X: Any) -> np.ndarray:
+    """Logits (n_rows, n_classes) of a fitted classifier, up to a number for each row.
+
+    Parameters
+    ----------
+    fitted : estimator
+        A fitted classifier.
+    X : array-like of shape (n_rows, ...)
+        Rows.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_classes)
+        A learner's own logits; else logarithms of probabilities, none below
+        log 1e-12; else the decision function; else what the prediction alone says.
+    """
+    if isinstance(fitted, FewShotClassifier):
+        return fitted._outputs(X).cpu().double().numpy()
+    n_classes = len(fitted.classes_)
+    if hasattr(fitted, "predict_proba"):
+        try:
+            return np.log(np.maximum(fitted.predict_proba(X), RULED_OUT))
+        except ValueError:  # NearestCentroid has them, but not of one row a class
+            pass
+    elif hasattr(fitted, "decision_function"):
+        scores = np.asarray(fitted.decision_function(X), dtype=np.float64)
+        if scores.ndim == 1 and n_classes == 2:
+            scores = np.stack([np.zeros_like(scores), scores], 1)
+        if scores.shape[1:] == (n_classes,):  # not one for each pair of classes
+            return scores
+    sure = np.asarray(fitted.predict(X))[:, None] == fitted.classes_
+    return np.log(np.where(sure, 1.0, RULED_OUT))
+
+
+def means_of(fitted: Any, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Predictions (n_rows, n_outputs) of a fitted regressor, and their deviations where it has any.
+
+    Parameters
+    ----------
+    fitted : estimator
+        A fitted regressor.
+    X : array-like of shape (n_rows, ...)
+        Rows.
+
+    Returns
+    -------
+    mean, std : ndarray of shape (n_rows, n_outputs), ndarray of that shape or None
+        The predictions.
+    """
+    if not returns_std(fitted):
+        mean = np.asarray(fitted.predict(X), dtype=np.float64)
+        return mean.reshape(len(mean), -1), None
+    mean, std = (np.asarray(a, dtype=np.float64) for a in fitted.predict(X, return_std=True))
+    mean, std = mean.reshape(len(mean), -1), std.reshape(len(std), -1)
+    # where all deviations of one output underflow, there still is something to divide by
+    return mean, np.broadcast_to(np.maximum(std, np.finfo(np.float64).tiny), mean.shape)
+
+
+def returns_std(estimator: Any) -> bool:
+    """Whether a regressor's `predict` takes ``return_std``."""
+    final = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    try:
+        return "return_std" in inspect.signature(final.predict).parameters
+    except (AttributeError, ValueError):
+        return False
+
+
+def features_of(estimator: Any, X: Any) -> np.ndarray | None:
+    """Features (n_rows, n_features) of any rows, as `EpisodeAnswers.features` has them."""
+    if adapts_in_batches(estimator):
+        return estimator.embed(X).astype(np.float64)
+    return plain_features(X)
+
+
+def plain_features(X: Any) -> np.ndarray | None:
+    """Rows as numbers (n_rows, n_features); None where they are not numbers."""
+    try:
+        Z = np.asarray(X, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    return Z.reshape(len(Z), -1) if Z.ndim > 1 and np.isfinite(Z).all() else None

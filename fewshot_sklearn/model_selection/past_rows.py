@@ -1,0 +1,72 @@
+"""Rows of past tasks, shared by all clones of the estimators that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_array, check_consistent_length
+
+
+class PastRows:
+    """Rows of past tasks, shared by all clones of the estimators that hold them.
+
+    Never changed; copying and cloning return the object itself. What a pooled
+    estimator computes from it once (sums, penalties) is kept with it, pickled
+    too; pass one of these where an estimator is cloned and fitted many times.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_rows, n_features)
+        Rows of all past tasks.
+    y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+        Targets or labels.
+    groups : array-like of shape (n_rows,) or None, default=None
+        Task of each row; None takes them all as one past task.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_rows, n_features), float64
+        Rows.
+    y : ndarray
+        Targets or labels.
+    task : ndarray of shape (n_rows,)
+        Number of the task of each row, from 0.
+    n_tasks : int
+        Number of tasks.
+
+    Examples
+    --------
+    >>> from fewshot_sklearn import PastRows
+    >>> past = PastRows([[0.], [1.], [2.]], [0., 1., 5.], ["a", "a", "b"])
+    >>> past, past.task
+    (PastRows(3 rows of 2 tasks), array([0, 0, 1]))
+    """
+
+    def __init__(self, X: Any, y: Any, groups: Any = None):
+        self.X = check_array(X, dtype=np.float64)
+        self.y = np.asarray(y)
+        check_consistent_length(self.X, self.y, groups)
+        names = np.zeros(len(self.X), int) if groups is None else np.asarray(groups)
+        uniques, self.task = np.unique(names, return_inverse=True)
+        self.n_tasks = len(uniques)
+        self._kept: dict[Any, Any] = {}
+
+    def _once(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """The result kept under a key, computed when first asked for."""
+        if key not in self._kept:
+            self._kept[key] = compute()
+        return self._kept[key]
+
+    def __sklearn_clone__(self) -> PastRows:
+        return self
+
+    def __copy__(self) -> PastRows:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> PastRows:
+        return self
+
+    def __repr__(self) -> str:
+        return f"PastRows({len(self.X):,} rows of {self.n_tasks:,} tasks)"
