@@ -30,6 +30,7 @@ from ..learners import (
     Gaussian,
     Learner,
     Outputs,
+    OwnRandomNumbers,
     SmoothingLearner,
     State,
     TransformerLayer,
@@ -316,7 +317,7 @@ class InContextClassifier(_InContextEstimator, FewShotClassifier):
         if init is None or self._learner_class_of(init) is self._learner_class:
             return super()._new_learner(input_shape, n_outputs, seed, past)
         sizes = self._hyperparameters(init.spec["hyperparameters"])
-        with torch.random.fork_rng(devices=[]):
+        with OwnRandomNumbers(seed):
             return InContextTables(Identity(input_shape), input_shape, n_outputs, **sizes)
 
     def _spec(self, learner: Learner) -> dict[str, Any]:

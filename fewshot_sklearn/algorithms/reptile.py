@@ -6,6 +6,7 @@ arXiv:1803.02999, 2018.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -101,10 +102,11 @@ class ReptileLearner(InnerLoopLearner):
     def minibatches(self, w: Tensor) -> Tensor:
         """Rows that each step sees, by number: (T, train_steps, inner_batch).
 
-        Distinct ones of the task at random, with torch's own generator; of
-        weight zero only where there are too few others.
+        Distinct ones of the task at random; of weight zero only where there are
+        too few others.
         """
-        chance = torch.rand((len(w), self.train_steps, w.shape[1]), device=w.device)
+        with self.random_numbers or nullcontext():
+            chance = torch.rand((len(w), self.train_steps, w.shape[1]), device=w.device)
         chance = chance.masked_fill((w == 0)[:, None], 2.0)
         return chance.argsort(-1)[..., : self.inner_batch]
 

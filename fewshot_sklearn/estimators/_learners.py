@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any, Self
 
-import torch
 from sklearn.base import clone
 from torch import nn
 
 from ..encoders import ENCODERS, channels_last, make_encoder
-from ..learners import Learner, State
+from ..learners import Learner, OwnRandomNumbers, State
 from ..meta_init import MetaInit
 from ..pretrained import find_meta_init
 from ._parameters import HasParameters
@@ -28,8 +27,7 @@ class HasLearner(HasParameters):
     ) -> Learner:
         """Build a learner without past, from a seed of its own that leaves torch's alone."""
         encoder = "identity" if self.encoder is None else self.encoder
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with OwnRandomNumbers(seed):
             built = make_encoder(encoder, input_shape, self._encoder_params())
             trained = self._hyperparameters() if past else None
             return self._learner_class(
@@ -113,7 +111,7 @@ class HasLearner(HasParameters):
 
     # ------------------------------------------------------------------ rebuilt from it
     def _rebuild(self, init: MetaInit) -> Learner:
-        """The learner of a meta-init, ready to compute; built once a process and kept with it."""
+        """The learner of a meta-init, ready to compute; built once and kept with it for a while."""
         spec, encoder, params = init.spec, self.encoder, self._encoder_params()
         trained = spec["hyperparameters"] if spec.get("past", True) else None
         learner_params = self._learner_params(trained)
@@ -130,19 +128,20 @@ class HasLearner(HasParameters):
             device,
         )
         key = (*key, encoder if isinstance(encoder, str) else id(encoder))
-        if key in init.built:
-            return init.built[key][0]
+        if (built := init.built.get(key)) is not None:
+            return built[0]
         self._check_encoder(init, spec, encoder, params)
         shape = tuple(spec["input_shape"])
         # not on torch's "meta" device: whatever computes there brings in the compiler, for seconds
-        with torch.random.fork_rng(devices=[]):
-            built = make_encoder(encoder, shape, params)
-            learner = learner_class(built, shape, spec["n_outputs"], **learner_params)
+        with OwnRandomNumbers(0):
+            network = make_encoder(encoder, shape, params)
+            learner = learner_class(network, shape, spec["n_outputs"], **learner_params)
         self._load(learner, init, assign=True)
         learner = learner.to(device, dtype).eval().requires_grad_(False)
         channels_last(learner.encoder)
-        init.built[key] = learner, encoder  # the encoder is kept so that its id stays its own
-        return learner
+        learner.shared = True
+        # the encoder is kept so that its id stays its own
+        return init.built.keep(key, (learner, encoder))[0]
 
     def _load(self, learner: Learner, init: MetaInit, assign: bool = False) -> None:
         try:

@@ -65,6 +65,9 @@ SHARED_TEXTS = {
 def with_shared_texts(**own: str) -> Callable[[Class], Class]:
     """Class decorator that puts the shared texts where the class docstring names them.
 
+    A line of the docstring with nothing but a name in braces, such as ``{device}``, gives way to
+    the text of that name. What follows it stays, so further lines add to what it says.
+
     Parameters
     ----------
     **own : str

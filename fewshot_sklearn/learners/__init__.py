@@ -38,6 +38,7 @@ from .learner import (
     present_classes,
 )
 from .pretraining import PretrainedLearner
+from .random_numbers import OwnRandomNumbers, draws
 from .refinement import Refinement
 from .sequences import (
     LSTMCell,
@@ -62,6 +63,7 @@ __all__ = [
     "Learner",
     "MultiHeadAttention",
     "Outputs",
+    "OwnRandomNumbers",
     "Plan",
     "PretrainedLearner",
     "Refinement",
@@ -73,6 +75,7 @@ __all__ = [
     "as_support",
     "check_sizes",
     "compiled",
+    "draws",
     "episode_loss",
     "in_order",
     "joined",

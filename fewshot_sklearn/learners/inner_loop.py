@@ -16,6 +16,7 @@ from torch.func import functional_call, grad_and_value
 
 from ..encoders import MLP, Identity, Shape
 from ..tasks import IGNORED_CODE, memberships
+from ._shells import Shells
 from .descent import CrossEntropy, Layers, SquaredError, SupportLoss, affine, backpropagate, run
 from .learner import TASKS_PER_CHUNK, FeatureLearner, State, present_classes
 
@@ -85,6 +86,7 @@ class InnerLoopLearner(FeatureLearner):
             nn.init.zeros_(self.head.bias)
         plain = isinstance(encoder, Identity | MLP) and encoder.is_plain_mlp()
         self.takes_batches = plain or head_only
+        self.with_weights = Shells(encoder)
         self.squash = any(isinstance(m, nn.Tanh) for m in encoder.modules())
 
     # ------------------------------------------------------------------ what methods differ in
@@ -159,6 +161,8 @@ class InnerLoopLearner(FeatureLearner):
         if self.takes_batches:
             hidden = {k: p for k, p in params.items() if k not in EXTRAS}
             return run_hidden(self.layers(hidden), Z, self.squash)
+        if self.shared:
+            return self.with_weights(inner, Z)
         return functional_call(self.encoder, inner, (Z,))
 
     def gradient(self, params: State, Z: Tensor, loss: SupportLoss) -> tuple[State, Tensor]:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ..encoders import Shape, channels_last, n_features_out, safe_under_vmap
 from ..tasks import IGNORED_CODE, Support
+from .random_numbers import OwnRandomNumbers
 
 #: What `Learner.adapt` returns: named tensors and nothing else.
 State = dict[str, Tensor]
@@ -75,6 +76,10 @@ class Learner(nn.Module):
 
     #: Whether `adapt` needs a feature scale even without past tasks to learn it from.
     scales_inputs_without_past = False
+    #: Whether many threads may compute with it at once, so that nothing may write to it any more.
+    shared = False
+    #: Where training draws from, beside what the encoder draws; None is torch's own generator.
+    random_numbers: OwnRandomNumbers | None = None
     #: Whether training runs compiled kernels, where the learner has any.
     compiled = False
     #: Whether training may round to bfloat16 where that is safe.

@@ -16,6 +16,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from ._card import card_html, card_rows
+from ._kept import Kept
 from .row_sketch import RowSketch
 from .whole_file import whole_file
 
@@ -81,7 +82,7 @@ class MetaInit:
     def __init__(self, buffer: np.ndarray, name: str = "the buffer", verify: bool = True):
         self._buffer = buffer
         #: Learners rebuilt from this meta-init in this process, by whoever builds them.
-        self.built: dict[Any, Any] = {}
+        self.built = Kept()
         self._start, self._header = _read_header(buffer, name)
         if verify and _checksum(self._header, buffer[self._start :]) != self._meta["checksum"]:
             raise ValueError(f"{name} is damaged: its content does not match its checksum.")

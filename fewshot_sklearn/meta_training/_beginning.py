@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 
-import torch
-
-from ..learners import Learner
+from ..learners import Learner, OwnRandomNumbers
 from ..meta_init import MetaInit
 from ..pretrained import find_meta_init
 from ._past_tasks import PastTasks
@@ -46,8 +44,7 @@ def new_learner(plan: PastTasks, encoder_from: Source | None, seed: int) -> Lear
     else:
         plan.estimator._check_fits(start, plan.input_shape, plan.n_outputs)
         plan.estimator._load(learner, start)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed((seed + 1) % 2**63)  # not the encoder's seed again
+    with OwnRandomNumbers(seed + 1):  # not the encoder's seed again
         learner.begin(plan.n_classes)
     return learner
 

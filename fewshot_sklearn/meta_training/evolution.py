@@ -149,7 +149,8 @@ class ESMetaTrainer(MetaTrainer):
         for i in range(self.n_perturbations):
             noise = self._noise(params, step, i)
             for side, size in enumerate((self.sigma, -self.sigma)):
-                with self._moved_by(params, noise, size), self._random_numbers_kept():
+                # all perturbations draw the same
+                with self._moved_by(params, noise, size), self._random_numbers.kept():
                     losses[i, side] = float(super()._in_chunks(batch, **fit_params)["loss"])
         for i, c in enumerate(self._coefficients(losses)):
             for p, e in zip(params, self._noise(params, step, i), strict=True):
@@ -181,7 +182,9 @@ class ESMetaTrainer(MetaTrainer):
         """The noise e_i of a step: drawn anew when needed, not kept, as it is large."""
         seeds = np.random.SeedSequence([self.seed_, *step, i])
         generator = torch.Generator().manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
-        return [torch.randn(p.shape, generator=generator).to(p) for p in params]
+        return [
+            torch.randn(p.shape, generator=generator, dtype=torch.float32).to(p) for p in params
+        ]
 
     @contextmanager
     def _moved_by(self, params: list[Tensor], noise: list[Tensor], size: float) -> Iterator[None]:
@@ -195,11 +198,3 @@ class ESMetaTrainer(MetaTrainer):
         finally:
             for t, old in zip(changing, before, strict=True):
                 t.copy_(old)
-
-    @contextmanager
-    def _random_numbers_kept(self) -> Iterator[None]:
-        """Leave torch's generators as they were, so that all perturbations draw the same."""
-        device = torch.device(self.device or "cpu")
-        devices = [torch.cuda.current_device()] if device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            yield

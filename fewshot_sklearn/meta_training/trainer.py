@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.utils import check_random_state
 
 from ..estimators import FewShotEstimator, resolve_device
-from ..learners import episode_loss
+from ..learners import Learner, OwnRandomNumbers, draws, episode_loss
 from ..meta_init import MetaInit
 from ..model_selection import few_shot_score
 from ..tasks import IntOrRange, TaskLoader, TaskStream, pad_tasks
@@ -282,13 +282,16 @@ class MetaTrainer(EpisodicNet):
             raise ValueError(
                 f"estimator must be a few-shot estimator of this package, got {self.estimator!r}."
             )
-        with self._own_random_state(afresh), self._own_precision():
+        if afresh or not hasattr(self, "seed_"):
+            self.seed_ = int(check_random_state(self.random_state).randint(2**31))
+        with self._own_precision():
             self.plan_ = PastTasks(self, X, y, groups, afresh)
             try:
                 if afresh:
                     self.initialize()
                 self._bring_rows_to_the_device(self.plan_.train)
-                super().partial_fit(self.plan_.train, None)
+                with self._own_random_numbers():
+                    super().partial_fit(self.plan_.train, None)
                 finish(self.module_, self.plan_)
                 self.meta_init_ = self._make_meta_init()
             finally:
@@ -297,12 +300,21 @@ class MetaTrainer(EpisodicNet):
         return self
 
     @contextmanager
-    def _own_random_state(self, afresh: bool) -> Iterator[None]:
-        devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-        if afresh or not hasattr(self, "seed_"):
-            self.seed_ = int(check_random_state(self.random_state).randint(2**31))
-        with torch.random.fork_rng(devices=devices):
-            yield
+    def _own_random_numbers(self) -> Iterator[None]:
+        """Draw what training draws from generators of this training alone."""
+        self._random_numbers = OwnRandomNumbers(self.seed_)
+        # the module may be wrapped
+        learners = [part for part in self.module_.modules() if isinstance(part, Learner)]
+        for learner in learners:
+            learner.random_numbers = self._random_numbers
+        try:
+            # seeing every operation costs time: only where the network itself may draw
+            with self._random_numbers if draws(self.module_) else nullcontext():
+                yield
+        finally:
+            del self._random_numbers
+            for learner in learners:
+                learner.random_numbers = None
 
     def _plan(self) -> PastTasks:
         if not hasattr(self, "plan_"):
@@ -335,7 +347,7 @@ class MetaTrainer(EpisodicNet):
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         # dropout and the like depend on the epoch alone, so that a resumed run repeats them
-        torch.manual_seed((self.seed_ + len(self.history)) % 2**63)
+        self._random_numbers.seed(self.seed_ + len(self.history))
         super().on_epoch_begin(net, **kwargs)
 
     def notify(self, method_name: str, **kwargs: Any) -> None:

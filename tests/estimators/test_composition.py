@@ -95,10 +95,10 @@ CLASSIFIER_SETS = {
 
 @every_classifier
 @pytest.mark.parametrize("tool", CLASSIFIER_SETS)
-def test_classifier_in(trained, digits, name, tool):
+def test_classifier_in(trained, digits, name, tool, margin):
     X, y, X_query, y_query = digits
     model = CLASSIFIER_SETS[tool](trained[name]).fit(X, y)
-    assert model.score(X_query, y_query) > 0.6
+    margin.above(model.score(X_query, y_query), 0.6)
 
 
 REGRESSOR_SETS = {
@@ -116,23 +116,23 @@ REGRESSOR_SETS = {
 
 @every_regressor
 @pytest.mark.parametrize("tool", REGRESSOR_SETS)
-def test_regressor_in(trained, wave, name, tool):
+def test_regressor_in(trained, wave, name, tool, margin):
     X, y, X_query, y_query = wave
     if tool == "target in other units":
         y, y_query = np.exp(y), np.exp(y_query)
     model = REGRESSOR_SETS[tool](trained[name]).fit(X, y)
-    assert model.score(X_query, y_query) > 0.6
+    margin.above(model.score(X_query, y_query), 0.6)
 
 
 @every_regressor
-def test_one_regressor_an_output(trained, wave, name):
+def test_one_regressor_an_output(trained, wave, name, margin):
     X, y, X_query, y_query = wave
     model = MultiOutputRegressor(trained[name]).fit(X, np.column_stack([y, y / 2]))
-    assert model.score(X_query, np.column_stack([y_query, y_query / 2])) > 0.6
+    margin.above(model.score(X_query, np.column_stack([y_query, y_query / 2])), 0.6)
 
 
 @every_estimator
-def test_column_transformer(trained, rows, name):
+def test_column_transformer(trained, rows, name, margin):
     X, y, X_query, y_query = rows(name)
     columns = [f"f{i}" for i in range(X.shape[1])]
 
@@ -142,16 +142,17 @@ def test_column_transformer(trained, rows, name):
     select = ColumnTransformer([("features", "passthrough", columns)])
     model = make_pipeline(select, trained[name]).fit(frame(X), y)
     alone = trained[name].fit(X, y)
-    assert model.score(frame(X_query), y_query) == alone.score(X_query, y_query) > 0.6
+    assert model.score(frame(X_query), y_query) == alone.score(X_query, y_query)
+    margin.above(alone.score(X_query, y_query), 0.6)
 
 
 @every_classifier
-def test_self_training(trained, digits, name):
+def test_self_training(trained, digits, name, margin):
     X, y, X_query, y_query = digits
     labels = np.where(np.arange(len(y)) < 20, y, -1)
     model = SelfTrainingClassifier(trained[name], threshold=0.4).fit(X, labels)
     assert (model.transduction_[20:] != -1).any()
-    assert model.score(X_query, y_query) > 0.5
+    margin.above(model.score(X_query, y_query), 0.5)
 
 
 @every_estimator
@@ -163,11 +164,11 @@ def test_frozen(trained, rows, name):
 
 
 @every_classifier
-def test_calibration_of_a_frozen_classifier(trained, digits, name):
+def test_calibration_of_a_frozen_classifier(trained, digits, name, margin):
     X, y, X_query, y_query = digits
     frozen = FrozenEstimator(trained[name].fit(X[:15], y[:15]))
     model = CalibratedClassifierCV(frozen).fit(X[15:], y[15:])
-    assert model.score(X_query, y_query) > 0.6
+    margin.above(model.score(X_query, y_query), 0.6)
 
 
 # ------------------------------------------------------------------ model selection
@@ -179,7 +180,7 @@ GRIDS = {
 
 
 @every_estimator
-def test_grid_search_in_processes(trained, rows, name):
+def test_grid_search_in_processes(trained, rows, name, margin):
     X, y, X_query, y_query = rows(name)
     grid = GRIDS.get(name, {"dtype": ["float32", "float64"]})
     search = GridSearchCV(trained[name], grid, cv=3, n_jobs=2, error_score="raise").fit(X, y)
@@ -188,19 +189,20 @@ def test_grid_search_in_processes(trained, rows, name):
         search.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"], rtol=1e-5
     )
     assert search.best_estimator_.meta_init is trained[name].meta_init
-    assert search.score(X_query, y_query) > 0.6
+    margin.above(search.score(X_query, y_query), 0.6)
 
 
 @pytest.mark.parametrize("name", ["MAMLClassifier", "MAMLRegressor"])
-def test_grid_search_tells_settings_apart(trained, rows, name):
+def test_grid_search_tells_settings_apart(trained, rows, name, margin):
     X, y, _, _ = rows(name)
     search = GridSearchCV(trained[name], {"n_steps": [0, 5]}, cv=3).fit(X, y)
     scores = search.cv_results_["mean_test_score"]
-    assert search.best_params_ == {"n_steps": 5} and scores[1] > scores[0] + 0.1
+    assert search.best_params_ == {"n_steps": [0, 5][scores.argmax()]}
+    margin.above(scores[1] - scores[0], 0.1)
 
 
 @pytest.mark.parametrize("name", ["MAMLClassifier", "MAMLRegressor"])
-def test_randomized_search_in_a_pipeline(trained, rows, name):
+def test_randomized_search_in_a_pipeline(trained, rows, name, margin):
     X, y, X_query, y_query = rows(name)
     pipeline = make_pipeline(FunctionTransformer(), trained[name])
     space = {f"{name.lower()}__inner_lr": loguniform(1e-3, 1e-1)}
@@ -208,34 +210,34 @@ def test_randomized_search_in_a_pipeline(trained, rows, name):
     search = RandomizedSearchCV(pipeline, space, n_iter=4, scoring=scoring, cv=3, random_state=0)
     search.fit(X, y)
     assert len(set(search.cv_results_["mean_test_score"])) == 4
-    assert search.best_estimator_.score(X_query, y_query) > 0.6
+    margin.above(search.best_estimator_.score(X_query, y_query), 0.6)
 
 
 @every_classifier
-def test_cross_validate(trained, digits_new, name):
+def test_cross_validate(trained, digits_new, name, margin):
     X, y = (part[:150] for part in digits_new)
     scoring = ["accuracy", "neg_log_loss", "roc_auc_ovr"]
     scores = cross_validate(trained[name], X, y, cv=3, scoring=scoring, error_score="raise")
-    assert scores["test_accuracy"].mean() > 0.7
-    assert scores["test_roc_auc_ovr"].mean() > 0.85
-    assert scores["test_neg_log_loss"].mean() > -np.log(3)
+    margin.above(scores["test_accuracy"].mean(), 0.7, "accuracy")
+    margin.above(scores["test_roc_auc_ovr"].mean(), 0.85, "AUROC")
+    margin.above(scores["test_neg_log_loss"].mean(), -np.log(3), "log likelihood")
 
 
 @every_regressor
-def test_cross_validate_regressor(trained, sinusoid_new, name):
+def test_cross_validate_regressor(trained, sinusoid_new, name, margin):
     X, y, groups = sinusoid_new
     X, y = X[groups == 1], y[groups == 1]
     scores = cross_validate(trained[name], X, y, cv=3, error_score="raise")
-    assert scores["test_score"].mean() > 0.6
+    margin.above(scores["test_score"].mean(), 0.6)
 
 
 @every_classifier
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function"])
-def test_cross_val_predict(trained, digits, name, method):
+def test_cross_val_predict(trained, digits, name, method, margin):
     X, y, _, _ = digits
     answers = cross_val_predict(trained[name], X, y, cv=3, method=method)
     labels = answers if method == "predict" else np.unique(y)[answers.argmax(1)]
-    assert (labels == y).mean() > 0.6
+    margin.above((labels == y).mean(), 0.6)
 
 
 @every_classifier
@@ -250,30 +252,30 @@ def test_cross_val_predict_of_a_class_absent_from_a_fold(trained, digits, name):
 
 
 @every_estimator
-def test_learning_curve(trained, digits_new, sinusoid_new, name):
+def test_learning_curve(trained, digits_new, sinusoid_new, name, margin):
     X, y, groups = sinusoid_new
     X, y = (X[groups == 1], y[groups == 1]) if name in REGRESSORS else digits_new
     sizes, _, scores = learning_curve(
         trained[name], X[:150], y[:150], train_sizes=[6, 12], cv=3, error_score="raise"
     )
     assert list(sizes) == [6, 12] and scores.shape == (2, 3)
-    assert scores[1].mean() > 0.55
+    margin.above(scores[1].mean(), 0.55)
 
 
 # ------------------------------------------------------------------ inspection
 @every_estimator
-def test_permutation_importance(trained, rows, name):
+def test_permutation_importance(trained, rows, name, margin):
     X, y, X_query, y_query = rows(name)
     est = trained[name].fit(X, y)
     found = permutation_importance(est, X_query, y_query, n_repeats=2, random_state=0)
-    assert found.importances_mean.max() > 0.01
+    margin.above(found.importances_mean.max(), 0.01)
     constant = np.ptp(X_query, axis=0) == 0
     assert np.all(found.importances_mean[constant] == 0)
 
 
 @every_classifier
 @pytest.mark.parametrize("response_method", ["auto", "predict", "predict_proba"])
-def test_decision_boundary_display(name, response_method):
+def test_decision_boundary_display(name, response_method, margin):
     X, y = make_blobs(400, centers=20, center_box=(-20, 20), random_state=0)
     net = {"encoder": "mlp", "encoder__hidden": (16,)}
     past = y < 17
@@ -283,7 +285,7 @@ def test_decision_boundary_display(name, response_method):
         clf, X[~past], grid_resolution=10, response_method=response_method
     )
     assert display.response.shape[:2] == (10, 10)
-    assert np.ptp(display.response) > 0
+    margin.above(np.ptp(display.response), 0)
 
 
 # ------------------------------------------------------------------ one artefact for all
@@ -348,11 +350,11 @@ def test_fit_copies_no_tensor(large):
 def test_clones_share_one_learner(large):
     clf, X, y = large
     clf.fit(X, y)
-    built = dict(clf.meta_init.built)
+    built = clf.meta_init.built.values()
     for _ in range(3):
         clone(clf).fit(X, y).predict(X)
-    assert clf.meta_init.built.keys() == built.keys()
-    assert all(clf.meta_init.built[key] is built[key] for key in built)
+    after = clf.meta_init.built.values()
+    assert len(after) == 1 and after[0] is built[0]
 
 
 # ------------------------------------------------------------------ worker processes

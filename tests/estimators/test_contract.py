@@ -60,11 +60,11 @@ def test_labels_of_any_kind(trained, task, name, kind):
 
 
 @every_classifier
-def test_boolean_labels(trained, task, name):
+def test_boolean_labels(trained, task, name, margin):
     X, y, X_query, y_query = task(name)
     clf = trained[name].fit(X, y == 7)
     assert clf.classes_.dtype == bool and clf.predict(X_query).dtype == bool
-    assert clf.score(X_query, y_query == 7) > 0.7
+    margin.above(clf.score(X_query, y_query == 7), 0.7)
 
 
 @every_classifier
@@ -123,7 +123,7 @@ def test_weight_zero_is_a_row_removed(trained, task, name):
 
 
 @every_estimator
-def test_weight_two_is_a_row_twice(trained, task, name):
+def test_weight_two_is_a_row_twice(trained, task, name, margin):
     X, y, X_query, _ = task(name)
     weights = np.where(np.arange(len(X)) % 3 == 0, 2, 1)
     weighted = trained[name].fit(X, y, sample_weight=weights)
@@ -132,7 +132,8 @@ def test_weight_two_is_a_row_twice(trained, task, name):
         scores_of(weighted, X_query), scores_of(repeated, X_query), rtol=1e-4, atol=1e-5
     )
     unweighted = trained[name].fit(X, y)
-    assert np.abs(scores_of(weighted, X_query) - scores_of(unweighted, X_query)).max() > 1e-3
+    changed = np.abs(scores_of(weighted, X_query) - scores_of(unweighted, X_query)).max()
+    margin.above(changed, 1e-3)
 
 
 @every_classifier
@@ -187,20 +188,21 @@ def test_one_row(trained, task, name):
 
 
 @every_classifier
-def test_one_row_a_class(trained, digits_new, name):
+def test_one_row_a_class(trained, digits_new, name, margin):
     X, y = digits_new
-    scores = []
+    scores, own = [], []
     for draw in range(5):
         first = [np.flatnonzero(y == label)[draw] for label in (7, 8, 9)]
         clf = trained[name].fit(X[first], y[first])
-        np.testing.assert_array_equal(clf.predict(X[first]), y[first])
+        own.append(clf.score(X[first], y[first]))
         scores.append(clf.score(X, y))
-    assert np.mean(scores) > 0.5
+    margin.above(np.mean(own), 0.9, "rows it was fitted on")
+    margin.above(np.mean(scores), 0.5, "all rows")
 
 
 @every_classifier
 @pytest.mark.parametrize(("n_classes", "least"), [(2, 0.9), (10, 0.5), (40, 0.08)])
-def test_more_or_fewer_classes_than_meta_trained_with(trained, name, n_classes, least):
+def test_more_or_fewer_classes_than_meta_trained_with(trained, name, n_classes, least, margin):
     digits = load_digits()
     X, y = add_rotations(digits.images, digits.target)
     y = np.unique(y, return_inverse=True)[1]
@@ -211,7 +213,7 @@ def test_more_or_fewer_classes_than_meta_trained_with(trained, name, n_classes, 
     proba = clf.predict_proba(X)
     assert proba.shape == (len(X), n_classes)
     np.testing.assert_allclose(proba.sum(1), 1, rtol=1e-5)
-    assert clf.score(X, y) > least
+    margin.above(clf.score(X, y), least)
 
 
 @every_estimator
@@ -230,11 +232,11 @@ def test_targets_far_from_the_past_give_no_nan(trained, task, name, factor, offs
 
 
 @every_regressor
-def test_multi_output(multi_output, name):
+def test_multi_output(multi_output, name, margin):
     estimator, X, y = multi_output[name]
     reg = estimator.fit(X[:12], y[:12])
     assert reg.predict(X).shape == y.shape
-    assert reg.score(X[12:], y[12:]) > 0.7
+    margin.above(reg.score(X[12:], y[12:]), 0.7)
     with pytest.raises(ValueError, match=r"y has 1 output\(s\).*meta-trained on 2"):
         estimator.fit(X, y[:, 0])
 
@@ -270,7 +272,7 @@ PATIENT = {
 
 @every_regressor
 @pytest.mark.parametrize("n_outputs", [1, 3])
-def test_multi_output_without_a_meta_init(name, n_outputs):
+def test_multi_output_without_a_meta_init(name, n_outputs, margin):
     reg = getattr(fewshot_sklearn, name)(**PATIENT.get(name, {}))
     rng = np.random.default_rng(0)
     X = rng.normal(size=(50, 2))
@@ -282,9 +284,9 @@ def test_multi_output_without_a_meta_init(name, n_outputs):
         assert alone.shape == (50,)
         if isinstance(reg, RidgeHeadRegressor):
             np.testing.assert_allclose(predicted[:, column], alone, rtol=1e-6, atol=1e-9)
-    assert r2_score(y, predicted) > 0.5
+    margin.above(r2_score(y, predicted), 0.5, "R2")
     if isinstance(reg, RidgeHeadRegressor | MAMLRegressor):  # they can be straight lines
-        np.testing.assert_allclose(predicted, y, atol=0.15)
+        margin.below(np.abs(predicted - y).max(), 0.15, "largest error")
 
 
 # ------------------------------------------------------------------ probabilities and transforms
@@ -343,11 +345,11 @@ def test_inductive(trained, task, name):
 
 @pytest.mark.parametrize("width", [4, 8, 16])
 @pytest.mark.parametrize("norm", ["group", "layer", "instance", None])
-def test_small_convolutions_tell_images_apart(norm, width):
+def test_small_convolutions_tell_images_apart(norm, width, margin):
     X = np.random.default_rng(0).random((4, 28, 28))
     net = {"encoder__width": width, "encoder__norm": norm}
     clf = ProtoNetClassifier(encoder="conv4", **net, random_state=0).fit(X, range(4))
-    assert np.linalg.norm(clf.prototypes_[0] - clf.prototypes_[1]) > 1e-3
+    margin.above(np.linalg.norm(clf.prototypes_[0] - clf.prototypes_[1]), 1e-3)
 
 
 @pytest.mark.parametrize("flat", [False, True], ids=["images", "flat"])
@@ -472,11 +474,11 @@ def test_the_users_arrays_are_left_alone(trained, task, name):
 
 @every_classifier
 @pytest.mark.parametrize("meta_trained", [True, False])
-def test_random_labels_score_at_chance_after_a_fit(trained, digits_new, name, meta_trained):
+def test_random_labels_score_at_chance_after_a_fit(trained, digits_new, name, meta_trained, margin):
     X = digits_new[0][:300]
     y = np.random.default_rng(0).integers(0, 2, len(X))
     est = trained[name]
     if not meta_trained:
         est = getattr(fewshot_sklearn, name)(encoder="mlp", random_state=0)
     est.fit(X, y)
-    assert abs(cross_val_score(est, X, y, cv=5).mean() - 0.5) < 0.12
+    margin.below(abs(cross_val_score(est, X, y, cv=5).mean() - 0.5), 0.12)

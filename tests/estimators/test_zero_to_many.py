@@ -61,14 +61,14 @@ def test_the_ridge_head_s_prior_is_its_prior_mean(trained, task):
 
 
 @every_classifier_type
-def test_classes_without_rows_are_equally_likely(trained, digits_new, name):
+def test_classes_without_rows_are_equally_likely(trained, digits_new, name, margin):
     X, y = digits_new
     clf = trained[name].fit_prior(["b", "a", "c", "d"])
     assert clf.classes_.tolist() == ["a", "b", "c", "d"]
     np.testing.assert_allclose(clf.predict_proba(X[:3]), np.full((3, 4), 0.25), rtol=1e-6)
     assert clf.decision_function(X[:3]).shape == (3, 4)
     assert set(clf.predict(X[:3])) == {"a"}
-    assert clf.fit(X[:20], y[:20]).score(X[20:], y[20:]) > 0.5
+    margin.above(clf.fit(X[:20], y[:20]).score(X[20:], y[20:]), 0.5)
 
 
 def test_known_frequencies_of_classes(trained, digits_new):
@@ -115,7 +115,7 @@ def test_several_outputs_without_rows():
     assert clone(reg).fit_prior().predict(past.data[:3]).shape == (3, 2)
 
 
-def test_more_labels_never_hurt_on_average():
+def test_more_labels_never_hurt_on_average(margin):
     past = make_sinusoid_tasks(300, n_shot=10, n_query=15, random_state=0)
     reg = RidgeHeadRegressor(encoder="mlp", encoder__hidden=(40, 40))
     reg = meta_train(reg, past.data, past.target, past.groups, n_shot=(0, 10), max_epochs=40)
@@ -127,20 +127,21 @@ def test_more_labels_never_hurt_on_average():
         ).mean
         for k in (0, 1, 2, 5, 10)
     ]  # fmt: skip
-    assert errors == sorted(errors, reverse=True)
+    margin.below(np.divide(errors[1:], errors[:-1]).max(), 1, "with more labels")
     # an amplitude in 0.1 .. 5 and a phase in 0 .. pi leave a variance of about 3.1 about the mean
-    assert 2 < errors[0] < 4
-    assert errors[-1] < errors[0] / 3
+    margin.above(errors[0], 2, "with none")
+    margin.below(errors[0], 4, "with none, at most")
+    margin.below(errors[-1] / errors[0], 1 / 3, "with ten")
 
 
-def test_zero_shots_train(sinusoid_new):
+def test_zero_shots_train(sinusoid_new, margin):
     X, y, groups = sinusoid_new
     trainer = MetaTrainer(
         RidgeHeadRegressor(encoder="mlp"), n_shot=0, max_epochs=3, random_state=0, verbose=0,
         validation_fraction=0, device="cpu",
     )  # fmt: skip
     losses = [epoch["train_loss"] for epoch in trainer.fit(X, y, groups).history]
-    assert losses[-1] < losses[0]
+    margin.below(losses[-1] / losses[0], 1)
 
 
 def test_embed_needs_no_fit(trained, digits_new, sinusoid_new):

@@ -114,7 +114,7 @@ def test_a_batch_without_support_is_ordinary_classification(make):
 @every_kind
 @pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("augment", [None, noise])
-def test_training_learns_to_tell_the_past_classes_apart(make, grouped, augment):
+def test_training_learns_to_tell_the_past_classes_apart(make, grouped, augment, margin):
     X, y = classes()
     groups = y // 4 if grouped else None
     labels = y % 4 if grouped else y  # equal labels in two groups are two classes
@@ -129,10 +129,10 @@ def test_training_learns_to_tell_the_past_classes_apart(make, grouped, augment):
     else:
         assert not torch.equal(X_query[..., 0], asked.float())
         np.testing.assert_allclose(X_query[..., 0], asked, atol=1)
-    assert fitted.history[-1, "train_loss"] < 0.2 * fitted.history[0, "train_loss"]
+    margin.below(fitted.history[-1, "train_loss"] / fitted.history[0, "train_loss"], 0.2)
 
 
-def test_a_criterion_of_the_users_own():
+def test_a_criterion_of_the_users_own(margin):
     def smooth(outputs, y_query):
         return F.cross_entropy(outputs.flatten(0, 1), y_query.flatten(), label_smoothing=0.3)
 
@@ -142,8 +142,10 @@ def test_a_criterion_of_the_users_own():
         trainer(NearestClassMeanClassifier(**NET), **options, **own).fit(X, y)
         for own in ({}, {"criterion": smooth})
     )
-    assert plain.history[-1, "train_loss"] < 0.1
-    assert 0.5 < smoothed.history[-1, "train_loss"] < smoothed.history[0, "train_loss"]
+    margin.below(plain.history[-1, "train_loss"], 0.1, "plain")
+    last, first = (smoothed.history[epoch, "train_loss"] for epoch in (-1, 0))
+    margin.above(last, 0.5, "smoothed")
+    margin.below(last / first, 1, "smoothed, of the first epoch's")
 
 
 @every_kind

@@ -20,7 +20,7 @@ from fewshot_sklearn import (
 )
 from fewshot_sklearn.datasets import make_sinusoid_tasks
 from fewshot_sklearn.estimators import FewShotClassifier
-from fewshot_sklearn.learners import FeatureLearner, present_classes
+from fewshot_sklearn.learners import FeatureLearner, OwnRandomNumbers, present_classes
 
 FIXED = {"validation_fraction": 0, "random_state": 0, "verbose": 0, "device": "cpu"}
 
@@ -70,7 +70,7 @@ def noisy_classes(labels, seed):
 VOTES = {"n_way": 5, "n_shot": 1, "n_query": 5, "n_episodes": 160, "batch_size": 32} | FIXED
 
 
-def test_improves_a_learner_without_gradients_on_new_classes():
+def test_improves_a_learner_without_gradients_on_new_classes(margin):
     """Nor has the criterion a gradient."""
     past, new = noisy_classes(range(40), 0), noisy_classes(range(100, 120), 1)
     options = VOTES | {"criterion": error_rate}
@@ -82,7 +82,8 @@ def test_improves_a_learner_without_gradients_on_new_classes():
         ).fit(*past)
         scores.append(few_shot_score(trainer.estimator_, *new, n_way=5, n_episodes=300))
     untrained, trained = scores
-    assert trained.mean - untrained.mean > 2 * np.hypot(trained.ci95, untrained.ci95)
+    gain, doubt = trained.mean - untrained.mean, np.hypot(trained.ci95, untrained.ci95)
+    margin.above(gain / doubt, 2)
     assert np.array_equal(trainer.meta_init_.tensors["unused"], np.ones(3))  # requires no gradient
 
 
@@ -104,7 +105,7 @@ def sinusoids():
     return past.data, past.target, past.groups
 
 
-def test_maml_improves_on_new_sinusoids(sinusoids):
+def test_maml_improves_on_new_sinusoids(sinusoids, margin):
     new = make_sinusoid_tasks(50, n_shot=10, n_query=15, random_state=1)
     asked = {"n_way": None, "n_shot": 10, "n_episodes": 100, "scoring": "neg_mean_squared_error"}
     errors = []
@@ -113,7 +114,7 @@ def test_maml_improves_on_new_sinusoids(sinusoids):
         trainer = ESMetaTrainer(MAML, n_perturbations=16, **options).fit(*sinusoids)
         score = few_shot_score(trainer.estimator_, new.data, new.target, new.groups + 200, **asked)
         errors.append(-score.mean)
-    assert errors[1] < 0.9 * errors[0]
+    margin.below(errors[1] / errors[0], 0.9)
 
 
 # ------------------------------------------------------------------ the estimate
@@ -138,7 +139,7 @@ def gradients(make, data, estimator=MAML, **options):
     return trainer.optimizer_.seen, trainer
 
 
-def test_linear_estimate_converges_to_the_gradient_of_a_tiny_learner(sinusoids):
+def test_linear_estimate_converges_to_the_gradient_of_a_tiny_learner(sinusoids, margin):
     tiny = MAMLRegressor(encoder="mlp", encoder__hidden=(3,), n_steps=2, random_state=0)
     tiny = tiny.set_params(encoder__activation="tanh")
     true = gradients(MetaTrainer, sinusoids, tiny)[0][0]
@@ -148,7 +149,9 @@ def test_linear_estimate_converges_to_the_gradient_of_a_tiny_learner(sinusoids):
         found = gradients(ESMetaTrainer, sinusoids, tiny, **options)[0][0]
         errors.append(((found - true).norm() / true.norm()).item())
     # the mean of n directions in d dimensions is off by about sqrt(d / n)
-    assert errors[1] < 2 * np.sqrt(len(true) / 1000) < errors[0]
+    bound = 2 * np.sqrt(len(true) / 1000)
+    margin.below(errors[1] / bound, 1, "of 1000 directions")
+    margin.above(errors[0] / bound, 1, "of 20")
 
 
 def quadratic_losses(sigma, noise, curvature, theta):
@@ -207,25 +210,27 @@ def test_train_loss_is_that_of_the_unperturbed_parameters(sinusoids):
 
 @pytest.mark.parametrize("weighting", ["softmax", "linear"])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_noise_is_new_at_each_step_and_the_same_for_all_chunks(sinusoids, weighting, dropout):
+def test_noise_is_new_at_each_step_and_the_same_for_all_chunks(
+    sinusoids, weighting, dropout, margin
+):
     options = {"n_perturbations": 3, "weighting": weighting, "n_episodes": 50}
     estimator = clone(MAML).set_params(encoder__dropout=dropout)
     whole, _ = gradients(ESMetaTrainer, sinusoids, estimator, chunk_size=None, **options)
-    assert torch.nn.functional.cosine_similarity(*whole, dim=0) < 0.9
+    margin.below(torch.nn.functional.cosine_similarity(*whole, dim=0), 0.9)
     if not dropout:
         parts, _ = gradients(ESMetaTrainer, sinusoids, estimator, chunk_size=7, **options)
         for one, other in zip(whole, parts, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-3)
 
 
-def test_perturbations_share_dropout(sinusoids, monkeypatch):
+def test_perturbations_share_dropout(sinusoids, monkeypatch, margin):
     """With sigma next to nothing, masks of their own would make enormous differences of losses."""
     estimator = RidgeHeadRegressor(encoder="mlp", encoder__hidden=(8,), encoder__dropout=0.5)
     options = {"n_perturbations": 4, "weighting": "linear", "sigma": 1e-3}
     shared, _ = gradients(ESMetaTrainer, sinusoids, estimator, **options)
-    monkeypatch.setattr(ESMetaTrainer, "_random_numbers_kept", lambda self: nullcontext())
+    monkeypatch.setattr(OwnRandomNumbers, "kept", lambda self: nullcontext())
     of_their_own, _ = gradients(ESMetaTrainer, sinusoids, estimator, **options)
-    assert shared[0].norm() < 0.2 * of_their_own[0].norm()
+    margin.below(shared[0].norm() / of_their_own[0].norm(), 0.2)
 
 
 def test_resumed_run_is_the_uninterrupted_one(sinusoids, tmp_path):

@@ -1,0 +1,123 @@
+"""Random numbers of one's own: what torch draws in a thread, from a generator that was handed in.
+
+torch draws initial weights and dropout from one generator that all threads of a process share.
+Seeding it, even for a moment, gives other threads the same numbers, and takes theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+#: Layers of torch that draw random numbers, apart from those with a rate of dropout.
+DRAWING = (nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
+#: Where layers come from of which it is known whether they draw.
+KNOWN = ("torch.nn.", "fewshot_sklearn.")
+
+
+class OwnRandomNumbers(TorchDispatchMode):
+    """Within this context whatever torch draws in this thread comes from generators of its own.
+
+    The numbers are those that ``torch.manual_seed(seed)`` would give. torch's global
+    generators are neither read nor written, and torch's default dtype does not count:
+    what is made without a dtype is float32.
+
+    Parameters
+    ----------
+    seed : int
+        Seeds the generators, one a device.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fewshot_sklearn.learners import OwnRandomNumbers
+    >>> with OwnRandomNumbers(0):
+    ...     drawn = torch.nn.Linear(2, 3).weight
+    >>> _ = torch.manual_seed(0)
+    >>> torch.equal(drawn, torch.nn.Linear(2, 3).weight)
+    True
+    """
+
+    def __init__(self, seed: int):
+        super().__init__()
+        self.generators: dict[torch.device, torch.Generator] = {}
+        self.seed(seed)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # to say True would import the compiler, for seconds
+
+    def seed(self, seed: int) -> None:
+        """Begin anew, with another seed."""
+        self._seed = seed % 2**63
+        for generator in self.generators.values():
+            generator.manual_seed(self._seed)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Afterwards be where it was before, so that the same numbers come again."""
+        states = {device: g.get_state() for device, g in self.generators.items()}
+        try:
+            yield
+        finally:
+            for device, generator in self.generators.items():
+                if device in states:
+                    generator.set_state(states[device])
+                else:
+                    generator.manual_seed(self._seed)
+
+    def _on(self, device: torch.device) -> torch.Generator:
+        if device not in self.generators:
+            self.generators[device] = torch.Generator(device).manual_seed(self._seed)
+        return self.generators[device]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        own, takes_generator, makes = _about(func)
+        kwargs = dict(kwargs or {})
+        if takes_generator and kwargs.get("generator") is None:
+            tensors = (a for a in args if isinstance(a, torch.Tensor))
+            device = next((a.device for a in tensors), kwargs.get("device"))
+            kwargs["generator"] = self._on(torch.device(device or "cpu"))
+        if makes and kwargs.get("dtype") is None:
+            kwargs["dtype"] = torch.float32
+        return own(*args, **kwargs)
+
+
+#: What makes floating point tensors of torch's default dtype, unless another is asked for.
+_MAKERS = {"empty", "empty_strided", "eye", "linspace", "ones", "rand", "randn", "zeros"}
+
+
+@cache
+def _about(func: Any) -> tuple[Any, bool, bool]:
+    """The overload of an operation that takes a generator, whether it does, what it makes."""
+    names = {argument.name for argument in func._schema.arguments}
+    packet = func.overloadpacket
+    makes = packet.__name__ in _MAKERS and "dtype" in names
+    if "generator" in names:
+        return func, True, makes
+    other = "generator" if func._overloadname == "default" else f"{func._overloadname}_generator"
+    if other in packet.overloads():
+        return getattr(packet, other), True, makes
+    return func, False, makes
+
+
+def draws(module: nn.Module) -> bool:
+    """Whether training a network may draw random numbers; True where that is not known."""
+    for part in module.modules():
+        kind = type(part)
+        if isinstance(part, DRAWING) or not kind.__module__.startswith(KNOWN):
+            return True
+        rates = [getattr(part, "dropout", 0.0)]  # of attention and of recurrent layers
+        if isinstance(part, nn.modules.dropout._DropoutNd):
+            rates.append(part.p)
+        if any(isinstance(rate, float) and rate > 0 for rate in rates):
+            return True
+    return False
