@@ -13,7 +13,13 @@ from .explanation import (
 from .many_tasks import ManyTasks
 from .regressor import FewShotRegressor, ProbabilisticRegressor
 from .shared_texts import with_shared_texts
-from .validation import ROW_DTYPES, check_weights, resolve_device
+from .validation import (
+    ROW_DTYPES,
+    check_weights,
+    column_names,
+    finite_targets,
+    resolve_device,
+)
 
 __all__ = [
     "PRIOR",
@@ -27,10 +33,12 @@ __all__ = [
     "ProbabilisticRegressor",
     "adapts_in_batches",
     "check_weights",
+    "column_names",
     "deciding_features",
     "encoder_features",
     "explain",
     "feature_metric",
+    "finite_targets",
     "resolve_device",
     "with_shared_texts",
 ]

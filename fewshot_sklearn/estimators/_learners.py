@@ -75,7 +75,14 @@ class HasLearner(HasParameters):
         """The class of a meta-init's learner, for estimators that read more than one."""
         return self._learner_class
 
-    def _check_fits(self, init: MetaInit, shape: tuple[int, ...], n_outputs: int | None) -> None:
+    def _check_fits(
+        self,
+        init: MetaInit,
+        shape: tuple[int, ...],
+        n_outputs: int | None,
+        columns: list[str] | None = None,
+    ) -> None:
+        """Refuse rows of another shape or other columns, and other numbers of targets."""
         spec = init.spec
         trained = tuple(spec["input_shape"])
         fits = len(shape) == 1 if spec.get("any_width") else shape == trained
@@ -85,10 +92,9 @@ class HasLearner(HasParameters):
                 f"{trained}."
             )
         names = spec.get("feature_names")
-        own = getattr(self, "feature_names_in_", None)
-        if names is not None and own is not None and list(own) != names:
+        if names is not None and columns is not None and columns != names:
             raise ValueError(
-                f"X has columns {list(own)}, but {init!r} was meta-trained on columns {names}, in "
+                f"X has columns {columns}, but {init!r} was meta-trained on columns {names}, in "
                 "that order."
             )
         if n_outputs is not None and n_outputs != spec["n_outputs"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral
 from typing import Any
 
@@ -16,13 +18,24 @@ from ..meta_init import MetaInit
 from ..tasks import Support, with_altered_copies
 from ._learners import HasLearner
 from .explanation import encoder_features, explain
-from .validation import ROW_DTYPES, resolve_device
+from .validation import ROW_DTYPES, check_columns, column_names, resolve_device
 
 
 class FewShotEstimator(HasLearner):
     """Base class of the estimators: `fit` is `Learner.adapt`, `predict` is `Learner.predict`."""
 
     # ------------------------------------------------------------------ fit
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Be as before after a `fit` that failed: no names of columns that the state is not of."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
     def _adapt(self, X: np.ndarray, y: np.ndarray, w: np.ndarray, n_outputs: int | None) -> None:
         """`Learner.adapt` on validated arrays; y are memberships or targets, two-dimensional."""
         if n := check_scalar(self.n_augment, "n_augment", Integral, min_val=0):
@@ -46,8 +59,13 @@ class FewShotEstimator(HasLearner):
             scaled = support.X if learner.scales_inputs_without_past else None
             learner.fit_scale(scaled, support.y, support.w)
             init = MetaInit.from_state(learner.state_dict(), self._spec(learner) | {"past": False})
-        self._check_fits(init, shape, n_outputs)
+        self._check_fits(init, shape, n_outputs, self._columns())
         return init
+
+    def _columns(self) -> list[str] | None:
+        """The columns that `fit` saw, if they have names."""
+        names = getattr(self, "feature_names_in_", None)
+        return None if names is None else list(names)
 
     def _default_meta_init(self, shape: tuple[int, ...]) -> MetaInit | None:
         """What `fit` adapts from where no meta-init is given; None is a learner without past."""
@@ -126,9 +144,11 @@ class FewShotEstimator(HasLearner):
 
     def _learner_and_rows(self, X: Any) -> tuple[Learner, Tensor]:
         """The learner, and rows as it takes them; with a meta-init `fit` is not needed."""
-        init = self._init_in_use()
+        init, columns = self._init_in_use(), column_names(X)
+        if hasattr(self, "state_"):  # the columns are known, even if the meta-init has no names
+            check_columns(columns, self._columns())
         X = check_array(X, dtype=ROW_DTYPES, allow_nd=True)
-        self._check_fits(init, X.shape[1:], None)
+        self._check_fits(init, X.shape[1:], None, columns)
         rows = _tensor(X, self._compute_dtype(), resolve_device(self.device))
         return self._rebuild(init), rows
 

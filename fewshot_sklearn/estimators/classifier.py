@@ -11,7 +11,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..tasks import memberships
+from ..tasks import comparable, distinct, memberships, refuse_missing
 from .base import FewShotEstimator
 from .validation import ROW_DTYPES, check_weights
 
@@ -47,23 +47,28 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
             When y has several columns that are no probabilities, or all
             weights are zero.
         """
-        self._support = X, y
-        shape = np.asarray(y).shape
-        soft = len(shape) == 2 and shape[1] > 1
-        names = getattr(y, "columns", None)
-        X, y = validate_data(self, X, y, dtype=ROW_DTYPES, allow_nd=True, multi_output=soft)
-        weights = check_weights(sample_weight, len(X))
-        self.classes_, members = _soft(y, names) if soft else self._classes_and_members(y)
-        self._adapt(X, members, weights, None)
+        with self._all_or_nothing():
+            self._support = X, y
+            known = np.asarray(y)
+            if known.dtype.kind == "O":  # of which scikit-learn says less clearly what is wrong
+                refuse_missing(known, "y", "class")
+            shape = known.shape
+            soft = len(shape) == 2 and shape[1] > 1
+            names = getattr(y, "columns", None)
+            X, y = validate_data(self, X, y, dtype=ROW_DTYPES, allow_nd=True, multi_output=soft)
+            weights = check_weights(sample_weight, len(X))
+            self.classes_, members = _soft(y, names) if soft else self._classes_and_members(y)
+            self._adapt(X, members, weights, None)
         return self
 
     def _classes_and_members(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Sorted class labels, and which class each row is of (n_rows, n_classes)."""
+        y = comparable(y, "y")
         with warnings.catch_warnings():
             # one row a class is what these estimators are for
             warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
             check_classification_targets(y)
-        classes, codes = np.unique(y, return_inverse=True)
+        classes, codes = distinct(y, "y")
         members = memberships(torch.as_tensor(codes), len(classes), torch.float64)
         return classes, members.numpy()
 

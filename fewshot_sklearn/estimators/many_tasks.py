@@ -17,7 +17,7 @@ from torch.func import vmap
 
 from ..learners import TASKS_PER_CHUNK, FeatureLearner, Outputs, State, joined
 from ..tasks import Support, memberships, padded_size
-from .validation import ROW_DTYPES, resolve_device
+from .validation import ROW_DTYPES, column_names, resolve_device
 
 #: Numbers a padded batch of rows, or of pairs of rows, may hold: 64 MiB of float32.
 NUMBERS_AT_ONCE = 2**24
@@ -43,7 +43,7 @@ class ManyTasks:
     def __init__(self, estimator: Any, X: Any, n_outputs: int | None = None):
         init = estimator._resolve_meta_init()
         self.X = check_array(X, dtype=ROW_DTYPES, allow_nd=True)
-        estimator._check_fits(init, self.X.shape[1:], n_outputs)
+        estimator._check_fits(init, self.X.shape[1:], n_outputs, column_names(X))
         self.learner = estimator._rebuild(init)
         self.dtype, self.device = estimator._compute_dtype(), resolve_device(estimator.device)
         self.by_features = isinstance(self.learner, FeatureLearner)

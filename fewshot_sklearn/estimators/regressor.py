@@ -9,8 +9,9 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
+from ..tasks import refuse_missing
 from .base import FewShotEstimator
-from .validation import ROW_DTYPES, check_weights
+from .validation import ROW_DTYPES, check_weights, finite_targets
 
 
 class FewShotRegressor(RegressorMixin, FewShotEstimator):
@@ -33,14 +34,18 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
         self : object
             The fitted estimator. The meta-init is read, never changed.
         """
-        self._support = X, y
-        X, y = validate_data(
-            self, X, y, dtype=ROW_DTYPES, allow_nd=True, multi_output=True, y_numeric=True
-        )
-        weights = check_weights(sample_weight, len(X))
-        targets = y.reshape(len(y), -1)
-        self._y_ndim = y.ndim
-        self._adapt(X, targets, weights, targets.shape[1])
+        with self._all_or_nothing():
+            self._support = X, y
+            known = np.asarray(y)
+            if known.dtype.kind == "O":  # None among objects would become NaN
+                refuse_missing(known, "y", "target")
+            X, y = validate_data(
+                self, X, y, dtype=ROW_DTYPES, allow_nd=True, multi_output=True, y_numeric=True
+            )
+            weights = check_weights(sample_weight, len(X))
+            targets = finite_targets(y)
+            self._y_ndim = y.ndim
+            self._adapt(X, targets, weights, targets.shape[1])
         return self
 
     def fit_prior(self) -> FewShotRegressor:

@@ -47,6 +47,47 @@ def resolve_device(device: Any) -> torch.device:
     return resolved
 
 
+def column_names(X: Any) -> list[str] | None:
+    """Names of the columns of a data frame of any kind; None where they are no strings."""
+    names = getattr(X, "columns", getattr(X, "column_names", None))
+    if names is None or not all(isinstance(name, str) for name in names):
+        return None
+    return list(names)
+
+
+def check_columns(columns: list[str] | None, known: list[str] | None) -> None:
+    """Refuse columns that are not those known, in the same order; where either has no names, not.
+
+    Raises
+    ------
+    ValueError
+        In the words of scikit-learn.
+    """
+    if columns is None or known is None or columns == known:
+        return
+    told = "The feature names should match those that were passed during fit."
+    if sorted(columns) == sorted(known):
+        raise ValueError(f"{told} Feature names must be in the same order as they were in fit.")
+    raise ValueError(
+        f"{told} Unseen at fit time: {[c for c in columns if c not in known]}; seen at fit time, "
+        f"yet now missing: {[c for c in known if c not in columns]}."
+    )
+
+
+def finite_targets(y: np.ndarray) -> np.ndarray:
+    """Targets of a regression (n_rows, n_outputs), in float64.
+
+    Raises
+    ------
+    ValueError
+        When one is not finite; scikit-learn lets those pass that come as objects.
+    """
+    targets = y.reshape(len(y), -1).astype(np.float64)
+    if not np.isfinite(targets).all():
+        raise ValueError("Input y contains infinity or a value too large for dtype('float64').")
+    return targets
+
+
 def check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
     """Weights of the rows; ones, if None.
 

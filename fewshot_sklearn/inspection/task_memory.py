@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import is_classifier
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils import check_array, check_consistent_length
 
 from ..estimators import (
     ROW_DTYPES,
@@ -26,6 +26,7 @@ from ..estimators import (
     encoder_features,
     feature_metric,
 )
+from ..tasks import comparable
 from ._adapted_models import about_targets, predicted
 from ._memory_file import plain_ids, read_memory, write_memory
 
@@ -183,8 +184,8 @@ class TaskMemory:
             raise ValueError("groups is needed to remember groups: the task of each row.")
         init, (learner, rows) = estimator._init_in_use(), estimator._learner_and_rows(X)
         check_consistent_length(rows, y, groups)
-        labels = column_or_1d(y) if classification else None
-        tasks = column_or_1d(groups) if groups is not None else None
+        labels = comparable(y, "y") if classification else None
+        tasks = comparable(groups) if groups is not None else None
         names = plain_ids(labels if kind == "classes" else tasks)
         ids, codes = np.unique(names, return_inverse=True)
         metric = feature_metric(learner)

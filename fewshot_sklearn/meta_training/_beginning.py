@@ -42,7 +42,7 @@ def new_learner(plan: PastTasks, encoder_from: Source | None, seed: int) -> Lear
         if (init := _found(encoder_from)) is not None:
             _take_encoder(learner, init)
     else:
-        plan.estimator._check_fits(start, plan.input_shape, plan.n_outputs)
+        plan.check_fits(start)
         plan.estimator._load(learner, start)
     with OwnRandomNumbers(seed + 1):  # not the encoder's seed again
         learner.begin(plan.n_classes)

@@ -9,10 +9,10 @@ import joblib
 import numpy as np
 import torch
 from sklearn.base import is_classifier
-from sklearn.utils import check_array, check_X_y, column_or_1d
+from sklearn.utils import check_array, check_X_y
 
-from ..estimators import ROW_DTYPES
-from ..meta_init import RowSketch, task_digests
+from ..estimators import ROW_DTYPES, column_names, finite_targets
+from ..meta_init import MetaInit, RowSketch, task_digests
 from ..tasks import (
     ArrayTasks,
     ClassEpisodes,
@@ -20,6 +20,8 @@ from ..tasks import (
     GeneratedTasks,
     GroupEpisodes,
     PooledRows,
+    comparable,
+    refuse_missing,
     split_tasks,
 )
 
@@ -116,15 +118,19 @@ class PastTasks:
         facts = f"{settings}{sorted(own.items())}{data}"
         self.fingerprint = f"{hashlib.sha256(facts.encode()).hexdigest()[:12]}-seed{seed}"
 
+    def check_fits(self, init: MetaInit) -> None:
+        """Refuse to go on from a meta-init with data of another format."""
+        columns, names = self.feature_names, init.spec.get("feature_names")
+        self.estimator._check_fits(init, self.input_shape, self.n_outputs, columns)
+        self.feature_names = columns or names  # an array has the columns that were there before
+
     def _from_arrays(self, X: Any, y: Any, groups: Any, seed: int) -> None:
         trainer = self.trainer
-        columns = getattr(X, "columns", None)
-        if columns is not None and all(isinstance(name, str) for name in columns):
-            self.feature_names = list(columns)
+        self.feature_names = column_names(X)
         if y is None:
             raise ValueError("y is needed: the labels or targets of the past tasks.")
         if self.classification:
-            X, y = check_array(X, dtype=ROW_DTYPES, allow_nd=True), column_or_1d(y)
+            X, y = check_array(X, dtype=ROW_DTYPES, allow_nd=True), comparable(y, "y")
             targets = None
         else:
             if groups is None:
@@ -133,16 +139,17 @@ class PastTasks:
                     "belongs to. Inside cross_validate pass params={'groups': groups}, with "
                     "sklearn.set_config(enable_metadata_routing=True)."
                 )
+            refuse_missing(np.asarray(y), "y", "target")
             X, y = check_X_y(
                 X, y, dtype=ROW_DTYPES, allow_nd=True, multi_output=True, y_numeric=True
             )
-            targets = y.reshape(len(y), -1).astype(np.float64)
+            targets = finite_targets(y)
         if trainer.n_unlabelled and getattr(self.estimator, "unlabelled", None) is None:
             raise ValueError(
                 "n_unlabelled needs an estimator that is told how rows without a label are marked, "
                 f"such as ProtoNetClassifier(unlabelled=-1), got {self.estimator!r}."
             )
-        groups = None if groups is None else column_or_1d(groups)
+        groups = None if groups is None else comparable(groups)
         for name, column in (("y", y), ("groups", groups)):
             if column is not None and len(column) != len(X):
                 raise ValueError(f"{name} has {len(column)} rows, but X has {len(X)}.")

@@ -14,7 +14,7 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
-from ..learners import Learner, episode_loss, joined
+from ..learners import Learner, draws, episode_loss, joined
 from ..tasks import ArrayTasks, Episodes
 
 #: What happens at every batch.
@@ -60,7 +60,9 @@ class EpisodicNet(NeuralNet):
 
     def _prepare(self, learner: Learner) -> None:
         """Tell a learner how to compute while training."""
-        learner.compiled = self._compiles(learner.steps_that_pay())
+        # what is compiled draws from torch's own generator
+        pays = None if draws(learner) else learner.steps_that_pay()
+        learner.compiled = self._compiles(pays)
         learner.bf16 = self._rounds()
 
     def _compiles(self, steps_that_pay: int | None) -> bool:

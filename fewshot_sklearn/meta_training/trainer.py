@@ -289,6 +289,8 @@ class MetaTrainer(EpisodicNet):
             try:
                 if afresh:
                     self.initialize()
+                elif known := getattr(self, "meta_init_", None):
+                    self.plan_.check_fits(known)
                 self._bring_rows_to_the_device(self.plan_.train)
                 with self._own_random_numbers():
                     super().partial_fit(self.plan_.train, None)

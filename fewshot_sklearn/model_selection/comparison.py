@@ -18,7 +18,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import check_consistent_length, check_random_state
 
 from ..algorithms import ProtoNetClassifier
-from ..tasks import IntOrRange, check_n_shots
+from ..tasks import IntOrRange, check_n_shots, comparable
 from ._comparison_table import comparison_table, episode_table
 from ._paired_scores import first_shots, score_everyone, warn_failures
 from .pooled import PastRows, PooledClassifier, PooledRegressor
@@ -176,7 +176,7 @@ def compare_few_shot(
         )
     shots = check_n_shots(n_shots)
     X = X if hasattr(X, "iloc") or hasattr(X, "tocsr") else np.asarray(X)
-    y, groups = np.asarray(y), None if groups is None else np.asarray(groups)
+    y, groups = np.asarray(y), None if groups is None else comparable(groups)
     check_consistent_length(X, y, groups)
     split = EpisodeSplit(n_way, max(shots), n_query, n_episodes, random_state)
     rows = split.episodes(y, groups)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_array, check_consistent_length
 
+from ..tasks import numbered
+
 
 class PastRows:
     """Rows of past tasks, shared by all clones of the estimators that hold them.
@@ -48,8 +50,8 @@ class PastRows:
         self.X = check_array(X, dtype=np.float64)
         self.y = np.asarray(y)
         check_consistent_length(self.X, self.y, groups)
-        names = np.zeros(len(self.X), int) if groups is None else np.asarray(groups)
-        uniques, self.task = np.unique(names, return_inverse=True)
+        names = np.zeros(len(self.X), int) if groups is None else groups
+        uniques, self.task = numbered(names)
         self.n_tasks = len(uniques)
         self._kept: dict[Any, Any] = {}
 

@@ -6,14 +6,14 @@ import warnings
 from typing import Any
 
 import numpy as np
-from sklearn.base import ClassifierMixin, is_regressor
+from sklearn.base import ClassifierMixin, is_classifier, is_regressor
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length
 
 from ..estimators import FewShotEstimator, adapts_in_batches
-from ..tasks import EpisodeRows, IntOrRange
+from ..tasks import EpisodeRows, IntOrRange, comparable
 from ._stand_in import stand_ins
 from .episode_answers import EpisodeAnswers
 from .episode_split import EpisodeSplit
@@ -87,6 +87,9 @@ def few_shot_score(
     """
     split = EpisodeSplit(n_way, n_shot, n_query, n_episodes, random_state)
     y = np.asarray(y)
+    groups = None if groups is None else comparable(groups)
+    if is_classifier(estimator):
+        y = comparable(y, "y")
     check_consistent_length(X, y, groups)
     if is_regressor(estimator) and n_way is not None:
         raise ValueError(
@@ -96,7 +99,7 @@ def few_shot_score(
         warnings.warn(seen, stacklevel=2)
     rows = split.episodes(y, groups)
     scores = scores_of_episodes(estimator, X, y, rows, scoring=scoring, n_jobs=n_jobs)
-    return FewShotScore(scores, None if groups is None else np.asarray(groups)[rows.query[:, 0]])
+    return FewShotScore(scores, None if groups is None else groups[rows.query[:, 0]])
 
 
 def tasks_seen(estimator: Any, y: Any, groups: Any = None, X: Any = None) -> str:

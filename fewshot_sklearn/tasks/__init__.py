@@ -22,6 +22,7 @@ from .episodes import (
     TaskStream,
     tasks_at,
 )
+from .ids import comparable, distinct, numbered, refuse_missing
 from .images import image_shape
 from .rows import indexable, n_rows, taken
 from .sampling import (
@@ -61,12 +62,16 @@ __all__ = [
     "add_rotations",
     "check_int_or_range",
     "check_n_shots",
+    "comparable",
+    "distinct",
     "image_shape",
     "indexable",
     "memberships",
     "n_rows",
+    "numbered",
     "pad_tasks",
     "padded_size",
+    "refuse_missing",
     "shares",
     "split_tasks",
     "stack_tasks",

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .batch import IGNORED_CODE, UNLABELLED_CODE
+from .ids import comparable, distinct, numbered
 
 IntOrRange = int | tuple[int, int]
 #: Episodes drawn at once.
@@ -123,7 +124,7 @@ def _block_size(keys: int) -> int:
 
 def _rows_by(labels: np.ndarray) -> list[np.ndarray]:
     """Row numbers of each distinct label, in the order of the sorted labels."""
-    _, codes = np.unique(labels, return_inverse=True)
+    codes = distinct(labels, "groups or y")[1]
     order = np.argsort(codes, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
 
@@ -174,12 +175,13 @@ class ClassEpisodes:
         n_query: IntOrRange | None = 15,
         n_unlabelled: int = 0,
     ):
-        y = np.asarray(y)
+        y = comparable(y, "y")
+        groups = None if groups is None else comparable(groups)
         self.n_unlabelled = check_int_or_range(n_unlabelled, "n_unlabelled", 0)[1]
         self.n_way = check_int_or_range(n_way, "n_way", 2)
         self.n_shot = check_int_or_range(n_shot, "n_shot", 1)
         self.n_query = None if n_query is None else check_int_or_range(n_query, "n_query", 1)
-        by_group = [np.arange(len(y))] if groups is None else _rows_by(np.asarray(groups))
+        by_group = [np.arange(len(y))] if groups is None else _rows_by(groups)
         wanted = (
             self.n_shot[1] + self.n_unlabelled + (1 if self.n_query is None else self.n_query[1])
         )
@@ -290,7 +292,7 @@ class PooledRows:
     ):
         codes = np.unique(np.asarray(y), return_inverse=True)[1]
         if groups is not None:
-            group = np.unique(np.asarray(groups), return_inverse=True)[1]
+            group = numbered(groups)[1]
             codes = group * (codes.max() + 1) + codes
         _, self.codes, sizes = np.unique(codes, return_inverse=True, return_counts=True)
         self.n_classes = len(sizes)
@@ -339,7 +341,7 @@ class GroupEpisodes:
         self.n_shot = check_int_or_range(n_shot, "n_shot", 0)
         self.n_query = None if n_query is None else check_int_or_range(n_query, "n_query", 1)
         wanted = self.n_shot[1] + (1 if self.n_query is None else self.n_query[1])
-        everyone = _rows_by(np.asarray(groups))
+        everyone = _rows_by(comparable(groups))
         pools = [rows for rows in everyone if len(rows) >= 2]
         if not pools:
             raise ValueError("No episode can be drawn: no group has two rows.")

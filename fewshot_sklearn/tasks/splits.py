@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit
-from sklearn.utils import column_or_1d
+
+from .ids import comparable
 
 
 def _tasks_of_rows(by: str | None, y: Any, groups: Any) -> np.ndarray:
@@ -19,8 +20,8 @@ def _tasks_of_rows(by: str | None, y: Any, groups: Any) -> np.ndarray:
     if by == "classes" or groups is None:
         if y is None:
             raise ValueError("y is needed: it holds the class of each row. Or pass groups.")
-        return column_or_1d(y)
-    return column_or_1d(groups)
+        return comparable(y, "y")
+    return comparable(groups)
 
 
 class TaskKFold(GroupKFold):

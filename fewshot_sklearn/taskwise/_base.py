@@ -23,11 +23,11 @@ from ..estimators import (
     adapts_in_batches,
     check_weights,
 )
-from ..tasks import RowsByTask, indexable, n_rows, taken
+from ..tasks import RowsByTask, comparable, distinct, indexable, n_rows, taken
 from ._alone import fit_each, fit_one
 from ._batches import adapt_tasks, answer_tasks, local_classes
 from ._files import SavesTasks
-from ._ids import comparable, distinct, named, places, union
+from ._ids import named, places, union
 from ._states import OWN_CLASSES, Pieces, TaskStates
 
 
@@ -231,14 +231,14 @@ class Taskwise(SavesTasks, BaseEstimator):
             )
         classes = n_way = own = None
         if self._kind == "classifier":
-            inner._check_fits(init, X.shape[1:], None)
+            inner._check_fits(init, X.shape[1:], None, inner._columns())
             classes, y, n_way, own = local_classes(y, which, tasks, inner)
         else:
             if not afresh and y.ndim != inner._y_ndim:
                 raise ValueError(f"y must have {inner._y_ndim} axes as in fit, got {y.ndim}.")
             inner._y_ndim = y.ndim
             y = y.reshape(len(y), -1)
-            inner._check_fits(init, X.shape[1:], y.shape[1])
+            inner._check_fits(init, X.shape[1:], y.shape[1], inner._columns())
         pieces = []
         for some, state in adapt_tasks(ManyTasks(inner, X), by_task, y, w, n_way):
             if own is not None:

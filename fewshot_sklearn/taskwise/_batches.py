@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from ..estimators import ManyTasks
-from ..tasks import UNLABELLED_CODE, RowsByTask
-from ._ids import named, sorted_distinct
+from ..tasks import UNLABELLED_CODE, RowsByTask, distinct
+from ._ids import named
 from ._states import OWN_CLASSES, TaskStates
 
 
@@ -100,7 +100,7 @@ def local_classes(
     """
     mark = getattr(inner, "unlabelled", None)
     known = np.ones(len(y), bool) if mark is None else y != mark
-    classes, codes = sorted_distinct(y[known])
+    classes, codes = distinct(y[known], "y")
     pairs, local = np.unique(which[known] * len(classes) + codes, return_inverse=True)
     n_way = np.bincount(pairs // max(1, len(classes)), minlength=len(tasks))
     if not n_way.all():

@@ -1,8 +1,7 @@
-"""Ids of tasks, of any kind that can be sorted: distinct ones, where they are, and as JSON."""
+"""Ids of tasks among those that are known, and as JSON."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -11,56 +10,6 @@ import numpy as np
 _FAMILIES = {"b": "number", "i": "number", "u": "number", "f": "number"}
 #: Unknown ids that an error names.
 NAMED = 5
-
-
-def comparable(groups: Any) -> np.ndarray:
-    """The task of each row as a one-dimensional array, times in one unit."""
-    ids = np.asarray(groups)
-    ids = ids[:, 0] if ids.ndim == 2 and ids.shape[1] == 1 else ids
-    if ids.ndim != 1:
-        raise ValueError(f"groups must hold one task id a row, got an array {ids.shape}.")
-    times = len(ids) > 0 and ids.dtype.kind == "O" and all(map(_is_plain_time, ids))
-    return ids.astype("M8[ns]") if times or ids.dtype.kind == "M" else ids
-
-
-def _is_plain_time(value: Any) -> bool:
-    # pandas' missing time is one too, but not equal to itself
-    return isinstance(value, datetime) and value.tzinfo is None and value == value
-
-
-def sorted_distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``np.unique(values, return_inverse=True)``, which is slow for strings, and objects."""
-    if values.dtype.kind not in "OU":
-        return np.unique(values, return_inverse=True)
-    listed = values.tolist()
-    found = sorted(set(listed))
-    place = {value: i for i, value in enumerate(found)}
-    which = np.fromiter(map(place.__getitem__, listed), int, len(listed))
-    return np.fromiter(found, values.dtype, len(found)), which
-
-
-def distinct(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted distinct ids, and which of them each is.
-
-    Raises
-    ------
-    ValueError
-        When an id is missing, or they cannot be sorted.
-    """
-    try:
-        found, which = sorted_distinct(ids)
-        if found.dtype.kind == "O":
-            missing = any(i is None or i != i for i in found)
-        else:  # NaN and NaT are sorted last
-            missing = len(found) > 0 and bool(found[-1] != found[-1])
-    except TypeError as error:
-        raise ValueError(
-            "groups must be task ids of one kind that can be sorted (numbers, strings, times, "
-            f"...), and none may be missing: {error}."
-        ) from error
-    if missing:
-        raise ValueError("groups must name the task of each row; some are missing.")
-    return found, which
 
 
 def same_family(a: np.ndarray, b: np.ndarray) -> bool:

@@ -21,7 +21,7 @@ from sklearn.utils import check_consistent_length, check_random_state
 
 from ..algorithms import ProtoNetClassifier, RidgeHeadRegressor
 from ..model_selection import EpisodeSplit, tasks_seen
-from ..tasks import EpisodeRows, IntOrRange, check_int_or_range, check_n_shots
+from ..tasks import EpisodeRows, IntOrRange, check_int_or_range, check_n_shots, comparable, numbered
 from ._evidence import Fold, PastAnswers
 from .classifier import TrustedClassifier
 from .novelty import check_row_score
@@ -186,11 +186,11 @@ default="class_mean"
             raise ValueError(f"estimator must be a classifier or a regressor, got {estimator!r}.")
         check_row_score(self.novelty_score)
         shots = check_n_shots(self.n_shots)
-        y = np.asarray(y)
+        y = comparable(y, "y") if is_classifier(estimator) else np.asarray(y)
         check_consistent_length(X, y, groups)
         if seen := tasks_seen(estimator, y, groups, X):
             warnings.warn(seen, stacklevel=2)
-        groups = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+        groups = None if groups is None else numbered(groups)[1]
         self._seed = int(check_random_state(self.random_state).randint(2**31))
         past = PastAnswers(estimator, X, y, groups, self.novelty_score, self._seed, self.n_jobs)
         folds = {k: self._draw(y, groups, k, past.classifies) for k in shots}

@@ -298,7 +298,7 @@ def test_the_task_told_twice_or_not_at_all(many_sinusoids):
         TaskwiseRegressor().fit(X, y).predict(X, groups)
     with pytest.raises(ValueError, match="inconsistent numbers"):
         TaskwiseRegressor().fit(X, y, groups[:-1])
-    with pytest.raises(ValueError, match="one task id a row"):
+    with pytest.raises(ValueError, match="one value a row"):
         TaskwiseRegressor().fit(X, y, np.stack([groups, groups], 1))
 
 
