@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..estimators import FeatureMetric
-from ..meta_init import whole_file
+from ..meta_init import read_arrays, write_arrays
 
 FORMAT = 1
 #: What the names of the arrays of states begin with.
@@ -26,8 +24,6 @@ def plain_ids(ids: Any) -> np.ndarray:
 
 def write_memory(path: str | os.PathLike[str], memory: Mapping[str, Any]) -> None:
     """Write the fields of a memory, by name, whole or not at all."""
-    from safetensors.numpy import save
-
     arrays = {
         name: value
         for name, value in memory.items()
@@ -38,32 +34,19 @@ def write_memory(path: str | os.PathLike[str], memory: Mapping[str, Any]) -> Non
     if metric.centre is not None:
         arrays["centre"] = metric.centre
     told = {
-        "task_memory": FORMAT,
         "kind": memory["kind"],
         "digest": memory["digest"],
         "metric": metric.name,
         "ids": memory["ids"].tolist(),
         "groups": None if groups is None else groups.tolist(),
     }
-    packed = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    raw = save(packed, {"task_memory": json.dumps(told)})
-    with whole_file(path) as file:
-        file.write(raw)
+    write_arrays(path, "task_memory", FORMAT, arrays, told)
 
 
 def read_memory(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The fields that `write_memory` wrote, or one clear error."""
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
+    arrays, told = read_arrays(path, "task_memory", FORMAT, "a TaskMemory")
     try:
-        with safe_open(path, framework="numpy") as file:
-            told = json.loads((file.metadata() or {})["task_memory"])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if told["task_memory"] != FORMAT:
-            raise ValueError("of another format")
         n = len(told["ids"])
         per_task = [array for name, array in arrays.items() if name != "centre"]
         if any(array.shape[:1] != (n,) for array in per_task):
@@ -85,5 +68,5 @@ def read_memory(path: str | os.PathLike[str]) -> dict[str, Any]:
                 k.removeprefix(STATES): a for k, a in arrays.items() if k.startswith(STATES)
             },
         }
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} does not hold a TaskMemory.") from error

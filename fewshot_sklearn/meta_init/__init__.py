@@ -2,11 +2,14 @@
 
 from .artifact import MetaInit, task_digests
 from .row_sketch import RowSketch
-from .whole_file import whole_file
+from .sealed_file import read_arrays, read_sealed, write_arrays, write_sealed
 
 __all__ = [
     "MetaInit",
     "RowSketch",
+    "read_arrays",
+    "read_sealed",
     "task_digests",
-    "whole_file",
+    "write_arrays",
+    "write_sealed",
 ]

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ._card import card_html, card_rows
 from ._kept import Kept
+from ._whole_file import whole_file
 from .row_sketch import RowSketch
-from .whole_file import whole_file
 
 FORMAT = 1
 #: A header longer than this is no header of ours.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections import OrderedDict
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..meta_init import whole_file
+from ..meta_init import read_sealed, write_sealed
 
 
 def _is_plain(value: Any) -> bool:
@@ -66,8 +67,9 @@ def save_epoch(trainer: Any, path: str | os.PathLike[str], fingerprint: str) -> 
         "history": json.dumps(trainer.history.to_list()),
         "callbacks": {name: _callback_state(cb) for name, cb in trainer.callbacks_},
     }
-    with whole_file(path) as file:
-        torch.save(state, file)
+    content = BytesIO()
+    torch.save(state, content)
+    write_sealed(path, content.getvalue())
 
 
 def load_epoch(trainer: Any, path: str | os.PathLike[str], fingerprint: str) -> None:
@@ -91,7 +93,8 @@ def load_epoch(trainer: Any, path: str | os.PathLike[str], fingerprint: str) -> 
     if not path.exists():
         return
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        content = BytesIO(read_sealed(path))
+        state = torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(
             f"The checkpoint {path} cannot be read; delete it to start from the beginning."

@@ -6,12 +6,11 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..meta_init import whole_file
+from ..meta_init import read_sealed, write_sealed
 
 FORMAT = 1
 
@@ -204,7 +203,7 @@ class Experience:
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the table to a JSON file, whole or not at all.
+        """Write the table to a file of JSON and a checksum, whole or not at all.
 
         Parameters
         ----------
@@ -212,8 +211,7 @@ class Experience:
             The file.
         """
         text = json.dumps({"format": FORMAT} | asdict(self), allow_nan=False)
-        with whole_file(path) as file:
-            file.write(text.encode())
+        write_sealed(path, text.encode())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Experience:
@@ -232,10 +230,10 @@ class Experience:
         Raises
         ------
         ValueError
-            When the file holds something else.
+            When the file is damaged or holds something else.
         """
         try:
-            told = json.loads(Path(path).read_text(encoding="utf-8"))
+            told = json.loads(read_sealed(path))
             if told.pop("format") != FORMAT:
                 raise ValueError("of another format")
             table = cls(**{k: _tuples(v) for k, v in told.items()})

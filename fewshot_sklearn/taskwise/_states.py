@@ -6,18 +6,13 @@ a dict of arrays with one more axis.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
-from ..meta_init import whole_file
+from ..meta_init import read_arrays, write_arrays
 
 #: Beside the names of the state: which of all classes the task's own are (n_way,).
 OWN_CLASSES = "own_classes"
@@ -141,42 +136,20 @@ class TaskStates:
     # ------------------------------------------------------------------ one file
     def save(self, path: str | os.PathLike[str], meta: Mapping[str, Any]) -> None:
         """Write all states and some JSON to one safetensors file, whole or not at all."""
-        path, arrays = Path(path), {}
+        arrays = {}
         for b, block in enumerate(self.blocks):
             inside = np.flatnonzero(self.block_of == b)
             tasks = np.empty(len(inside), np.int64)
             tasks[self.slot_of[inside]] = inside
             arrays[f"{b}/tasks"] = tasks
-            arrays |= {f"{b}/state/{name}": np.ascontiguousarray(a) for name, a in block.items()}
-        told = {"format": FORMAT, "n_blocks": len(self.blocks), "n_tasks": len(self.block_of)}
-        content = json.dumps({**meta, **told})
-        header = {"taskwise": content, "checksum": _checksum(arrays, content)}
-        with whole_file(path) as file:
-            file.write(save(arrays, header))
+            arrays |= {f"{b}/state/{name}": a for name, a in block.items()}
+        told = {"n_blocks": len(self.blocks), "n_tasks": len(self.block_of)}
+        write_arrays(path, "taskwise", FORMAT, arrays, {**meta, **told})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> tuple[TaskStates, dict[str, Any]]:
         """Read what `save` wrote: the states and the JSON."""
-        if not Path(path).exists():
-            raise FileNotFoundError(f"There is no file {path}.")
-        try:
-            with safe_open(path, framework="np") as file:
-                header = file.metadata() or {}
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise ValueError(
-                f"{path} cannot be read: it is damaged, or no safetensors file. ({error})"
-            ) from error
-        if "taskwise" not in header:
-            raise ValueError(f"{path} is a safetensors file, but not one of save_tasks.")
-        if header.get("checksum") != _checksum(arrays, header["taskwise"]):
-            raise ValueError(f"{path} is damaged: its content does not match its checksum.")
-        meta = json.loads(header["taskwise"])
-        if meta["format"] > FORMAT:
-            raise ValueError(
-                f"{path} has format {meta['format']}; this version reads up to {FORMAT}. Upgrade "
-                "fewshot_sklearn to load it."
-            )
+        arrays, meta = read_arrays(path, "taskwise", FORMAT, "tasks written by save_tasks")
         states = cls(meta["n_tasks"])
         for b in range(meta["n_blocks"]):
             tasks, prefix = arrays[f"{b}/tasks"], f"{b}/state/"
@@ -185,12 +158,3 @@ class TaskStates:
             )
             states.block_of[tasks], states.slot_of[tasks] = b, np.arange(len(tasks))
         return states, meta
-
-
-def _checksum(arrays: Mapping[str, np.ndarray], content: str) -> str:
-    digest = hashlib.sha256(content.encode())
-    for name in sorted(arrays):
-        array = arrays[name]
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
-    return digest.hexdigest()

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 from scipy.special import log_softmax
 
-from ..meta_init import whole_file
+from ..meta_init import read_arrays, write_arrays
 from ._conformal import TaskQuantiles, check_coverage, class_sets, intervals
 from .calibration import at_shots
 
-FORMAT = "1"
+FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,9 +249,7 @@ class TaskCalibration:
             "n_tasks": {name: q.n_tasks for name, q in self._quantiles().items()},
             "settings": dict(self.settings),
         }
-        arrays = {name: np.ascontiguousarray(a) for name, a in self._arrays().items()}
-        with whole_file(path) as file:
-            file.write(save(arrays, {"task_calibration": FORMAT, "content": json.dumps(told)}))
+        write_arrays(path, "task_calibration", FORMAT, self._arrays(), told)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TaskCalibration:
@@ -278,15 +272,9 @@ class TaskCalibration:
         ValueError
             When the file is damaged or holds something else.
         """
-        if not Path(path).exists():
-            raise FileNotFoundError(f"{path} does not exist.")
+        what = "a calibration learned from tasks"
+        arrays, told = read_arrays(path, "task_calibration", FORMAT, what)
         try:
-            with safe_open(path, framework="numpy") as file:
-                meta = file.metadata()
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if meta["task_calibration"] != FORMAT:
-                raise ValueError("of another format")
-            told = json.loads(meta["content"])
             found = {
                 name: TaskQuantiles(arrays[f"{name}/values"], arrays[f"{name}/mass"], n)
                 for name, n in told["n_tasks"].items()
@@ -309,8 +297,8 @@ class TaskCalibration:
                 arrays["spread"],
                 told["settings"],
             )
-        except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} does not hold a calibration learned from tasks.") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} does not hold {what}.") from error
 
     def __sklearn_clone__(self) -> TaskCalibration:
         return self

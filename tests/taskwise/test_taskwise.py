@@ -587,7 +587,7 @@ def test_a_file_of_another_estimator_or_damaged(trained, many_sinusoids, tmp_pat
         ("flipped", "checksum"),
         ("short", "damaged"),
         ("empty", "damaged"),
-        ("init.safetensors", "not one of save_tasks"),
+        ("init.safetensors", "does not hold tasks written by save_tasks"),
     ]:
         with pytest.raises(ValueError, match=what):
             TaskwiseRegressor(ridge).load_tasks(tmp_path / name)
@@ -599,7 +599,7 @@ def test_the_file_holds_ids_and_classes_as_json_and_no_pickle(trained, many_digi
     TaskwiseClassifier(trained["ProtoNetClassifier"]).fit(X, y, groups).save_tasks(path)
     content = path.read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    told = json.loads(header["__metadata__"]["taskwise"])
+    told = json.loads(header["__metadata__"]["taskwise"])["told"]
     assert told["tasks"]["values"] == np.unique(groups).tolist()
     assert told["classes"]["values"] == np.unique(y).tolist()
     assert told["meta_init"] == trained["ProtoNetClassifier"].meta_init.digest
