@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def omniglot(args: argparse.Namespace) -> pd.DataFrame:
     flat = FunctionTransformer(flattened)
     return compare_few_shot(
         {"ProtoNet conv4": ours}, images[new], letters[new], alphabets[new],
-        shots=(1, 2, 5, 10), n_query=5, n_episodes=args.n_episodes, n_jobs=args.n_jobs,
+        n_shots=(1, 2, 5, 10), n_query=5, n_episodes=args.n_episodes, n_jobs=args.n_jobs,
         baselines={
             "logistic regression": make_pipeline(flat, LogisticRegression(C=1e-4, max_iter=200)),
             "nearest centroid": make_pipeline(flat, fs.ProtoNetClassifier()),
@@ -136,7 +137,7 @@ def leaves(args: argparse.Namespace) -> pd.DataFrame:
             "RidgeHead mlp": trained(fs.RidgeHeadClassifier(**mlp), *known, **few, lr=3e-4),
             "ProtoNet mlp": trained(fs.ProtoNetClassifier(**mlp), *known, **few, lr=3e-4),
         },
-        X[new], y[new], shots=(1, 2, 5), n_query=5,
+        X[new], y[new], n_shots=(1, 2, 5), n_query=5,
         n_episodes=args.n_episodes, n_jobs=args.n_jobs,
         baselines={
             "logistic regression": make_pipeline(StandardScaler(), LogisticRegression(C=1.0)),
@@ -179,7 +180,7 @@ def real_regression(data: Any, args: argparse.Namespace) -> pd.DataFrame:
                 fs.RidgeHeadRegressor(encoder="identity", **start), *taught, **few
             ),
         },
-        X[new], y[new], groups[new], shots=SHOTS, n_way=None, past=known,
+        X[new], y[new], groups[new], n_shots=SHOTS, n_way=None, past=known,
         baselines=ridge_and_mean(), n_episodes=args.n_episodes, n_jobs=args.n_jobs,
     )  # fmt: skip
 
@@ -201,7 +202,7 @@ def clinc(args: argparse.Namespace) -> pd.DataFrame:
                 fs.RidgeHeadClassifier(encoder="mlp", encoder__hidden=(256,)), *known, **few
             ),
         },
-        X[new], y[new], shots=(1, 2, 5, 10), n_way=15,
+        X[new], y[new], n_shots=(1, 2, 5, 10), n_way=15,
         n_episodes=args.n_episodes, n_jobs=args.n_jobs,
         baselines={
             "logistic regression, C=10": LogisticRegression(C=10, max_iter=1000),
@@ -224,7 +225,7 @@ def sinusoids(args: argparse.Namespace) -> pd.DataFrame:
     kernel = ConstantKernel() * RBF() + WhiteKernel(0.1)
     process = GaussianProcessRegressor(kernel, normalize_y=True, random_state=0)
     return compare_few_shot(
-        {"RidgeHead mlp": ours}, new.data, new.target, new.groups + 1000, shots=SHOTS, n_way=None,
+        {"RidgeHead mlp": ours}, new.data, new.target, new.groups + 1000, n_shots=SHOTS, n_way=None,
         n_query=30, past=known, baselines=ridge_and_mean() | {"Gaussian process": process},
         n_episodes=args.n_episodes, n_jobs=args.n_jobs,
     )  # fmt: skip
@@ -245,13 +246,13 @@ def told(table: pd.DataFrame, what: str, seconds: float) -> str:
     """A markdown table of means and intervals, by estimator and shots, and the labels saved."""
     error = table.attrs["scoring"].startswith("neg_")
     sign, factor, digits = (-1, 1, 3) if error else (1, 100, 1)
-    shots = sorted(set(table["shots"]))
+    shots = sorted(set(table["n_shots"]))
     lines = [f"### {what}", ""]
     name = table.attrs["scoring"].removeprefix("neg_").replace("_", " ")
     lines += [f"| {name}{'' if error else ', %'} | " + " | ".join(map(str, shots)) + " |"]
     lines += ["|---|" + "---|" * len(shots)]
     for estimator in dict.fromkeys(table["estimator"]):
-        of = table[table["estimator"] == estimator].sort_values("shots")
+        of = table[table["estimator"] == estimator].sort_values("n_shots")
         cells = [
             f"{factor * sign * m:.{digits}f} ± {factor * (h - m):.{digits}f}"
             for m, h in zip(of["mean"], of["ci_high"], strict=True)
@@ -277,7 +278,9 @@ def told(table: pd.DataFrame, what: str, seconds: float) -> str:
         )
     failures = table[table["failures"] > 0]
     for one in failures.to_dict("records"):
-        lines.append(f"- {one['estimator']} failed on {one['failures']} episodes at {one['shots']}")
+        lines.append(
+            f"- {one['estimator']} failed on {one['failures']} episodes at {one['n_shots']}"
+        )
     n_episodes, n_tasks = table[["n_episodes", "n_tasks"]].iloc[0]
     lines.append(
         f"- {n_episodes} episodes of {n_tasks} tasks or classes; {seconds:.0f} CPU-seconds."
@@ -285,7 +288,7 @@ def told(table: pd.DataFrame, what: str, seconds: float) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure what was asked for and print it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sets", nargs="*", help=f"some of {', '.join(SETS)}; all if none")
@@ -295,7 +298,7 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, help="folder for pictures")
     parser.add_argument("--n-episodes", type=int, default=N_EPISODES)
     parser.add_argument("--n-jobs", type=int, default=None)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", message="Some of the data is short")
     print(

@@ -10,9 +10,10 @@ copy of a batch shows here at once. The accepted counts are in counts.json.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ from fewshot_sklearn.datasets import load_omniglot, make_sinusoid_tasks
 ACCEPTED = Path(__file__).with_name("counts.json")
 #: What counts may exceed the accepted ones by, for other versions of torch.
 TOLERANCE = 1.05
+#: Episodes that are scored.
+N_EPISODES = 200
 
 
 class WorkCounter(TorchDispatchMode):
@@ -115,10 +118,10 @@ def workloads() -> dict[str, Callable[[], Any]]:
             return clf.fit(X[support], y[support]).predict(X[query])
 
         def score(clf: Any = fitted) -> Any:
-            return few_shot_score(clf, X[1000:], y[1000:], n_episodes=200)
+            return few_shot_score(clf, X[1000:], y[1000:], n_episodes=N_EPISODES)
 
         works[f"{name}: fit and predict"] = fit_predict
-        works[f"{name}: score 200 episodes"] = score
+        works[f"{name}: score {N_EPISODES} episodes"] = score
     return works
 
 
@@ -136,13 +139,17 @@ def count(work: Callable[[], Any]) -> dict[str, int]:
     }
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Count, print, compare."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", help="accept the present counts")
+    parser.add_argument("--accepted", type=Path, default=ACCEPTED, help="file that holds them")
+    options = parser.parse_args(argv)
     torch.set_num_threads(1)
     found = {name: count(work) for name, work in workloads().items()}
-    if "--write" in sys.argv:
-        ACCEPTED.write_text(json.dumps(found, indent=2) + "\n")
-    accepted = json.loads(ACCEPTED.read_text())
+    if options.write:
+        options.accepted.write_text(json.dumps(found, indent=2) + "\n")
+    accepted = json.loads(options.accepted.read_text())
     grown = []
     print("| work | operations | MFLOP | MB allocated |")
     print("|---|---|---|---|")

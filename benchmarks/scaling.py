@@ -7,9 +7,9 @@ One torch thread, process CPU time, the best of several runs.
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +86,11 @@ def measure(name: str, sizes: dict[str, int], X: np.ndarray, y: np.ndarray) -> t
     return 1e3 * step, 1e3 * seconds(fit_and_predict, 20)
 
 
-def main(picture: Path) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print and draw."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("picture", nargs="?", type=Path, default=Path("scaling.png"))
+    picture = parser.parse_args(argv).picture
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     y = np.arange(60 * N_CLASSES) % N_CLASSES
@@ -128,4 +131,4 @@ def draw(found: Times, picture: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("scaling.png"))
+    main()

@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,12 @@ MORE = {
     "spam": ("DAAG", "spam7", "yesno", ()),
     "cells": ("modeldata", "cells", "class", ()),
     "crabs": ("MASS", "crabs", ("sp", "sex"), ("index",)),
+}
+#: Splits of the leaves, at most, by species and labelled leaves of each.
+OF_LEAVES = {
+    **{(5, n_shot): 100 for n_shot in (1, 2, 5)},
+    **{(20, n_shot): 20 for n_shot in (1, 2, 5)},
+    **{(99, n_shot): 5 if n_shot == 1 else 2 for n_shot in (1, 3, 5)},
 }
 #: Rivals and how many splits they are run on.
 METHODS: dict[str, tuple[Any, int]] = {
@@ -108,14 +114,9 @@ def cells(path: Path | None, n_splits: int) -> Iterator[tuple[str, np.ndarray, n
                 yield f"{name}, {n_rows}", X, y, labelled_splits(y, n_rows, few)
     if path is not None:
         X, y = leaves(path)
-        for n_way in (5, 20):
-            for n_shot in (1, 2, 5):
-                name = f"leaves, {n_way} species x {n_shot}"
-                few = min(n_splits, 100 if n_way == 5 else 20)
-                yield name, X, y, class_splits(y, n_way, n_shot, few)
-        for n_shot in (1, 3, 5):
-            few = min(n_splits, 5 if n_shot == 1 else 2)
-            yield f"leaves, 99 species x {n_shot}", X, y, class_splits(y, 99, n_shot, few)
+        for (n_way, n_shot), few in OF_LEAVES.items():
+            splits = class_splits(y, n_way, n_shot, min(n_splits, few))
+            yield f"leaves, {n_way} species x {n_shot}", X, y, splits
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -124,6 +125,7 @@ def measure(options: argparse.Namespace) -> None:
     found = json.loads(path.read_text()) if path.exists() else {}
     for method in options.methods or METHODS:
         estimator, n_splits = METHODS[method]
+        n_splits = min(n_splits, options.most_splits or n_splits)
         if estimator is None:
             init = options.meta_init
             init = load_meta_init("tabular-in-context") if init is None else MetaInit.load(init)
@@ -175,15 +177,16 @@ def _line(values: np.ndarray, digits: int) -> str:
     return " | ".join(f"{value:.{digits}f}" for value in values)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure, or report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("small_tables.json"))
     parser.add_argument("--leaves", type=Path, default=None)
     parser.add_argument("--meta-init", type=Path, default=None, help="instead of the shipped one")
     parser.add_argument("--methods", nargs="*", choices=list(METHODS))
+    parser.add_argument("--most-splits", type=int, help="fewer than each method usually gets")
     parser.add_argument("--report", action="store_true")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     if options.report:
         report(options.output)
         return

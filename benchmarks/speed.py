@@ -4,8 +4,9 @@
     benchmarks/.peers/bin/python benchmarks/speed.py [workload ...] [--rounds N]
     benchmarks/.peers/bin/python benchmarks/speed.py --check
 
-Prints a markdown table. All run in one process with one torch thread, taking turns;
-times are of CPU, and a ratio is the median over the rounds of the peer's time over ours.
+Prints a markdown table. All run in one process with one torch thread, taking turns; times are of
+CPU, and a ratio is the median over the rounds of the peer's time over ours. What is not
+installed is left out: in an environment without the other libraries ours are timed alone.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import argparse
 import platform
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from peers import PACKAGES
 from timing import Row
 from workloads import WORKLOADS
 
@@ -65,15 +68,23 @@ def cpu() -> str:
     return f"{(names or ['unknown processor'])[0]} ({torch.backends.cpu.get_cpu_capability()})"
 
 
-def main() -> None:
+def installed(name: str) -> str:
+    """Name and version of a package, or that it is not here."""
+    try:
+        return f"{name} {version(name)}"
+    except PackageNotFoundError:
+        return f"{name} not installed"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the workloads asked for and print their table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("workloads", nargs="*", metavar="workload", help=", ".join(WORKLOADS))
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
     parser.add_argument(
-        "--check", action="store_true", help="compare meta-gradients with learn2learn's, no timing"
+        "--check", action="store_true", help="compare meta-gradients with the peers', no timing"
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     unknown = set(arguments.workloads) - set(WORKLOADS)
     if unknown:
         parser.error(f"unknown workload(s) {sorted(unknown)}; choose from {list(WORKLOADS)}")
@@ -83,9 +94,7 @@ def main() -> None:
     if arguments.check:
         print("\n".join(import_module("workloads.maml_mlp").check()))
         return
-    from peers import PACKAGES
-
-    told = ", ".join(f"{name} {version(name)}" for name in (*VERSIONS, *PACKAGES))
+    told = ", ".join(map(installed, (*VERSIONS, *PACKAGES)))
     print(
         f"{time.strftime('%Y-%m-%d')}, {cpu()}, one thread, {arguments.rounds} rounds.\n{told}.\n"
     )

@@ -11,13 +11,12 @@ of CPU, a ratio is the median over the rounds. Prints a markdown table.
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 import resource
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ from fewshot_sklearn import (
 )
 
 N_ROWS, N_FEATURES, N_WAY = 20, 16, 5
-#: Tasks that the loops do of all.
+#: Tasks of all that the loops do, and that meta-training sees.
 IN_LOOP = 100
 
 
@@ -65,7 +64,7 @@ def meta_trained(estimator: Any, X: np.ndarray, y: np.ndarray, groups: np.ndarra
         estimator, **few, n_query=2, n_episodes=32, max_epochs=1, validation_fraction=0,
         random_state=0, verbose=0, device="cpu",
     )  # fmt: skip
-    some = groups < 100
+    some = groups < IN_LOOP
     return trainer.fit(X[some], y[some], groups[some]).estimator_
 
 
@@ -82,7 +81,8 @@ def work(
     fitted = kind(estimator).fit(X, y, groups)
     ours = [clone(estimator).fit(a, b) for a, b in zip(of_task, y_of_task, strict=True)]
     theirs = kind(peer, unseen="error").fit(X_few, y_few, g_few)
-    path = Path(tempfile.mkdtemp()) / "tasks.safetensors"
+    folder = tempfile.TemporaryDirectory()
+    path = Path(folder.name) / "tasks.safetensors"
     fitted.save_tasks(path)
 
     def each(call: Callable[[int], Any]) -> Callable[[], None]:
@@ -114,7 +114,7 @@ def work(
     differ = np.mean(loop != at_once) if is_classifier(estimator) else np.abs(loop - at_once).max()
     told = f"{fitted.nbytes_ / n_tasks:,.0f} | {path.stat().st_size / 2**20:.1f} MiB | {differ:.1g}"
     times = interleave(contenders, rounds)
-    os.unlink(path)
+    folder.cleanup()
     return times, told
 
 
@@ -123,12 +123,12 @@ def kind_name(estimator: Any) -> str:
     return f"Taskwise{'Classifier' if is_classifier(estimator) else 'Regressor'}"
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Time the three estimators and print their table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", type=int, default=10_000, help="default: 10000")
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     X, y, labels, groups = tasks(arguments.tasks)

@@ -31,21 +31,23 @@ class Contender:
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: the ratio is the peer's time (or memory) over ours."""
+    """One comparison: the ratio is the peer's time (or memory) over ours; None without a peer."""
 
     work: str
     peer: str
-    theirs: float
+    theirs: float | None
     ours: float
-    ratio: float
+    ratio: float | None
     target: float | None = None
     unit: str = "ms"
 
     def __str__(self) -> str:
         target = "" if self.target is None else f"≥ {self.target:g}"
+        theirs = "" if self.theirs is None else f"{_short(self.theirs)} {self.unit}"
+        ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
         return (
-            f"| {self.work} | {self.peer} | {_short(self.theirs)} {self.unit} "
-            f"| {_short(self.ours)} {self.unit} | {self.ratio:.2f} | {target} |"
+            f"| {self.work} | {self.peer} | {theirs} "
+            f"| {_short(self.ours)} {self.unit} | {ratio} | {target} |"
         )
 
 
@@ -83,18 +85,23 @@ def interleave(
 def compare(
     work: str, times: Mapping[str, np.ndarray], ours: str, target: float | None = None
 ) -> list[Row]:
-    """Rows of one of our contenders against all that are not ours, whose names start "ours"."""
+    """Rows of one of our contenders against all that are not ours, whose names start "ours".
+
+    One row with our time alone where no peer is installed.
+    """
     variant = ours.removeprefix("ours").strip(" ,")
     name = f"{work}, {variant}" if variant else work
-    return [
+    own = float(np.median(times[ours]))
+    rows = [
         Row(
             name,
             peer,
             float(np.median(theirs)),
-            float(np.median(times[ours])),
+            own,
             float(np.median(theirs / times[ours])),
             target,
         )
         for peer, theirs in times.items()
         if not peer.startswith("ours")
     ]
+    return rows or [Row(name, "none installed", None, own, None, target)]

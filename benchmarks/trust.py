@@ -17,6 +17,7 @@ import argparse
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,10 @@ from fewshot_sklearn.trust import (
 )
 
 N_EPISODES = 600
+#: Episodes of the past that calibration is learned from, of classes where they are divided anew.
+N_PAST = 200
+#: Ways to make half of what was held out the past.
+N_HALVES = {"omniglot": 10, "leaves": 20}
 
 
 def told(values, clusters=None, scale: float = 100, digits: int = 1) -> str:
@@ -77,6 +82,12 @@ def table(title: str, head: list[str], rows: list[list[str]]) -> None:
 
 
 # ---------------------------------------------------------------------- classes
+def learned(clf, past, seed: int, **episodes):
+    """What `TrustLearner` knows of a classifier after past classes."""
+    learner = TrustLearner(clf, **episodes, n_episodes=N_PAST, random_state=seed)
+    return learner.fit(*past).calibration_
+
+
 def own_sets(proba: np.ndarray, coverage: float) -> np.ndarray:
     """Sets by the classifier's own word: the most probable classes until they sum to `coverage`."""
     order = np.argsort(-proba, 1)
@@ -92,8 +103,7 @@ def classes(name, clf, splits, n_way: int, n_query: int, shots, coverages) -> No
     sized = {(k, c): [] for c in coverages for k in shots}
     names = np.repeat(np.arange(len(splits)), N_EPISODES // len(splits))
     for seed, (past, new) in enumerate(splits):
-        learner = TrustLearner(clf, n_way=n_way, n_shots=shots, n_query=n_query, random_state=seed)
-        known = learner.fit(*past).calibration_
+        known = learned(clf, past, seed, n_way=n_way, n_shots=shots, n_query=n_query)
         answers = EpisodeAnswers(clf, *new)
         for k in shots:
             n = N_EPISODES // len(splits)
@@ -143,8 +153,7 @@ def novel_rows(name, clf, splits, n_way: int, n_query: int, shots) -> None:
     n = N_EPISODES // len(splits)
     names = np.repeat(np.arange(len(splits)), n)
     for seed, (past, (X, y, *groups)) in enumerate(splits):
-        learner = TrustLearner(clf, n_way=n_way, n_shots=shots, n_query=n_query, random_state=seed)
-        known = learner.fit(*past[:2]).calibration_
+        known = learned(clf, past[:2], seed, n_way=n_way, n_shots=shots, n_query=n_query)
         answers = EpisodeAnswers(clf, X, y)
         for k in shots:
             rows = EpisodeSplit(2 * n_way, k, n_query, n, seed).episodes(y, *groups)
@@ -186,7 +195,7 @@ def random_halves(names, n: int) -> list[tuple[np.ndarray, np.ndarray]]:
 def numbers(name, reg, past, new, n_query, shots, digits: int) -> None:
     """Likelihood, and coverage and width of 90 % intervals, before and after."""
     learner = TrustLearner(
-        reg, n_way=None, n_shots=shots, n_query=n_query, n_episodes=600, random_state=0
+        reg, n_way=None, n_shots=shots, n_query=n_query, n_episodes=N_EPISODES, random_state=0
     )
     known = learner.fit(*past).calibration_
     X, y, groups = new
@@ -284,7 +293,12 @@ def letters_of_six_alphabets(options):
     clf, embed = on_features(
         ProtoNetClassifier(MetaInit.load(options.meta_init), device="cpu", dtype="float32")
     )
-    return clf, embed, (images[kept], letters[kept], alphabets[kept]), random_halves(names, 10)
+    return (
+        clf,
+        embed,
+        (images[kept], letters[kept], alphabets[kept]),
+        random_halves(names, N_HALVES["omniglot"]),
+    )
 
 
 def omniglot(options) -> None:
@@ -320,7 +334,7 @@ def foreign(options) -> None:
     }
     for name, past in ways.items():
         learner = TrustLearner(
-            clf, n_way=5, n_shots=(1, 5), n_query=5, n_episodes=600, random_state=0
+            clf, n_way=5, n_shots=(1, 5), n_query=5, n_episodes=N_EPISODES, random_state=0
         )
         calibration = learner.fit(embed(images[past]), letters[past]).calibration_
         new, y = images[~past], letters[~past]
@@ -362,18 +376,19 @@ def sinusoids(options) -> None:
     )  # fmt: skip
     reg = trainer.fit(generator).estimator_.set_params(device="cpu")
     tasks = [
-        make_sinusoid_tasks(600, n_shot=10, n_query=15, noise=0.3, random_state=i) for i in (1, 2)
+        make_sinusoid_tasks(N_EPISODES, n_shot=10, n_query=15, noise=0.3, random_state=i)
+        for i in (1, 2)
     ]
     past, new = ((t.data, t.target, t.groups) for t in tasks)
     shots = (1, 2, 5, 10)
     numbers("Sinusoids, noise 0.3", reg, past, new, 15, shots, 2)
-    learner = TrustLearner(reg, n_way=None, n_shots=shots, n_episodes=600, random_state=0)
+    learner = TrustLearner(reg, n_way=None, n_shots=shots, n_episodes=N_EPISODES, random_state=0)
     calibration = learner.fit(*past).calibration_
     rng = np.random.default_rng(4)
     X, groups = new[0], new[2]
-    slope, offset, jump = (rng.uniform(low, high, 600)[groups] for low, high in
+    slope, offset, jump = (rng.uniform(low, high, N_EPISODES)[groups] for low, high in
                            ((-2, 2), (-2, 2), (-3, 3)))  # fmt: skip
-    phase = rng.uniform(0, np.pi, 600)[groups]
+    phase = rng.uniform(0, np.pi, N_EPISODES)[groups]
     x, e = X[:, 0], 0.3 * rng.standard_normal(len(X))
     kinds = {
         "sine waves": new,
@@ -410,7 +425,7 @@ def leaves(options) -> None:
     )  # fmt: skip
     clf = trainer.fit(X[train], species[train]).estimator_.set_params(device="cpu")
     splits = []
-    for halves in random_halves(names[50:], 20):
+    for halves in random_halves(names[50:], N_HALVES["leaves"]):
         past, new = (np.isin(species, half) for half in halves)
         splits.append(((X[past], species[past]), (X[new], species[new])))
     classes("Leaves, 10-way", clf, splits, 10, 5, (1, 2, 5), (0.9, 0.95))
@@ -446,13 +461,13 @@ def schools(options) -> None:
 PARTS = {part.__name__: part for part in (omniglot, foreign, sinusoids, leaves, schools)}
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the parts asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(PARTS))
     parser.add_argument("--meta-init", help="meta-init of examples/plot_omniglot.py")
     parser.add_argument("--leaves", help="train.csv of the 99 plant leaves")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     torch.set_num_threads(1)
     print(
         f"{time.strftime('%Y-%m-%d')}, Python {sys.version.split()[0]}, torch {torch.__version__}, "

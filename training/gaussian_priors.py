@@ -9,12 +9,17 @@ error over the Bayes floor, at 5, 10 and 20 rows.
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
+
 import numpy as np
 from curves import SHOTS, bayes_floor, curve_tasks
 from scipy.special import softmax
 from sklearn.mixture import GaussianMixture
 
 NOISE = 0.3
+#: Tasks that the priors are fitted to, and the numbers of their Gaussians.
+N_PAST, N_GAUSSIANS = 20_000, (1, 2, 4, 8, 16)
 
 
 def basis(x: np.ndarray) -> np.ndarray:
@@ -40,13 +45,14 @@ def error(prior: GaussianMixture, n_shot: int) -> float:
     return float(np.square((basis(X_query) @ posterior[..., None])[..., 0] - truth).mean())
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args(argv)
     rng = np.random.default_rng(0)
-    size, phase = rng.uniform(0.1, 5, 20_000), rng.uniform(0, np.pi, 20_000)
+    size, phase = rng.uniform(0.1, 5, N_PAST), rng.uniform(0, np.pi, N_PAST)
     tasks = np.stack([size * np.cos(phase), size * np.sin(phase)], 1)
     floors = [bayes_floor(n_shot, NOISE) for n_shot in SHOTS]
-    for n in (1, 2, 4, 8, 16):
+    for n in N_GAUSSIANS:
         prior = GaussianMixture(n, covariance_type="tied", random_state=0).fit(tasks)
         ratios = [error(prior, k) / floor for k, floor in zip(SHOTS, floors, strict=True)]
         print(n, [round(ratio, 3) for ratio in ratios], flush=True)

@@ -11,6 +11,7 @@ oriented gradients for human detection, CVPR 2005) is the floor that no encoder 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -45,16 +46,18 @@ BASELINES = {
 }
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--split", type=int, default=0)
+    parser.add_argument("--episodes", type=int, default=600, help="a figure")
+    options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    _, new = past_and_new(parser.parse_args().split)
+    _, new = past_and_new(options.split)
     print("| | task | accuracy, % |\n|---|---|---|")
     for name, (features, classifier) in BASELINES.items():
         estimator = make_pipeline(FunctionTransformer(features), classifier)
-        for figure in measure_glyphs(estimator, new, n_episodes=600):
+        for figure in measure_glyphs(estimator, new, options.episodes):
             told = f"{figure['mean']:g} ± {figure['ci95']:g}"
             print(f"| {name} | {figure['task']} | {told} |", flush=True)
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -298,12 +298,12 @@ def train(corpus: Intents, random_state: int = 0, **changed: Any) -> MetaInit:
     return trainer.fit(corpus.X, corpus.y).meta_init_
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Train, measure, and write what ships."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("name", choices=[PREFIX + corpus for corpus in LOADERS])
     parser.add_argument("--folder", type=Path, default=RUNS)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     torch.set_num_threads(1)
     name = options.name.removeprefix(PREFIX)
     past = embedded(name, options.folder)

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from intents import DATA, LOADERS, Intents, draws, embedded, figure, new_head
+from intents import DATA, LOADERS, RUNS, Intents, draws, embedded, figure, new_head
 from skorch import NeuralNet
 from skorch.callbacks import LRScheduler
 from torch import Tensor, nn
@@ -149,7 +150,7 @@ def _tokens(net: Any, pairs: list[tuple[str, int]]) -> tuple[dict[str, Tensor], 
 
 
 def measure(
-    name: str, n_shot: int, n_draws: int, n_asked: int | None = None
+    name: str, n_shot: int, n_draws: int, n_asked: int | None = None, folder: Path = RUNS
 ) -> dict[str, np.ndarray]:
     """Accuracy before and after, on the same draws.
 
@@ -163,13 +164,15 @@ def measure(
         Draws.
     n_asked : int or None, default=None
         Test sentences asked about; None is all of them.
+    folder : Path, default=RUNS
+        Where the embeddings of the plain encoder are kept.
 
     Returns
     -------
     dict of str to ndarray of shape (n_draws,)
         Accuracies.
     """
-    corpus: Intents = embedded(name)
+    corpus: Intents = embedded(name, folder)
     text = np.asarray(LOADERS[name](DATA / name).sentences, dtype=object)
     intents = np.unique(corpus.y)
     names = np.array([intent.replace("_", " ") for intent in intents], dtype=object)
@@ -191,16 +194,17 @@ def measure(
     return {kind: np.array(scores) for kind, scores in told.items()}
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("name", choices=LOADERS)
     parser.add_argument("--n-shot", type=int, default=5)
     parser.add_argument("--n-draws", type=int, default=3)
     parser.add_argument("--n-asked", type=int, help="test sentences; all if not given")
-    options = parser.parse_args()
+    parser.add_argument("--folder", type=Path, default=RUNS, help="for embeddings")
+    options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    scores = measure(options.name, options.n_shot, options.n_draws, options.n_asked)
+    scores = measure(options.name, options.n_shot, options.n_draws, options.n_asked, options.folder)
     for kind, values in scores.items():
         print(figure(f"{options.name}, {options.n_shot}-shot and names, encoder {kind}", values))
 

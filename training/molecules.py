@@ -417,20 +417,22 @@ def choose(
     return {setting: float(np.mean(found)) for setting, found in scores.items()}
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure, or choose settings, and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the tables")
     parser.add_argument("--name", nargs="+", choices=list(N_NEW), default=list(N_NEW))
     parser.add_argument("--episodes", type=int, default=600, help="of a data set")
+    parser.add_argument("--trees", type=int, default=N_TREES, help="of an assay's forest")
     parser.add_argument("--choose", action="store_true", help="compare settings on past assays")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     torch.set_num_threads(1)
     # keys that no molecule of a support set has
     warnings.filterwarnings("ignore", message="self.within_class_std_dev_ has at least 1 zero")
     for name in options.name:
         start = time.process_time()
-        found = situations(read_assays(options.data / f"{name}.csv.gz"), N_NEW[name])
+        assays = read_assays(options.data / f"{name}.csv.gz")
+        found = situations(assays, N_NEW[name], options.trees)
         print(f"{name}: features and forests, {time.process_time() - start:.0f} CPU-seconds")
         for known, situation in found.items():
             if options.choose:

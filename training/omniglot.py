@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,7 @@ def estimator_for(init: MetaInit) -> Any:
     )
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Train, measure, and write what ships."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("name", choices=RECIPES)
@@ -187,8 +188,9 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="a meta-init to take the encoder from")
     parser.add_argument("--minutes", type=float, help="CPU-minutes that training has taken")
     parser.add_argument("--trained", type=Path, help="measure this one; train nothing")
+    parser.add_argument("--episodes", type=int, help="a figure, where not those of the card")
     parser.add_argument("--folder", type=Path, default=Path("training/runs"))
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     torch.set_num_threads(1)
     options.folder.mkdir(parents=True, exist_ok=True)
     variant = [options.name, f"split{options.split}"]
@@ -207,7 +209,7 @@ def main() -> None:
     minutes = options.minutes or (time.process_time() - clock) / 60
     init = halved(init)
     figures = []
-    n_episodes = N_EPISODES.get(options.name, 1000)
+    n_episodes = options.episodes or N_EPISODES.get(options.name, 1000)
     for figure in measure_glyphs(estimator_for(init), new, n_episodes):
         figures.append(figure)
         print(figure, flush=True)

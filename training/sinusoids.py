@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +78,12 @@ def train(name: str, checkpoint: Path | None = None) -> MetaInit:
     return trainer.fit(tasks).meta_init_
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Train, measure, and write what ships."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("name", choices=RECIPES)
     parser.add_argument("--folder", type=Path, default=Path("training/runs"))
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     torch.set_num_threads(1)
     options.folder.mkdir(parents=True, exist_ok=True)
     place = options.folder / options.name

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +170,7 @@ def measure_tabular(meta_init: MetaInit) -> Iterator[dict[str, Any]]:
         for n_rows in N_ROWS:
             if n_rows < len(np.unique(y)):
                 continue
-            splits = labelled_splits(y, n_rows)
+            splits = labelled_splits(y, n_rows, N_SPLITS)
             scores = score_splits(InContextClassifier(meta_init), X, y, splits)
             for score, values in scores.items():
                 yield figure(f"{name}, {n_rows} rows", score, values)
@@ -189,14 +189,14 @@ CARD = {
 }
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Train, measure, and write the file that ships."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--checkpoint", type=Path, default=None)
     parser.add_argument("--minutes", type=float, default=0.0, help="spent before an interruption")
     parser.add_argument("--output", type=Path, default=WEIGHTS / f"{NAME}.safetensors")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     torch.set_num_threads(1)
     start = time.process_time()
     init = halved(train(options.epochs, options.checkpoint))

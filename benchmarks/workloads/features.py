@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from peers import l2l
+from peers import library
 from torch import nn
 
 from fewshot_sklearn import MetaTrainer
@@ -39,7 +41,7 @@ def peers_encoder() -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def learn2learn_maml():
+def learn2learn_maml() -> Any:
     """MAML of the same network with a linear head, first order: enough where nobody meta-trains."""
     network = nn.Sequential(*peers_encoder(), nn.Linear(HIDDEN[-1], N_WAY))
-    return l2l.algorithms.MAML(network, lr=INNER_LR, first_order=True)
+    return library("learn2learn").algorithms.MAML(network, lr=INNER_LR, first_order=True)

@@ -34,19 +34,25 @@ def run(rounds: int) -> list[Row | str]:
     X, y = make_pool(N_WAY, random_state=0)
     support = torch.arange(len(y)).numpy() % (len(y) // N_WAY) < N_SHOT
     Xs, ys, Xq = X[support], y[support], X[~support]
-    maml = learn2learn_maml()
-    easy = peers.PrototypicalNetworks(peers_encoder()).eval()
 
     def tensors():
         return torch.from_numpy(Xs), torch.from_numpy(ys), torch.from_numpy(Xq)
 
+    def easyfsl() -> dict[str, Contender]:
+        easy = peers.easyfsl_model(peers_encoder()).eval()
+        work = Contender(lambda: peers.easyfsl_predicted(easy, *tensors()).numpy())
+        return {"easyfsl ProtoNet": work}
+
+    def learn2learn() -> dict[str, Contender]:
+        maml = learn2learn_maml()
+        work = Contender(lambda: peers.learn2learn_adapted(maml, *tensors(), N_STEPS).numpy())
+        return {"learn2learn MAML": work}
+
     contenders = {
         "LogisticRegression": Contender(lambda: LogisticRegression().fit(Xs, ys).predict(Xq)),
         "NearestCentroid": Contender(lambda: NearestCentroid().fit(Xs, ys).predict(Xq)),
-        "easyfsl ProtoNet": Contender(lambda: peers.easyfsl_predicted(easy, *tensors()).numpy()),
-        "learn2learn MAML": Contender(
-            lambda: peers.learn2learn_adapted(maml, *tensors(), N_STEPS).numpy()
-        ),
+        **peers.beside(easyfsl),
+        **peers.beside(learn2learn),
     }
     for estimator in (
         ProtoNetClassifier(encoder="mlp", encoder__hidden=HIDDEN),
@@ -60,7 +66,7 @@ def run(rounds: int) -> list[Row | str]:
     report: list[Row | str] = []
     for name, target in TARGETS.items():
         beside = ("LogisticRegression", "NearestCentroid", SAME.get(name))
-        shown = {peer: times[peer] for peer in beside if peer}
+        shown = {peer: times[peer] for peer in beside if peer in times}
         shown[f"ours, {name}"] = times[f"ours, {name}"]
         for row in compare("fit-predict", shown, f"ours, {name}"):
             goal = target if row.peer == "LogisticRegression" else None

@@ -10,6 +10,12 @@ from timing import Contender, Row, compare, interleave
 
 #: Large packages that importing ours should not bring in.
 HEAVY = ("skorch", "matplotlib", "pandas")
+#: What is imported.
+LINES = {
+    "torch and scikit-learn": "import torch, sklearn",
+    "ours": "import fewshot_sklearn",
+    "ours, with MetaTrainer": "from fewshot_sklearn import MetaTrainer",
+}
 
 
 def children() -> float:
@@ -28,15 +34,10 @@ def python(code: str) -> str:
 
 def run(rounds: int) -> list[Row | str]:
     """Time the imports."""
-    lines = {
-        "torch and scikit-learn": "import torch, sklearn",
-        "ours": "import fewshot_sklearn",
-        "ours, with MetaTrainer": "from fewshot_sklearn import MetaTrainer",
-    }
-    contenders = {name: Contender(lambda code=code: python(code)) for name, code in lines.items()}
+    contenders = {name: Contender(lambda code=code: python(code)) for name, code in LINES.items()}
     times = interleave(contenders, rounds, clock=children)
     report: list[Row | str] = []
-    for name, code in lines.items():
+    for name, code in LINES.items():
         if name.startswith("ours"):
             report += compare("import", times, name)
         found = python(f"{code}; import sys; print(*[m for m in {HEAVY} if m in sys.modules])")

@@ -59,37 +59,34 @@ def run(rounds: int) -> list[Row | str]:
             peers.learn2learn_maml(network, F.cross_entropy, N_STEPS, INNER_LR, first_order)
         )
 
-    anil = peers_network(N_WAY)
+    def learn2learn_anil() -> dict[str, Contender]:
+        network = peers_network(N_WAY)
+        parts = network.features, network.classifier
+        step = peers.learn2learn_anil(*parts, F.cross_entropy, N_STEPS, INNER_LR)
+        return {"learn2learn": theirs(step)}
+
     kinds = {
         "second order": (
             {},
-            {
+            lambda: {
                 "learn2learn": learn2learn(peers_network(N_WAY)),
                 "learn2learn, our network": learn2learn(our_network(N_WAY)),
             },
         ),
         "first order": (
             {"first_order": True},
-            {"learn2learn": learn2learn(peers_network(N_WAY), first_order=True)},
+            lambda: {"learn2learn": learn2learn(peers_network(N_WAY), first_order=True)},
         ),
-        "head only": (
-            {"head_only": True},
-            {
-                "learn2learn": theirs(
-                    peers.learn2learn_anil(
-                        anil.features, anil.classifier, F.cross_entropy, N_STEPS, INNER_LR
-                    )
-                )
-            },
-        ),
+        "head only": ({"head_only": True}, learn2learn_anil),
     }
     report: list[Row | str] = []
     no_bf16 = without_bf16()
     no_head_only = without(MAMLClassifier, "head_only")
     report += [line for line in (no_bf16, no_head_only) if line]
-    for kind, (maml, contenders) in kinds.items():
+    for kind, (maml, peer) in kinds.items():
         if kind == "head only" and no_head_only:
             continue
+        contenders = peers.beside(peer)
         contenders["ours"] = ours(make_trainer(maml=maml))
         if not no_bf16:
             contenders["ours, bf16"] = ours(make_trainer(maml=maml, precision="bf16"))

@@ -34,6 +34,9 @@ PEERS = {
     "parallel-metalearn": peers.parallel_metalearn_maml,
 }
 
+#: Those that `check` compares with: their meta-gradients are found where `step` leaves them.
+REFERENCES = ("learn2learn", "higher")
+
 
 def draw(rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Draw the tasks of one step: X, y, X_query, y_query of shape (25, 10, 1)."""
@@ -108,7 +111,9 @@ def measured(n_steps: int, rounds: int, compiles: bool) -> list[Row | str]:
     def ours(trainer: MetaTrainer) -> Contender:
         return Contender(lambda: trainer.partial_fit(generator), STEPS)
 
-    contenders = {name: theirs(make) for name, make in PEERS.items()}
+    contenders: dict[str, Contender] = {}
+    for name, make in PEERS.items():
+        contenders |= peers.beside(lambda name=name, make=make: {name: theirs(make)})
     trainer = make_trainer(n_steps, **given(MetaTrainer, compile=False))
     contenders["ours"] = ours(trainer)
     contenders["ours, bare loop"] = bare_loop(trainer.partial_fit(generator))
@@ -128,30 +133,42 @@ def measured(n_steps: int, rounds: int, compiles: bool) -> list[Row | str]:
 
 
 def check() -> list[str]:
-    """Compare our meta-gradient with learn2learn's, in float64, on the same weights and tasks."""
+    """Compare our meta-gradient with theirs, in float64, on the same weights and tasks."""
     lines = []
     generator = make_sinusoid_tasks(n_shot=N_ROWS, n_query=N_ROWS)
+    X, y, X_query, y_query = (t.double() for t in draw(np.random.default_rng(0)))
     for n_steps in (1, 5):
         trainer = make_trainer(n_steps, steps=20).fit(generator)
         learner = trainer.module_.double().train()
-        for scale, value in (("mean", 0.0), ("scale", 1.0)):  # learn2learn has no scales
+        for scale, value in (("mean", 0.0), ("scale", 1.0)):  # the peers have no scales
             getattr(learner, f"x_{scale}").fill_(value)
             getattr(learner, f"y_{scale}").fill_(value)
-        theirs = network().double()
-        with torch.no_grad():
-            for p, q in zip(theirs.parameters(), learner.parameters(), strict=True):
-                p.copy_(q)
-        X, y, X_query, y_query = (t.double() for t in draw(np.random.default_rng(0)))
         learner.zero_grad()
         outputs = learner(X=X, y=y, w=X.new_ones(N_TASKS, N_ROWS), X_query=X_query)
         episode_loss(outputs, y_query).backward()
-        peers.learn2learn_maml(theirs, F.mse_loss, n_steps, INNER_LR)(X, y, X_query, y_query)
-        ours, reference = (
-            torch.cat([p.grad.flatten() for p in module.parameters()])
-            for module in (learner, theirs)
-        )
-        difference = float((ours - reference).abs().max() / reference.abs().max())
-        lines.append(f"meta-gradient, {n_steps} inner step(s): differs by {difference:.1e}")
-        if difference > TOLERANCE:
-            raise SystemExit(f"{lines[-1]} from learn2learn's, more than {TOLERANCE:g}.")
+        ours = gradient(learner)
+        for name in REFERENCES:
+            theirs = network().double()
+            with torch.no_grad():
+                for p, q in zip(theirs.parameters(), learner.parameters(), strict=True):
+                    p.copy_(q)
+            how = theirs, F.mse_loss, n_steps, INNER_LR
+            made = peers.beside(lambda name=name, how=how: {name: PEERS[name](*how)})
+            if not made:
+                continue
+            made[name](X, y, X_query, y_query)
+            reference = gradient(theirs)
+            difference = float((ours - reference).abs().max() / reference.abs().max())
+            lines.append(
+                f"meta-gradient, {n_steps} inner step(s), {name}: differs by {difference:.1e}"
+            )
+            if difference > TOLERANCE:
+                raise SystemExit(f"{lines[-1]}, more than {TOLERANCE:g}.")
+    if not lines:
+        raise SystemExit(f"None of {', '.join(REFERENCES)} is installed to compare with.")
     return lines
+
+
+def gradient(module: nn.Module) -> Tensor:
+    """The gradient of all parameters, as one vector."""
+    return torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None])

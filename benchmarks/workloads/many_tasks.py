@@ -39,28 +39,36 @@ def run(rounds: int) -> list[Row | str]:
          torch.from_numpy(Xq))
         for Xs, ys, Xq in tasks
     ]  # fmt: skip
-    maml = learn2learn_maml()
-    easy = peers.PrototypicalNetworks(peers_encoder()).eval()
 
     def loop(one_task, tasks=tensors) -> Contender:
         return Contender(lambda: [one_task(*task) for task in tasks], LOOP / N_TASKS)
+
+    def learn2learn() -> dict[str, Contender]:
+        maml = learn2learn_maml()
+        return {
+            "learn2learn, loop": loop(
+                lambda Xs, ys, Xq: peers.learn2learn_adapted(maml, Xs, ys, Xq, N_STEPS)
+            )
+        }
+
+    def easyfsl() -> dict[str, Contender]:
+        easy = peers.easyfsl_model(peers_encoder()).eval()
+        return {"easyfsl, loop": loop(lambda Xs, ys, Xq: peers.easyfsl_predicted(easy, Xs, ys, Xq))}
 
     kinds = {
         "MAML": (
             MAMLClassifier(
                 encoder="mlp", encoder__hidden=HIDDEN, n_steps=N_STEPS, inner_lr=INNER_LR
             ),
-            "learn2learn, loop",
-            lambda Xs, ys, Xq: peers.learn2learn_adapted(maml, Xs, ys, Xq, N_STEPS),
+            learn2learn,
         ),
         "ProtoNet": (
             ProtoNetClassifier(encoder="mlp", encoder__hidden=HIDDEN),
-            "easyfsl, loop",
-            lambda Xs, ys, Xq: peers.easyfsl_predicted(easy, Xs, ys, Xq),
+            easyfsl,
         ),
     }
     report: list[Row | str] = []
-    for kind, (estimator, peer, one_task) in kinds.items():
+    for kind, (estimator, peer) in kinds.items():
         clf = meta_trained(estimator)
 
         def fit_predict(Xs, ys, Xq, clf=clf):
@@ -70,7 +78,7 @@ def run(rounds: int) -> list[Row | str]:
             return few_shot_score(clf, X, y, **episode, n_episodes=N_TASKS, random_state=0)
 
         contenders = {
-            peer: loop(one_task),
+            **peers.beside(peer),
             "the same estimator, loop": loop(fit_predict, tasks),
             "ours": Contender(one_call),
         }

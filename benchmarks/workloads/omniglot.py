@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from peers import l2l
+from peers import library
 from torch import Tensor, nn
 
 from fewshot_sklearn.datasets import load_omniglot
@@ -56,12 +56,13 @@ class Pool:
 
 def peers_encoder() -> nn.Module:
     """The field's conv4, batch norm included, as learn2learn ships it."""
-    return l2l.vision.models.CNN4Backbone(hidden_size=64, channels=1)
+    return library("learn2learn").vision.models.CNN4Backbone(hidden_size=64, channels=1)
 
 
 def peers_network(n_way: int) -> nn.Module:
     """The same with a linear head."""
-    return l2l.vision.models.CNN4(n_way, hidden_size=64, channels=1, embedding_size=64)
+    models = library("learn2learn").vision.models
+    return models.CNN4(n_way, hidden_size=64, channels=1, embedding_size=64)
 
 
 def our_network(n_way: int) -> nn.Module:

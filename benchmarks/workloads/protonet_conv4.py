@@ -44,12 +44,14 @@ def run(rounds: int) -> list[Row | str]:
     def ours(trainer: MetaTrainer) -> Contender:
         return Contender(lambda: trainer.partial_fit(images, characters), STEPS)
 
-    contenders = {
-        "easyfsl": theirs(peers.easyfsl_protonet(peers_encoder())),
-        "learn2learn": theirs(peers.learn2learn_protonet(peers_encoder())),
-        "learn2learn, our network": theirs(peers.learn2learn_protonet(our_network(N_WAY)[0])),
-        "ours": ours(make_trainer()),
-    }
+    contenders = peers.beside(
+        lambda: {
+            "easyfsl": theirs(peers.easyfsl_protonet(peers_encoder())),
+            "learn2learn": theirs(peers.learn2learn_protonet(peers_encoder())),
+            "learn2learn, our network": theirs(peers.learn2learn_protonet(our_network(N_WAY)[0])),
+        }
+    )
+    contenders["ours"] = ours(make_trainer())
     report: list[Row | str] = []
     no_bf16 = without_bf16()
     if no_bf16:

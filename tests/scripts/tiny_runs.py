@@ -1,0 +1,310 @@
+"""How each script of benchmarks/, training/ and examples/ is run at a tiny size.
+
+A new script needs a line here: a `Run` of its own, or in `USED_BY` the script that imports it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import made_data
+import pytest
+
+import fewshot_sklearn
+
+WEIGHTS = Path(fewshot_sklearn.__file__).parent / "pretrained" / "weights"
+CONV4 = WEIGHTS / "omniglot-conv4.safetensors"
+#: A number with its interval, as most tables have it.
+FIGURE = r"\d ± [\d∞]"
+
+
+class Run(NamedTuple):
+    """One run of a script."""
+
+    #: Words of the command line, of more than one with semicolons; {data} is a folder of what can
+    #: be read, {out} one to write to.
+    args: str = ""
+    #: Constants that say how much is done: of the script, or of a module, "module.NAME". Text is a
+    #: path.
+    smaller: dict[str, Any] = {}
+    #: Regular expressions that what is printed must match.
+    prints: tuple[str, ...] = (FIGURE,)
+    #: Names of files that are written to {out}, and must load.
+    writes: tuple[str, ...] = ()
+    #: What else is put in the place of something large or absent.
+    before: Callable[[ModuleType, pytest.MonkeyPatch], None] = lambda module, patch: None
+    #: What main returns.
+    returns: Any = None
+
+
+def molecules_at_hand(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    """Without rdkit, and the tables that it would read."""
+    patch.setattr(module, "read_assays", lambda path: made_data.assays(module.Assays))
+
+
+def few_episodes_scored(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    """Of the examples, which say no number: the function's own default is 600."""
+    whole = fewshot_sklearn.few_shot_score
+    few = {"n_episodes": 6}
+    patch.setattr(fewshot_sklearn, "few_shot_score", lambda *a, **kw: whole(*a, **(few | kw)))
+
+
+def light_imports(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    """What is timed is imported here, where it costs nothing; new processes import less."""
+    from workloads import importing
+
+    for code in importing.LINES.values():
+        exec(code, {})
+    patch.setattr(
+        importing, "LINES", {"torch and scikit-learn": "import json", "ours": "import csv"}
+    )
+
+
+def peak_in_this_process(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    """Only what grows is measured in a process of its own: each takes seconds to start."""
+    from workloads import memory
+
+    elsewhere = memory.elsewhere
+    places = {"peak": memory.measure, "growth": elsewhere}
+    patch.setattr(memory, "elsewhere", lambda what, *how: places[what](what, *how))
+
+
+FEW_LETTERS = {"glyphs.USUAL": ((5, 1), (20, 5))}
+VISITS = {"timing.VISIT": 1e-9, "timing.LONG": 0.0}
+
+
+def workload(name: str, smaller: dict[str, Any], **others: Any) -> Run:
+    """One of benchmarks/speed.py."""
+    sizes = {f"workloads.{key}": value for key, value in smaller.items()}
+    prints = (rf"\| {name}.* \| .* \| .*\d.* \|",)
+    return Run(f"{name} --rounds 1", sizes | VISITS, prints, **others)
+
+
+SPEED = [
+    Run("--check", prints=(r"differs by \d",)),
+    workload("maml-mlp", {"maml_mlp.STEPS": 2, "maml_mlp.N_TASKS": 2}),
+    workload("maml-conv4", {"maml_conv4.STEPS": 1, "maml_conv4.N_TASKS": 1}),
+    workload("protonet-conv4", {"protonet_conv4.STEPS": 1, "protonet_conv4.N_WAY": 5}),
+    workload(
+        "scoring",
+        {
+            "scoring.N_EPISODES": 4,
+            "scoring.N_IMAGES": 200,
+            "scoring.MEASURED_EPISODES": 2,
+            "scoring.MEASURED_IMAGES": 160,
+        },
+    ),
+    workload("fit-predict", {}),
+    workload("many-tasks", {"many_tasks.N_TASKS": 4, "many_tasks.LOOP": 2}),
+    workload("sharing", {"sharing.N_FITS": 4, "sharing.N_TABLE": 1000, "sharing.N_JOBS": 1}),
+    workload("import", {}, before=light_imports),
+    workload(
+        "memory",
+        {"memory.N_STEPS": 1, "memory.LATER": 5, "maml_conv4.N_TASKS": 1},
+        before=peak_in_this_process,
+    ),
+]
+
+RUNS: dict[str, list[Run]] = {
+    "benchmarks/comparison.py": [
+        Run(
+            f"--data {{data}} --cache {{out}}/clinc.npz --figures {{out}} --n-episodes 4 "
+            f"--meta-init {CONV4} omniglot leaves ratings chem97 clinc",
+            {"SHOTS": (1, 2)},
+            (r"\*\*ProtoNet conv4\*\* \| .*" + FIGURE,),
+            ("omniglot.png", "leaves.png", "ratings.png", "chem97.png", "clinc.png", "clinc.npz"),
+        ),
+        Run(
+            "omniglot sinusoids --n-episodes 6",
+            {"SHOTS": (1, 2)},
+            (r"\*\*RidgeHead mlp\*\* \| .*" + FIGURE,),
+        ),
+    ],
+    "benchmarks/counts.py": [
+        Run(
+            "--write --accepted {out}/counts.json",
+            {"N_EPISODES": 2},
+            (r"MAML step, mlp.* \| \d", "No work"),
+            ("counts.json",),
+            returns=0,
+        )
+    ],
+    "benchmarks/gpu.py": [
+        Run(
+            "--device cpu",
+            {"STEPS": 1, "ROUNDS": 1, "SIDE": {"cpu": 64}},
+            (r"\| ProtoNet.* \| fp32 \| \d",),
+        )
+    ],
+    "benchmarks/methods.py": [
+        Run(
+            "--processes 0 --results {out}/found proto reptile evolution strategies pixel-mean gp",
+            {"N_EPISODES": {"omniglot": 2, "sinusoids": 6}, "N_CHOOSING": 2},
+            (r"\| ProtoNetClassifier \| \d", r"\| Gaussian process.* \| \d"),
+            ("found/omniglot-proto.json", "found/sinusoids-gp.json"),
+        )
+    ],
+    "benchmarks/queries.py": [
+        Run(f"omniglot-5 --meta-init {CONV4} --episodes 2", prints=(r"\| bald \|.*" + FIGURE,)),
+        Run("leaves-warm --table {data}/leaves99/train.csv --episodes 2"),
+        Run("intents --table {data}/clinc150/data_full.json --episodes 2"),
+        Run("sinusoids-ridge --episodes 2"),
+        Run("sinusoids-maml --episodes 2"),
+        Run("schools --episodes 2"),
+    ],
+    "benchmarks/scaling.py": [
+        Run(
+            "{out}/scaling.png",
+            {"STEPS": 1, "AXES": {"ways": (2, 3), "inner steps": (1, 2)}},
+            (r"training step +MAML +inner steps +1: \d",),
+            ("scaling.png",),
+        )
+    ],
+    "benchmarks/sinusoids.py": [
+        Run(
+            f"{what} --folder {{out}}",
+            {"N_EPISODES": 6, "SHOTS": (5,)},
+            (r"ridge, from scratch .*" + FIGURE,),
+        )
+        for what in ("ridge", "maml")
+    ],
+    "benchmarks/small_tables.py": [
+        Run(
+            "--output {out}/tables.json --leaves {data}/leaves99/train.csv --most-splits 2 "
+            '--methods in-context "nearest centroid"; --output {out}/tables.json --report',
+            {"N_ROWS": (5, 10), "OF_LEAVES": {(5, 2): 2, (99, 1): 2}},
+            (r"leaves, 99 species x 1 +\d", r"mean rank over \d+ rows\*\* \| \d"),
+            ("tables.json",),
+        )
+    ],
+    "benchmarks/speed.py": SPEED,
+    "benchmarks/taskwise.py": [
+        Run("--tasks 12 --rounds 1", {"IN_LOOP": 6} | VISITS, (r"\| MAMLRegressor \| \d",))
+    ],
+    "benchmarks/trust.py": [
+        Run(
+            f"--meta-init {CONV4} --leaves {{data}}/leaves99/train.csv",
+            {"N_EPISODES": 4, "N_PAST": 4, "N_HALVES": {"omniglot": 2, "leaves": 2}},
+            (r"Omniglot, 20-way: sets", FIGURE),
+        )
+    ],
+    "benchmarks/unlabelled.py": [
+        Run(str(CONV4), {"N_EPISODES": 2}, (r"20-way 1-shot \| .*" + FIGURE,))
+    ],
+    "benchmarks/zero_to_many.py": [
+        Run(
+            str(CONV4),
+            {"EPISODES": 4, "N_NEW": 8},
+            (r"\| Chem97 \| MSE \| neural process \| .*" + FIGURE,),
+        )
+    ],
+    "training/accuracy.py": [
+        Run("sinusoid-ridge", prints=("All figures are confirmed",), returns=0)
+    ],
+    "training/gaussian_priors.py": [
+        Run("", {"N_PAST": 50, "N_GAUSSIANS": (1, 2), "curves.N_TASKS": 2}, (r"2 \[\d",))
+    ],
+    "training/glyph_baselines.py": [Run("--episodes 2", FEW_LETTERS, (r"HOG .* \| .*" + FIGURE,))],
+    "training/glyph_errors.py": [
+        Run("omniglot-conv4 --episodes 2", prints=(r"\d+ errors in 2 episodes",))
+    ],
+    "training/intents.py": [
+        Run(
+            f"intents-minilm-{corpus} --folder {{out}}",
+            {
+                "DATA": "{data}",
+                "N_DRAWS": 2,
+                "SHOTS": (1, 2),
+                "SETTINGS": {"n_way": (2, 5), "n_shot": (1, 3), "n_query": 2, "n_episodes": 2},
+            },
+            (r"beside it, logistic regression: \d",),
+            (f"intents-minilm-{corpus}.safetensors", "clinc150.npz"),
+        )
+        for corpus in ("clinc150", "banking77")
+    ],
+    "training/intents_encoder.py": [
+        Run(
+            "banking77 --n-shot 2 --n-draws 2 --n-asked 20 --folder {out}",
+            {"STEPS": 2, "DATA": "{data}", "intents.DATA": "{data}"},
+            ("encoder both', .*'mean': [01]",),
+        )
+    ],
+    "training/molecules.py": [
+        Run(
+            f"--data {{data}} --name sider --episodes 24 --trees 4{more}",
+            prints=(printed,),
+            before=molecules_at_hand,
+        )
+        for more, printed in (("", r"learned prior: 0\.\d+ ± 0\.\d"), (" --choose", r": 0\.\d+\n"))
+    ],
+    "training/omniglot.py": [
+        Run(
+            f"{name} --episodes 2 --folder {{out}} {more}",
+            FEW_LETTERS,
+            ("'mean': ",),
+            (f"{name}-{place}.safetensors",),
+        )
+        for name, more, place in (
+            ("omniglot-conv4", "--n-past 2 --split 1", "split1-past2"),
+            ("omniglot-conv4-turns", "", "split0"),
+            ("omniglot-conv4-ridge", "--n-past 2", "split0-past2"),
+            ("omniglot-conv4-maml", "--n-past 2", "split0-past2"),
+        )
+    ],
+    "training/sinusoids.py": [
+        Run(
+            f"{name} --folder {{out}}",
+            {"curves.N_TASKS": 2},
+            ("'mean': ",),
+            (f"{name}.safetensors",),
+        )
+        for name in ("sinusoid-ridge-noisy", "sinusoid-maml", "harmonic-ridge")
+    ],
+    "training/tabular_in_context.py": [
+        Run(
+            "--epochs 1 --checkpoint {out}/tables.ckpt --output {out}/tables.safetensors",
+            {"N_SPLITS": 2, "N_ROWS": (5, 10), "N_TABLES": 4, "N_EPISODES": 2},
+            (r"digits, 10 rows +accuracy +\d",),
+            ("tables.safetensors",),
+        )
+    ],
+    "examples/plot_inspection.py": [Run(prints=(r"it is: ", "errors: "))],
+    "examples/plot_omniglot.py": [
+        Run(
+            prints=(r"ProtoNet, meta-trained +\d",),
+            writes=("omniglot.png", "omniglot.safetensors"),
+            before=few_episodes_scored,
+        )
+    ],
+}
+
+#: What is no script of its own, and a script (or what that one uses) that imports it.
+USED_BY = {
+    "benchmarks/peers.py": "benchmarks/speed.py",
+    "benchmarks/timing.py": "benchmarks/speed.py",
+    "benchmarks/workloads/__init__.py": "benchmarks/speed.py",
+    "benchmarks/workloads/omniglot.py": "benchmarks/workloads/scoring.py",
+    "benchmarks/workloads/features.py": "benchmarks/workloads/fit_predict.py",
+    "benchmarks/workloads/options.py": "benchmarks/workloads/maml_mlp.py",
+    **{
+        f"benchmarks/workloads/{module}.py": "benchmarks/workloads/__init__.py"
+        for module in (
+            "fit_predict",
+            "importing",
+            "maml_conv4",
+            "maml_mlp",
+            "many_tasks",
+            "memory",
+            "protonet_conv4",
+            "scoring",
+            "sharing",
+        )
+    },
+    "training/curves.py": "training/sinusoids.py",
+    "training/glyphs.py": "training/omniglot.py",
+    "training/shipping.py": "training/omniglot.py",
+    "training/task_priors.py": "training/tabular_in_context.py",
+}
