@@ -2,7 +2,7 @@
 PYTHON ?= python
 export MPLBACKEND = Agg
 
-.PHONY: install demo test lint docs doctest counts bench methods accuracy
+.PHONY: install demo test clients lint docs doctest counts bench methods accuracy seeds
 
 install:
 	$(PYTHON) -m pip install -c constraints.txt -e ".[plot,test,docs]"
@@ -12,6 +12,16 @@ demo:
 
 test:
 	$(PYTHON) -m pytest -q
+
+# that other people's tools work with it, in an environment of its own
+clients:
+	rm -rf build/clients && $(PYTHON) -m venv build/clients
+	build/clients/bin/python -m pip install -q -c constraints.txt -e ".[plot,clients]" pytest
+	build/clients/bin/python -m pytest -q tests/clients
+
+# by how many standard deviations, over seeds and instruction sets, trained things pass
+seeds:
+	$(PYTHON) tests/seeds.py
 
 lint:
 	$(PYTHON) -m ruff check

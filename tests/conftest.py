@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from margins import Margin, shift_seeds
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "docs"))  # where the reader of imports is
 matplotlib.use("Agg")
 torch.set_num_threads(1)
+shift_seeds()
 
 
 def public_subclasses(base):
@@ -40,11 +42,12 @@ IMAGE_CLASSIFIERS = [getattr(fewshot_sklearn, name) for name in CLASSIFIERS]
 #: the trainer's.
 DIFFERENTLY = {
     "MAMLClassifier": ({"n_steps": 5, "inner_lr": 0.1}, {}),
-    "MAMLPlusPlusRegressor": ({"inner_lr": 0.05}, {}),
-    "MAMLRegressor": ({"n_steps": 5, "inner_lr": 0.05}, {}),
+    "MAMLPlusPlusRegressor": ({"inner_lr": 0.05}, {"max_epochs": 24}),
+    "MAMLRegressor": ({"n_steps": 5, "inner_lr": 0.05}, {"max_epochs": 36, "lr": 1e-2}),
+    "MetaLSTMClassifier": ({}, {"n_episodes": 80, "lr": 5e-3}),
     "MetaSGDClassifier": ({"n_steps": 5}, {}),
-    "MetaSGDRegressor": ({"inner_lr": 0.05}, {}),
-    "InContextRegressor": ({"n_hidden": 32}, {"max_epochs": 30}),
+    "MetaSGDRegressor": ({"inner_lr": 0.05}, {"max_epochs": 36, "lr": 6e-3}),
+    "InContextRegressor": ({"n_layers": 1, "n_hidden": 32}, {"max_epochs": 80, "lr": 5e-3}),
     "NeuralProcessRegressor": ({"attentive": False, "n_hidden": 64}, {"max_epochs": 60}),
     "RelationNetClassifier": ({}, {"max_epochs": 10, "lr": 1e-3}),
     "SiameseClassifier": ({}, {"max_epochs": 26, "lr": 1e-3}),
@@ -81,6 +84,21 @@ def meta_trained(name):
     past = make_sinusoid_tasks(200, n_shot=10, n_query=15, random_state=0)
     few = {"n_shot": 10, "max_epochs": 12}
     return meta_train(estimator, past.data, past.target, past.groups, **(few | options))
+
+
+def pytest_collection_modifyitems(items):
+    """What has a margin rests on training: `pytest -m trained` runs all of those."""
+    for item in items:
+        if "margin" in getattr(item, "fixturenames", ()):
+            item.add_marker("trained")
+
+
+@pytest.fixture
+def margin(request):
+    """Comparisons of what was trained with a threshold, which `make seeds` measures."""
+    comparisons = Margin(request.node.nodeid)
+    yield comparisons
+    comparisons.finish()
 
 
 class Trained(Mapping):
@@ -123,15 +141,21 @@ def sinusoid_new():
     return new.data, new.target, new.groups
 
 
+def sinusoid(n):
+    """(X, y) of n rows, at equal distances, of one sinusoid no estimator was trained on."""
+    X = np.linspace(-4.8, 4.8, n)[:, None]
+    return X, 3 * np.sin(X[:, 0] + 1)
+
+
 @pytest.fixture
-def task(digits_new, sinusoid_new):
+def task(digits_new):
     """Callable name -> (X, y, X_query, y_query): one new task for the estimator of that name."""
 
     def new_task(name):
         if name in REGRESSORS:
-            X, y, groups = sinusoid_new
-            X, y = X[groups == 1], y[groups == 1]
-            return X[:10].copy(), y[:10].copy(), X[10:].copy(), y[10:].copy()
+            X, y = sinusoid(25)
+            rows = np.random.default_rng(0).permutation(25)
+            return X[rows[:10]], y[rows[:10]], X[rows[10:]], y[rows[10:]]
         X, y = digits_new
         return X[:15].copy(), y[:15].copy(), X[15:115].copy(), y[15:115].copy()
 

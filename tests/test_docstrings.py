@@ -28,7 +28,8 @@ CHECKS = {
 #: Steps of skorch's training loop, which skorch documents.
 SKORCH_STEPS = {
     "fit_loop", "get_iterator", "get_loss", "get_params_for_optimizer",
-    "get_split_datasets", "infer", "initialize_criterion", "initialize_module",
+    "get_split_datasets", "infer", "initialize_callbacks", "initialize_criterion",
+    "initialize_module",
     "notify", "on_epoch_begin", "run_single_epoch", "torch_compile",
     "train_step_single",
 }  # fmt: skip

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ..encoders import Shape
 from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import PretrainedLearner, State, present_classes
+from ..tasks import Flag, Number, Positive, Whole
 
 
 class CosineHead(nn.Module):
@@ -208,6 +209,13 @@ class BaselinePlusPlusClassifier(FewShotClassifier):
     _defaults = {
         "cosine": True, "n_steps": 100, "inner_lr": 0.05, "scale": 10.0, "weight_decay": 0.001,
     }  # fmt: skip
+    _constraints = {
+        "cosine": Flag() | None,
+        "n_steps": Whole(0) | None,
+        "inner_lr": Positive() | None,
+        "scale": Positive() | None,
+        "weight_decay": Number(0) | None,
+    }
 
     def __init__(
         self,

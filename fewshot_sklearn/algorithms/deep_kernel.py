@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..encoders import Shape
 from ..estimators import FewShotEstimator, ProbabilisticRegressor, with_shared_texts
 from ..learners import FeatureLearner, Gaussian, Outputs, State, make_kernel
+from ..tasks import OneOf, Positive, Whole
 
 #: Least noise variance, in units of the targets' variance: what a Cholesky factor bears.
 LEAST_NOISE = 1e-6
@@ -118,15 +119,15 @@ class DeepKernelRegression(DeepKernel):
         super().__init__(encoder, input_shape, n_outputs, kernel, lengthscale, n_mixtures, noise)
 
     def targets(self, y: Tensor) -> Tensor:
-        return ((y - self.y_mean) / self.y_scale).double() - self.constant.double()
+        return self.scaled_targets(y).double() - self.constant.double()
 
     def predict_features(self, state: State, Z: Tensor) -> Gaussian:
         cross = self.cross(state, Z)
         explained = self.whitened(state, cross).square().sum(-2)
         variance = (self.kernel.diagonal(Z.double()) - explained).clamp_min(0.0) + self.noise()
         mean = (cross @ state["alpha"] + self.constant.double()).to(Z.dtype)
-        spread = variance[..., None].to(Z.dtype) * self.y_scale.square()
-        return Gaussian(mean * self.y_scale + self.y_mean, spread)
+        spread = variance[..., None].expand_as(mean).to(Z.dtype)
+        return self.in_units(Gaussian(mean, spread))  # type: ignore[return-value]
 
     def covariance(self, state: State, X: Tensor) -> Tensor:
         """Predictive covariance (n, n, n_outputs) of rows, noise included."""
@@ -134,7 +135,7 @@ class DeepKernelRegression(DeepKernel):
         V = self.whitened(state, self.cross(state, Z))
         noise = self.noise() * torch.eye(len(Z), dtype=V.dtype, device=V.device)
         covariance = self.kernel(Z.double(), Z.double()) - V.mT @ V + noise
-        return covariance[..., None].to(Z.dtype) * self.y_scale.square()
+        return covariance[..., None] * self.y_scale.double().square()
 
     def training_loss(
         self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor, y_query: Tensor
@@ -161,6 +162,13 @@ n_mixtures : int or None, default=None
 
 class DeepKernelEstimator(FewShotEstimator):
     """Parameters of both estimators."""
+
+    _constraints = {
+        "kernel": OneOf("rbf", "matern52", "linear", "cosine", "spectral") | None,
+        "lengthscale": Positive() | None,
+        "n_mixtures": Whole(1) | None,
+        "noise": Positive() | None,
+    }
 
     def __init__(
         self,
@@ -300,6 +308,6 @@ class DeepKernelRegressor(DeepKernelEstimator, ProbabilisticRegressor):
         learner, rows = self._fitted_learner_and_rows(X)
         state = {name: torch.tensor(a, device=rows.device) for name, a in self.state_.items()}
         with torch.no_grad():
-            mean = self._as_targets(learner.predict(state, rows).mean)
+            mean = self._as_targets(learner.predict_in_parts(state, rows).mean)
             cov = learner.covariance(state, rows).cpu().numpy()
         return mean, cov if self._y_ndim == 2 else cov[..., 0]

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ..encoders import Shape
 from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import FeatureLearner, State, present_classes
+from ..tasks import OneOf
 
 
 class GaussianProtoNet(FeatureLearner):
@@ -154,6 +155,10 @@ class GaussianProtoNetClassifier(FewShotClassifier):
 
     _learner_class = GaussianProtoNet
     _defaults = {"precision": "radius", "pooling": "mean"}
+    _constraints = {
+        "precision": OneOf("radius", "diagonal") | None,
+        "pooling": OneOf("sum", "mean") | None,
+    }
 
     def __init__(
         self,

@@ -41,6 +41,7 @@ from ..learners import (
 )
 from ..meta_init import MetaInit
 from ..pretrained import load_meta_init
+from ..tasks import Whole
 from .in_context_tables import InContextTables
 
 #: Queries that a prediction takes at once, which bounds its memory.
@@ -164,13 +165,13 @@ class InContextRegression(InContextLearner):
         super().__init__(encoder, input_shape, n_outputs or 1, smooths=smooths, **sizes)
 
     def labels(self, y: Tensor) -> Tensor:
-        return (y - self.y_mean) / self.y_scale
+        return self.scaled_targets(y)
 
     def decide(self, state: State, Z: Tensor, answers: Tensor) -> Gaussian:
         mean, spread = (t.mT for t in answers.unbind(-1))
         if self.smooths:
             mean = mean + self.smoother(Z, state["Z"], state["w"]).exp() @ state["y"]
-        return predictive(mean, spread, self.y_mean, self.y_scale)
+        return self.in_units(predictive(mean, spread))  # type: ignore[return-value]
 
 
 #: What the parameters of both estimators mean.
@@ -188,6 +189,11 @@ class _InContextEstimator(FewShotEstimator):
     """Parameters of both estimators."""
 
     _defaults = {"n_layers": 3, "n_hidden": 64, "n_heads": 4}
+    _constraints = {
+        "n_layers": Whole(1) | None,
+        "n_hidden": Whole(1) | None,
+        "n_heads": Whole(1) | None,
+    }
 
     def __init__(
         self,

@@ -101,7 +101,7 @@ class InContextTables(FeatureLearner):
         super().__init__(encoder, input_shape, n_outputs)
         check_sizes(n_hidden, n_heads, n_layers)
         # rows of any width, brought to scale by each task's own support
-        self.x_mean, self.x_scale = torch.zeros(()), torch.ones(())
+        self.x_mean, self.x_rest, self.x_scale = torch.zeros(()), torch.zeros(()), torch.ones(())
         self.name = nn.Parameter(torch.randn(N_EXPERTS, n_hidden) * 0.1)
         self.record = nn.Linear(len(SHARPNESSES) + 1 + N_FACTS, n_hidden)
         self.summary = nn.Linear(n_hidden + N_FACTS, n_hidden)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ..encoders import Residual, Shape
 from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import FeatureLearner, State, make_kernel, present_classes
+from ..tasks import Positive, Whole
 
 #: The kernel of a row with itself is one; this keeps equal rows from making it singular.
 JITTER = 1e-6
@@ -172,6 +173,13 @@ class KernelLogisticClassifier(FewShotClassifier):
 
     _learner_class = KernelLogistic
     _defaults = {"lengthscale": None, "penalty": 0.03, "noise": 0.3, "ridge": 5.0, "n_steps": 40}
+    _constraints = {
+        "lengthscale": Positive() | None,
+        "penalty": Positive() | None,
+        "noise": Positive() | None,
+        "ridge": Positive() | None,
+        "n_steps": Whole(1) | None,
+    }
 
     def __init__(
         self,

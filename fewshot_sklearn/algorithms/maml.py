@@ -32,6 +32,7 @@ from ..learners import (
     present_classes,
     there_and_back,
 )
+from ..tasks import Flag, Positive, Whole
 
 
 class MAMLLearner(InnerLoopLearner):
@@ -63,8 +64,7 @@ class MAMLLearner(InnerLoopLearner):
         return Plan(self.support_loss, self.n_steps, self.inner_lr, self.squash, self.first_order)
 
     def _batch(self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor) -> Batch:
-        scale, shift = (None, None) if self.n_outputs is None else (self.y_scale, self.y_mean)
-        return Batch(self.scaled(X), self.targets(y), w, self.scaled(X_query), scale, shift)
+        return Batch(self.scaled(X), self.targets(y), w, self.scaled(X_query))
 
     @torch.no_grad()
     def backward_by_hand(
@@ -72,7 +72,8 @@ class MAMLLearner(InnerLoopLearner):
     ) -> tuple[Tensor, Tensor] | None:
         if not self.by_hand:
             return None
-        y_query, w_query = as_support(y_query, y)
+        y_query, w_query = as_support(y_query, y, w)
+        y_query = self.targets(y_query)
         params = self._start(y.shape[-1])
         layers: Layers = list(zip(params[::2], params[1::2], strict=True))
         go = compiled(there_and_back, X.device.type) if self.compiled else there_and_back
@@ -81,9 +82,7 @@ class MAMLLearner(InnerLoopLearner):
         for p, g in zip(params, (g for pair in grads for g in pair), strict=True):
             if p.requires_grad:
                 p.grad = g if p.grad is None else p.grad + g
-        if self.n_outputs is None:
-            outputs = self.finished(outputs, present_classes(y, w))
-        return loss, outputs
+        return loss, self.finished(outputs, present_classes(y, w))
 
     def steps_that_pay(self) -> int | None:
         return 50_000 if self.by_hand else super().steps_that_pay()
@@ -92,8 +91,6 @@ class MAMLLearner(InnerLoopLearner):
         """`adapt` and `predict` while meta-training, with derivatives written by hand."""
         plan, batch = self._plan(), self._batch(X, y, w, X_query)
         outputs = Descent.apply(plan, batch, self.compiled, *self._start(y.shape[-1]))
-        if self.n_outputs is not None:
-            return outputs
         return self.finished(outputs, present_classes(y, w))
 
 
@@ -182,6 +179,12 @@ class MAMLClassifier(InnerLoopEstimator, FewShotClassifier):
 
     _learner_class = MAMLClassification
     _defaults = {"n_steps": 5, "inner_lr": 0.1, "first_order": False, "head_only": False}
+    _constraints = {
+        "n_steps": Whole(0) | None,
+        "inner_lr": Positive() | None,
+        "first_order": Flag() | None,
+        "head_only": Flag() | None,
+    }
 
     def __init__(
         self,
@@ -266,6 +269,12 @@ class MAMLRegressor(InnerLoopEstimator, FewShotRegressor):
 
     _learner_class = MAMLRegression
     _defaults = {"n_steps": 5, "inner_lr": 0.1, "first_order": False, "head_only": False}
+    _constraints = {
+        "n_steps": Whole(0) | None,
+        "inner_lr": Positive() | None,
+        "first_order": Flag() | None,
+        "head_only": Flag() | None,
+    }
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ from ..learners import (
     State,
     present_classes,
 )
-from ..tasks import IGNORED_CODE
+from ..tasks import IGNORED_CODE, Positive, Whole
 
 
 class MAMLPlusPlusLearner(InnerLoopLearner):
@@ -93,7 +93,7 @@ class MAMLPlusPlusLearner(InnerLoopLearner):
                 parts.append(self.over_tasks("after_each_step", *(t[rows] for t in batch)))
         self.first_order = False
         outputs = torch.cat(parts)
-        losses = _task_losses(outputs, y_query)
+        losses = _task_losses(*self.in_scale(outputs, y_query))  # type: ignore[arg-type]
         v = self.step_weights(seen + torch.arange(len(X), device=X.device).to(losses))
         # where only the last step counts, an infinite loss after another must not
         total = torch.where(v > 0, v * losses, 0.0).sum(1)
@@ -169,6 +169,12 @@ class _MAMLPlusPlusEstimator(InnerLoopEstimator, FewShotEstimator):
 
     _learns_rates = True
     _defaults = {"n_steps": 5, "inner_lr": 0.1, "multi_step_tasks": 5000, "first_order_tasks": 0}
+    _constraints = {
+        "n_steps": Whole(0) | None,
+        "inner_lr": Positive() | None,
+        "multi_step_tasks": Whole(0) | None,
+        "first_order_tasks": Whole(0) | None,
+    }
 
     def __init__(
         self,

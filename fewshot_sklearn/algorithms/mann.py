@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from ..encoders import Shape
 from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import FeatureLearner, LSTMCell, State, in_order, present_classes, reading_order
+from ..tasks import Number, Whole
 
 
 def label_codes(n: int, size: int, like: Tensor) -> Tensor:
@@ -323,6 +324,13 @@ class MANNClassifier(FewShotClassifier):
         "controller_size": 200,
         "code_size": 32,
         "gamma": 0.95,
+    }
+    _constraints = {
+        "n_slots": Whole(1) | None,
+        "n_reads": Whole(1) | None,
+        "controller_size": Whole(1) | None,
+        "code_size": Whole(1) | None,
+        "gamma": Number(0, 1) | None,
     }
 
     def __init__(

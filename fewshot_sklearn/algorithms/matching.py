@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from ..encoders import Shape
 from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import FeatureLearner, LSTMCell, State, in_order, log_sums_by_class, masked_softmax
+from ..tasks import Flag, Whole
 
 
 class MatchingNet(FeatureLearner):
@@ -165,6 +166,7 @@ class MatchingNetClassifier(FewShotClassifier):
 
     _learner_class = MatchingNet
     _defaults = {"full_context": False, "n_reads": 5}
+    _constraints = {"full_context": Flag() | None, "n_reads": Whole(1) | None}
 
     def __init__(
         self,

@@ -27,6 +27,7 @@ from ..learners import (
     SupportLoss,
     spread,
 )
+from ..tasks import Positive, Whole
 
 #: Numbers that a step of meta-training may keep for the way back; two gigabytes.
 NUMBERS_AT_ONCE = 2**29
@@ -256,6 +257,11 @@ class MetaLSTMClassifier(InnerLoopEstimator, FewShotClassifier):
     _learner_class = MetaLSTM
     _learns_rates = True
     _defaults = {"n_steps": 5, "inner_lr": 0.1, "hidden_size": 20}
+    _constraints = {
+        "n_steps": Whole(0) | None,
+        "inner_lr": Positive(below=1) | None,
+        "hidden_size": Whole(1) | None,
+    }
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ from ..learners import (
     InnerLoopLearner,
     State,
 )
+from ..tasks import Flag, Positive, Whole
 
 
 class MetaSGDLearner(InnerLoopLearner):
@@ -80,6 +81,11 @@ class _MetaSGDEstimator(InnerLoopEstimator, FewShotEstimator):
     """Parameters of both estimators."""
 
     _learns_rates = True
+    _constraints = {
+        "n_steps": Whole(0) | None,
+        "inner_lr": Positive() | None,
+        "first_order": Flag() | None,
+    }
 
     def __init__(
         self,

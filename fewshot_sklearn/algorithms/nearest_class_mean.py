@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from ..encoders import Shape
 from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import PretrainedLearner, State, present_classes
+from ..tasks import OneOf, Positive
 
 NORMALIZATIONS = ("un", "l2n", "cl2n")
 #: How quickly the centre follows the features while they are being trained.
@@ -161,6 +162,10 @@ class NearestClassMeanClassifier(
 
     _learner_class = NearestClassMean
     _defaults = {"normalization": "cl2n", "scale": 10.0}
+    _constraints = {
+        "normalization": OneOf(*NORMALIZATIONS) | None,
+        "scale": Positive() | None,
+    }
 
     def __init__(
         self,

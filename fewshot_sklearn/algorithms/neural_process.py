@@ -23,7 +23,7 @@ from ..learners import (
     check_sizes,
     predictive,
 )
-from ..tasks import shares
+from ..tasks import Flag, Whole, shares
 
 
 def _mlp(n_in: int, n_hidden: int, n_layers: int, n_out: int) -> nn.Sequential:
@@ -77,7 +77,7 @@ class NeuralProcess(SmoothingLearner):
             self.cross_attention = MultiHeadAttention(n_hidden, n_heads)
 
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
-        target = (y - self.y_mean) / self.y_scale
+        target = self.scaled_targets(y)
         r = self.h(torch.cat([Z, target], -1))
         mean = (shares(w)[..., None] * r).sum(-2)
         if not self.attentive:
@@ -96,7 +96,7 @@ class NeuralProcess(SmoothingLearner):
         if self.smooths:
             smoothed = self.smoother(Z, state["Z"], state["w"]).exp() @ state["target"]
         mean, spread = self.g(torch.cat(known, -1)).chunk(2, -1)
-        return predictive(smoothed + mean, spread, self.y_mean, self.y_scale)
+        return self.in_units(predictive(smoothed + mean, spread))  # type: ignore[return-value]
 
 
 @with_shared_texts()
@@ -170,6 +170,11 @@ class NeuralProcessRegressor(ProbabilisticRegressor):
 
     _learner_class = NeuralProcess
     _defaults = {"attentive": True, "n_hidden": 128, "n_heads": 8}
+    _constraints = {
+        "attentive": Flag() | None,
+        "n_hidden": Whole(1) | None,
+        "n_heads": Whole(1) | None,
+    }
 
     def __init__(
         self,

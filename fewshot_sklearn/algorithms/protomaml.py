@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import DescendsCrossEntropy, InnerLoopEstimator, InnerLoopLearner, State
+from ..tasks import Flag, Positive, Whole
 
 
 class ProtoMAML(DescendsCrossEntropy, InnerLoopLearner):
@@ -103,6 +104,11 @@ class ProtoMAMLClassifier(InnerLoopEstimator, FewShotClassifier):
 
     _learner_class = ProtoMAML
     _defaults = {"n_steps": 5, "inner_lr": 0.01, "first_order": False}
+    _constraints = {
+        "n_steps": Whole(0) | None,
+        "inner_lr": Positive() | None,
+        "first_order": Flag() | None,
+    }
 
     def __init__(
         self,

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from ..encoders import Shape
 from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import FeatureLearner, Refinement, State, present_classes
+from ..tasks import Anything, OneOf, Whole
 
 #: Features of the field's usual network, Conv4 at 28 x 28, whose distances are taken as they are.
 USUAL_WIDTH = 64
@@ -161,6 +162,12 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewS
 
     _learner_class = ProtoNet
     _defaults = {"metric": "euclidean", "refinement": "soft", "n_refinements": 1}
+    _constraints = {
+        "metric": OneOf("euclidean", "cosine") | None,
+        "unlabelled": Anything(),
+        "refinement": OneOf("soft", "distractors", "masked") | None,
+        "n_refinements": Whole(1) | None,
+    }
 
     def __init__(
         self,

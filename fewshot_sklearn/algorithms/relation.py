@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ..encoders import Shape
 from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import FeatureLearner, Outputs, State, present_classes
-from ..tasks import IGNORED_CODE, memberships
+from ..tasks import IGNORED_CODE, Whole, memberships
 
 #: Untrained, a row relates to a class by sigmoid(OFFSET - SLOPE * mean |difference|), which for
 #: features of about unit scale, however many, is flat neither at zero nor at one.
@@ -134,6 +134,7 @@ class RelationNetClassifier(FewShotClassifier):
 
     _learner_class = RelationNet
     _defaults = {"relation_hidden": None}
+    _constraints = {"relation_hidden": Whole(1) | None}
 
     def __init__(
         self,

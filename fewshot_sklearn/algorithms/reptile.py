@@ -25,6 +25,7 @@ from ..learners import (
     as_support,
     spread,
 )
+from ..tasks import OneOf, Positive, Whole
 
 #: Adam's decay of the second moment, and what keeps it from dividing by zero.
 BETA2, EPS = 0.999, 1e-8
@@ -85,7 +86,7 @@ class ReptileLearner(InnerLoopLearner):
         self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor, y_query: Tensor, share: float
     ) -> tuple[Tensor, Tensor]:
         """Add theta minus the mean of what training on each task makes of it."""
-        asked, w_query = as_support(y_query, y)
+        asked, w_query = as_support(y_query, y, w)
         rows = torch.cat([X, X_query], 1)
         y_all, w_all = torch.cat([y, asked], 1), torch.cat([w, w_query], 1)
         drawn = self.minibatches(w_all)
@@ -175,6 +176,13 @@ class _ReptileEstimator(InnerLoopEstimator, FewShotEstimator):
         "inner_optimizer": "sgd",
         "train_steps": 10,
         "inner_batch": 10,
+    }
+    _constraints = {
+        "n_steps": Whole(0) | None,
+        "inner_lr": Positive() | None,
+        "inner_optimizer": OneOf("sgd", "adam") | None,
+        "train_steps": Whole(1) | None,
+        "inner_batch": Whole(1) | None,
     }
 
     def __init__(

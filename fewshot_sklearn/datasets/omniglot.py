@@ -19,6 +19,8 @@ import numpy as np
 from sklearn.datasets import get_data_home
 from sklearn.utils import Bunch
 
+from ._places import as_path
+
 URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/{name}.zip"
 SIDE = 28
 
@@ -61,6 +63,8 @@ def load_omniglot(*, return_X_y_groups: bool = False) -> Any:
     >>> omniglot.target[0], omniglot.alphabet[0], int(omniglot.drawer[0])
     ('Alphabet_of_the_Magi/character01', 'Alphabet_of_the_Magi', 0)
     """
+    if not isinstance(return_X_y_groups, bool | np.bool_):
+        raise ValueError(f"return_X_y_groups must be True or False, got {return_X_y_groups!r}.")
     path = files("fewshot_sklearn.datasets") / "data" / "omniglot_background_28.npz"
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         bunch = Bunch(
@@ -117,7 +121,7 @@ def fetch_omniglot(
     >>> omniglot.images.shape  # doctest: +SKIP
     (13180, 28, 28)
     """
-    if subset not in ("evaluation", "background"):
+    if not isinstance(subset, str) or subset not in ("evaluation", "background"):
         raise ValueError(f"subset must be 'evaluation' or 'background', got {subset!r}.")
     name = f"images_{subset}"
     if path is None:
@@ -126,7 +130,7 @@ def fetch_omniglot(
             if not download_if_missing:
                 raise OSError(f"{path} does not exist, and download_if_missing is False.")
             _download(URL.format(name=name), path)
-    return _read_zip(Path(path), subset)
+    return _read_zip(as_path(path), subset)
 
 
 def _download(url: str, path: Path) -> None:
@@ -150,7 +154,13 @@ _MEMBER = re.compile(
 
 
 def _read_zip(path: Path, subset: str) -> Bunch:
-    from PIL import Image, UnidentifiedImageError
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError as error:
+        raise ImportError(
+            "The images of Omniglot are read with Pillow, which is not installed: "
+            "pip install pillow."
+        ) from error
 
     images, target, alphabet, drawer = [], [], [], []
     try:

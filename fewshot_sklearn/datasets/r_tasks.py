@@ -14,6 +14,8 @@ from typing import Any
 
 from sklearn.utils import Bunch
 
+from ._places import as_path
+
 INSTEVAL_TASKS = {"lecturer": "d", "student": "s"}
 
 
@@ -63,7 +65,7 @@ def load_insteval(task: str = "lecturer", *, path: str | os.PathLike[str] | None
     >>> ratings.data.shape, ratings.target.max()  # doctest: +SKIP
     ((73421, 17), np.float64(5.0))
     """
-    if task not in INSTEVAL_TASKS:
+    if not isinstance(task, str) or task not in INSTEVAL_TASKS:
         raise ValueError(f"task must be one of {list(INSTEVAL_TASKS)}, got {task!r}.")
     column = INSTEVAL_TASKS[task]
     table = _table(
@@ -150,7 +152,7 @@ def _table(package: str, name: str, columns: list[str], path: Any) -> Any:
     else:
         import pandas as pd
 
-        table = pd.read_csv(path)
+        table = pd.read_csv(as_path(path))
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,18 @@ class SinusoidTasks:
     """
 
     def __init__(self, n_shot: int | tuple[int, int] = 10, n_query: int = 10, noise: float = 0.0):
-        self.n_shot, self.n_query, self.noise = n_shot, n_query, noise
+        bounds = n_shot if isinstance(n_shot, tuple | list) else (n_shot, n_shot)
+        if len(bounds) != 2 or not all(_whole(k, 0) for k in bounds) or bounds[0] > bounds[1]:
+            raise ValueError(
+                f"n_shot must be an int, at least 0, or a (low, high) pair of ints, got {n_shot!r}."
+            )
+        if not _whole(n_query, 1):
+            raise ValueError(f"n_query must be an int, at least 1, got {n_query!r}.")
+        if not (isinstance(noise, Real) and 0 <= noise < np.inf) or isinstance(noise, bool):
+            raise ValueError(f"noise must be a finite number, at least 0, got {noise!r}.")
+        self.n_shot: Any = n_shot
+        self.n_query: int = n_query
+        self.noise: float = noise
 
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={value}" for name, value in vars(self).items())
@@ -45,7 +57,7 @@ class SinusoidTasks:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Draw one task: X (n, 1), y (n,), X_query (n_query, 1), y_query (n_query,)."""
         n = self.n_shot
-        n = n if isinstance(n, int) else int(rng.integers(n[0], n[1] + 1))
+        n = int(n) if isinstance(n, Integral) else int(rng.integers(n[0], n[1] + 1))
         amplitude, phase = rng.uniform(0.1, 5.0), rng.uniform(0.0, np.pi)
         x = rng.uniform(-5.0, 5.0, (n + self.n_query, 1))
         y = amplitude * np.sin(x[:, 0] + phase)
@@ -59,7 +71,8 @@ class SinusoidTasks:
         Where `n_shot` is a range, all tasks have room for the most, and the
         rows that a task lacks weigh nothing.
         """
-        low, high = (self.n_shot,) * 2 if isinstance(self.n_shot, int) else self.n_shot
+        shot = self.n_shot
+        low, high = (int(shot),) * 2 if isinstance(shot, Integral) else map(int, shot)
         shots = rng.integers(low, high + 1, (n_tasks, 1))
         x, y = self._drawn(rng, n_tasks, high + self.n_query)
         if self.noise:
@@ -77,9 +90,22 @@ class SinusoidTasks:
         return x, amplitude * np.sin(x + phase)
 
 
+def _whole(value: Any, low: int) -> bool:
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    return whole and int(value) >= low
+
+
 def as_arrays(generator: SinusoidTasks, n_tasks: int, random_state: Any) -> Bunch:
     """Tasks of a generator as columns: ``data``, ``target`` and ``groups``."""
-    seed = check_random_state(random_state).randint(2**31)
+    if not _whole(n_tasks, 1):
+        raise ValueError(f"n_tasks must be an int, at least 1, or None, got {n_tasks!r}.")
+    try:
+        seed = check_random_state(random_state).randint(2**31)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"random_state must be an int, a numpy.random.RandomState or None, got "
+            f"{random_state!r}."
+        ) from error
     drawn = [generator(np.random.default_rng([seed, i])) for i in range(n_tasks)]
     sizes = [len(X) + len(X_query) for X, _, X_query, _ in drawn]
     return Bunch(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from ..tasks import Number, OneOf, Positive, Several, Whole, check_arguments, constraints_of
 from .image import Conv4, ResNet8, ResNet12, Shape
 from .residual import Residual
 
@@ -98,6 +99,15 @@ class MLP(nn.Module):
         The nonlinearity.
     """
 
+    #: The nonlinearities, by name.
+    kinds = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}
+    _constraints = {
+        "hidden": Several(Whole(1), least=0),
+        "norm": OneOf("layer") | None,
+        "dropout": Number(0, below=1),
+        "activation": OneOf(*kinds),
+    }
+
     def __init__(
         self,
         input_shape: Shape,
@@ -107,18 +117,16 @@ class MLP(nn.Module):
         activation: str = "relu",
     ):
         super().__init__()
-        kinds = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}
-        if activation not in kinds:
-            raise ValueError(f"activation must be one of {list(kinds)}, got {activation!r}.")
-        if norm not in (None, "layer"):
-            raise ValueError(f"norm must be 'layer' or None for the mlp, got {norm!r}.")
+        check_arguments(
+            self._constraints, hidden=hidden, norm=norm, dropout=dropout, activation=activation
+        )
         layers: list[nn.Module] = []
         width = math.prod(input_shape)
         for units in hidden:
             layers.append(nn.Linear(width, units))
             if norm:
                 layers.append(LayerNorm(units))
-            layers.append(kinds[activation]())
+            layers.append(self.kinds[activation]())
             if dropout:
                 layers.append(nn.Dropout(dropout))
             width = units
@@ -151,10 +159,11 @@ class Fourier(nn.Module):
         radians a unit of x; its inverse is the length on which features vary.
     """
 
+    _constraints = {"width": Whole(1), "scale": Positive()}
+
     def __init__(self, input_shape: Shape, width: int = 128, scale: float = 1.0):
         super().__init__()
-        if not scale > 0:
-            raise ValueError(f"scale must be positive, got {scale!r}.")
+        check_arguments(self._constraints, width=width, scale=scale)
         self.frequencies = nn.Parameter(torch.randn(math.prod(input_shape), width) * scale)
         self.phases = nn.Parameter(torch.rand(width) * 2 * math.pi)
 
@@ -216,6 +225,8 @@ def make_encoder(
         raise ValueError(
             f"encoder must be a name, an nn.Module class or an nn.Module, got {encoder!r}."
         )
+    # by the name that whoever set it knows it by
+    check_arguments(constraints_of(encoder), "encoder__", **params)
     accepts = inspect.signature(encoder).parameters
     if "input_shape" in accepts:
         params = {"input_shape": input_shape, **params}
@@ -227,24 +238,46 @@ def make_encoder(
         ) from error
 
 
+def ids_are_lost(encoder: nn.Module) -> str:
+    """What to say where an encoder looks up whole numbers that rows do not have any more."""
+    return (
+        f"The encoder {type(encoder).__name__} looks up whole numbers, such as ids of tokens or "
+        "categories, but rows reach an encoder as floating point numbers at the scale of the past "
+        "tasks. Turn ids into features beforehand, such as by embed_sentences or "
+        "sklearn.preprocessing.OneHotEncoder."
+    )
+
+
 def n_features_out(encoder: nn.Module, input_shape: Shape) -> int:
     """Number of features an encoder gives for one row of this shape."""
     device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
     dtype = next((p.dtype for p in encoder.parameters()), torch.float32)
     was_training = encoder.training
     encoder.eval()
+    kind = type(encoder).__name__
     try:
         with torch.no_grad():
             out = encoder(torch.zeros((2, *input_shape), device=device, dtype=dtype))
-    except (RuntimeError, IndexError) as error:
+    except Exception as error:  # of any kind: the code may be anybody's
+        if "Long, Int" in str(error):
+            raise ValueError(ids_are_lost(encoder)) from error
         raise ValueError(
-            f"The encoder {type(encoder).__name__} does not take rows of shape {input_shape}: "
-            f"{error}"
+            f"The encoder {kind} does not take rows of shape {input_shape}: {error}"
         ) from error
-    encoder.train(was_training)
+    finally:
+        encoder.train(was_training)
+    if not isinstance(out, Tensor):
+        raise ValueError(
+            f"The encoder {kind} must return one tensor (n, n_features), got "
+            f"{type(out).__name__}. Wrap it in an nn.Module whose forward returns the features, "
+            "such as encoder(x)[0] of a tuple, or encoder(x).last_hidden_state[:, 0] of a "
+            "transformer."
+        )
     if out.ndim != 2 or out.shape[0] != 2:
         raise ValueError(
             f"The encoder must map (n, *input_shape) to (n, n_features); for two rows of shape "
             f"{input_shape} it gave an output of shape {tuple(out.shape)}."
         )
+    if not out.is_floating_point():
+        raise ValueError(f"The encoder {kind} must return floating point numbers, got {out.dtype}.")
     return out.shape[1]

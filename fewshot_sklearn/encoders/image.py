@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..tasks import image_shape
+from ..tasks import (
+    Constraint,
+    OneOf,
+    Positive,
+    Several,
+    Whole,
+    check_arguments,
+    image_shape,
+)
 
 Shape = tuple[int, ...]
 
@@ -47,8 +56,21 @@ def channels_last(module: nn.Module) -> None:
 class _ImageEncoder(nn.Module):
     """Accepts rows as (n, H, W), (n, H, W, C) or flat and hands on channels-last images."""
 
-    def __init__(self, input_shape: Shape, image: Shape | None, turns: int, rms: float | None):
+    #: What the arguments of the constructor may be.
+    _constraints: dict[str, Constraint] = {
+        "width": Whole(1),
+        "widths": Several(Whole(1)),
+        "norm": OneOf("group", "layer", "instance") | None,
+        "turns": Whole(1, 4),
+        "rms": Positive() | None,
+        "image_shape": Several(Whole(1), least=2) | None,
+    }
+
+    def __init__(
+        self, input_shape: Shape, image: Shape | None, turns: int, rms: float | None, **own: Any
+    ):
         super().__init__()
+        check_arguments(self._constraints, image_shape=image, turns=turns, rms=rms, **own)
         self.height, self.width, self.channels = image_shape(tuple(image or input_shape))
         if self.height * self.width * self.channels != math.prod(input_shape):
             raise ValueError(
@@ -60,8 +82,6 @@ class _ImageEncoder(nn.Module):
             raise ValueError(
                 f"turns=4 needs square images, got {self.height} x {self.width}; turns=2 does not."
             )
-        if rms is not None and not rms > 0:
-            raise ValueError(f"rms must be positive or None, got {rms!r}.")
         self.turns, self.rms = turns, rms
 
     def forward(self, x: Tensor) -> Tensor:
@@ -117,7 +137,7 @@ class Conv4(_ImageEncoder):
         rms: float | None = None,
         image_shape: Shape | None = None,
     ):
-        super().__init__(input_shape, image_shape, turns, rms)
+        super().__init__(input_shape, image_shape, turns, rms, width=width, norm=norm)
         self.convs = nn.ModuleList(
             nn.Conv2d(self.channels if i == 0 else width, width, 3, padding=1, bias=norm is None)
             for i in range(4)
@@ -191,7 +211,7 @@ class ResNet12(_ImageEncoder):
         rms: float | None = None,
         image_shape: Shape | None = None,
     ):
-        super().__init__(input_shape, image_shape, turns, rms)
+        super().__init__(input_shape, image_shape, turns, rms, widths=widths, norm=norm)
         sizes = [self.channels, *widths]
         self.blocks = nn.Sequential(
             *(_ResidualBlock(a, b, norm) for a, b in zip(sizes, sizes[1:], strict=False))
@@ -252,7 +272,7 @@ class ResNet8(_ImageEncoder):
         rms: float | None = None,
         image_shape: Shape | None = None,
     ):
-        super().__init__(input_shape, image_shape, turns, rms)
+        super().__init__(input_shape, image_shape, turns, rms, widths=widths, norm=norm)
         self.stem = nn.Conv2d(self.channels, widths[0], 3, padding=1, bias=norm is None)
         self.stem_norm = _norm(norm, widths[0])
         self.blocks = nn.Sequential(

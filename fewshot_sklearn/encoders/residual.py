@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..tasks import Flag, check_arguments
+
 
 class Residual(nn.Module):
     """Rows plus a learned linear map of them, brought to length one.
@@ -35,8 +37,11 @@ class Residual(nn.Module):
     [[0.6000..., 0.8000...]]
     """
 
+    _constraints = {"unit": Flag()}
+
     def __init__(self, input_shape: tuple[int, ...], unit: bool = True):
         super().__init__()
+        check_arguments(self._constraints, unit=unit)
         n_features = math.prod(input_shape)
         self.change = nn.Parameter(torch.zeros(n_features, n_features))
         self.unit = unit

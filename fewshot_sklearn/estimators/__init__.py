@@ -2,6 +2,7 @@
 
 from .base import FewShotEstimator, adapts_in_batches
 from .classifier import PRIOR, FewShotClassifier
+from .coded_labels import CodedLabels, fitted_to_labels
 from .embedding import MetaEmbedding
 from .explanation import (
     FeatureMetric,
@@ -15,6 +16,8 @@ from .regressor import FewShotRegressor, ProbabilisticRegressor
 from .shared_texts import with_shared_texts
 from .validation import (
     ROW_DTYPES,
+    Device,
+    check_range,
     check_weights,
     column_names,
     finite_targets,
@@ -24,6 +27,8 @@ from .validation import (
 __all__ = [
     "PRIOR",
     "ROW_DTYPES",
+    "CodedLabels",
+    "Device",
     "FeatureMetric",
     "FewShotClassifier",
     "FewShotEstimator",
@@ -32,6 +37,7 @@ __all__ = [
     "MetaEmbedding",
     "ProbabilisticRegressor",
     "adapts_in_batches",
+    "check_range",
     "check_weights",
     "column_names",
     "deciding_features",
@@ -39,6 +45,7 @@ __all__ = [
     "explain",
     "feature_metric",
     "finite_targets",
+    "fitted_to_labels",
     "resolve_device",
     "with_shared_texts",
 ]

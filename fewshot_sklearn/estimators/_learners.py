@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, Self
 
 from sklearn.base import clone
@@ -14,6 +16,17 @@ from ..meta_init import MetaInit
 from ..pretrained import find_meta_init
 from ._parameters import HasParameters
 from .validation import resolve_device
+
+#: What building a learner from any values raises.
+_WRONG = (
+    ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
+#: Where rows of another width mostly come from.
+_REFITTED = (
+    " If steps of a pipeline come before, they were fitted anew on these few rows: an encoder of "
+    "categories, or a choice of columns, then gives others than on the past. Fit such steps on the "
+    "past once, and keep them so by sklearn.frozen.FrozenEstimator."
+)
 
 
 class HasLearner(HasParameters):
@@ -27,12 +40,16 @@ class HasLearner(HasParameters):
     ) -> Learner:
         """Build a learner without past, from a seed of its own that leaves torch's alone."""
         encoder = "identity" if self.encoder is None else self.encoder
-        with OwnRandomNumbers(seed):
+        init = self._resolve_meta_init()  # whose sizes a training that goes on from it has
+        sizes = nullcontext() if init is None else init.declared_sizes()
+        with OwnRandomNumbers(seed), sizes:
             built = make_encoder(encoder, input_shape, self._encoder_params())
             trained = self._hyperparameters() if past else None
-            return self._learner_class(
-                built, input_shape, n_outputs, **self._learner_params(trained)
-            )
+            params = self._learner_params(trained)
+            learner = self._learner_class(built, input_shape, n_outputs, **params)
+        if past:  # what cannot be told in the end is not worth hours of training
+            MetaInit.from_state({}, self._spec(learner))
+        return learner
 
     def _spec(self, learner: Learner) -> dict[str, Any]:
         encoder = self.encoder
@@ -61,6 +78,11 @@ class HasLearner(HasParameters):
             return None
         if not isinstance(init, MetaInit):
             raise ValueError(f"meta_init must be a MetaInit, a name, a path or None, got {init!r}.")
+        if lacks := init.lacks:
+            raise ValueError(
+                f"{init.told} cannot be rebuilt: its spec has no {', '.join(lacks)}. Meta-train "
+                "it again, or save it again from where it was made."
+            )
         self._check_algorithm(init)
         return init
 
@@ -68,7 +90,8 @@ class HasLearner(HasParameters):
         found, own = init.spec["algorithm"], self._learner_class_of(init).__name__
         if found != own:
             raise ValueError(
-                f"{init!r} was meta-trained as {found}; {type(self).__name__} needs one of {own}."
+                f"{init.told} was meta-trained as {found}; {type(self).__name__} needs one of "
+                f"{own}."
             )
 
     def _learner_class_of(self, init: MetaInit) -> type[Learner]:
@@ -88,18 +111,18 @@ class HasLearner(HasParameters):
         fits = len(shape) == 1 if spec.get("any_width") else shape == trained
         if not fits:
             raise ValueError(
-                f"X has rows of shape {shape}, but {init!r} was meta-trained on rows of shape "
-                f"{trained}."
+                f"X has rows of shape {shape}, but {init.told} was meta-trained on rows of shape "
+                f"{trained}.{_REFITTED if len(shape) == len(trained) == 1 else ''}"
             )
         names = spec.get("feature_names")
         if names is not None and columns is not None and columns != names:
             raise ValueError(
-                f"X has columns {columns}, but {init!r} was meta-trained on columns {names}, in "
+                f"X has columns {columns}, but {init.told} was meta-trained on columns {names}, in "
                 "that order."
             )
         if n_outputs is not None and n_outputs != spec["n_outputs"]:
             raise ValueError(
-                f"y has {n_outputs} output(s), but {init!r} was meta-trained on "
+                f"y has {n_outputs} output(s), but {init.told} was meta-trained on "
                 f"{spec['n_outputs']}."
             )
 
@@ -120,7 +143,8 @@ class HasLearner(HasParameters):
         """The learner of a meta-init, ready to compute; built once and kept with it for a while."""
         spec, encoder, params = init.spec, self.encoder, self._encoder_params()
         trained = spec["hyperparameters"] if spec.get("past", True) else None
-        learner_params = self._learner_params(trained)
+        with _refused_by_name(init):
+            learner_params = self._learner_params(trained)
         dtype, device = self._compute_dtype(), resolve_device(self.device)
         named = spec["encoder"]["name"] in ENCODERS
         if named and encoder is None:
@@ -139,7 +163,7 @@ class HasLearner(HasParameters):
         self._check_encoder(init, spec, encoder, params)
         shape = tuple(spec["input_shape"])
         # not on torch's "meta" device: whatever computes there brings in the compiler, for seconds
-        with OwnRandomNumbers(0):
+        with _refused_by_name(init), OwnRandomNumbers(0), init.declared_sizes():
             network = make_encoder(encoder, shape, params)
             learner = learner_class(network, shape, spec["n_outputs"], **learner_params)
         self._load(learner, init, assign=True)
@@ -150,11 +174,20 @@ class HasLearner(HasParameters):
         return init.built.keep(key, (learner, encoder))[0]
 
     def _load(self, learner: Learner, init: MetaInit, assign: bool = False) -> None:
+        state = self._state_for(learner, init)
+        own = learner.state_dict()
+        other = [
+            name
+            for name, t in state.items()
+            if name in own and own[name].is_floating_point() != t.is_floating_point()
+        ]
         try:
-            learner.load_state_dict(self._state_for(learner, init), assign=assign)
-        except RuntimeError as error:
+            if other:
+                raise TypeError(f"{other} are of another kind of numbers")
+            learner.load_state_dict(state, assign=assign)
+        except (RuntimeError, TypeError, IndexError) as error:
             raise ValueError(
-                f"{init!r} does not fit the encoder {type(learner.encoder).__name__}: {error}"
+                f"{init.told} does not fit the encoder {type(learner.encoder).__name__}: {error}"
             ) from error
 
     def _state_for(self, learner: Learner, init: MetaInit) -> State:
@@ -164,12 +197,24 @@ class HasLearner(HasParameters):
         asked = spec["encoder"]["name"]
         if encoder is None:
             raise ValueError(
-                f"{init!r} was meta-trained with an encoder of your own, {asked}. Pass it: "
+                f"{init.told} was meta-trained with an encoder of your own, {asked}. Pass it: "
                 f"{type(self).__name__}(meta_init, encoder=...)."
             )
         if isinstance(encoder, str) and (encoder, params) != (asked, spec["encoder"]["params"]):
             raise ValueError(
-                f"{init!r} was meta-trained with encoder={asked!r} and parameters "
+                f"{init.told} was meta-trained with encoder={asked!r} and parameters "
                 f"{spec['encoder']['params']}, not {encoder!r} and {params}. Leave encoder and "
                 "encoder__* out to take the meta-init's."
             )
+
+
+@contextmanager
+def _refused_by_name(init: MetaInit) -> Iterator[None]:
+    """Refuse a spec from which no learner can be built, whatever goes wrong there."""
+    try:
+        yield
+    except _WRONG as error:
+        why = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}."
+        raise ValueError(
+            f"{why} So {init.told} cannot be rebuilt, or not with what was given beside it."
+        ) from error

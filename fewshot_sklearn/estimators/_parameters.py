@@ -7,8 +7,22 @@ from typing import Any, Self
 
 import torch
 from sklearn.base import BaseEstimator
+from torch import nn
 
-from .validation import resolve_dtype
+from ..encoders import ENCODERS
+from ..meta_init import MetaInit
+from ..tasks import (
+    ClassOf,
+    Constraint,
+    FilePath,
+    Function,
+    Kind,
+    OneOf,
+    Seed,
+    Whole,
+    did_you_mean,
+)
+from .validation import DTYPES, Device, resolve_dtype
 
 
 class HasParameters(BaseEstimator):
@@ -20,9 +34,23 @@ class HasParameters(BaseEstimator):
 
     #: Parameters that are the learner's too, where None is what meta-training had, or this.
     _defaults: dict[str, Any] = {}
+    #: What each parameter may be, beside what the bases say of theirs; `fit` checks it.
+    _constraints: dict[str, Constraint] = {
+        "meta_init": Kind(MetaInit, told="a MetaInit, a name") | FilePath() | None,
+        "encoder": OneOf(*ENCODERS)
+        | Kind(nn.Module, told="an nn.Module")
+        | ClassOf(nn.Module, told="an nn.Module class")
+        | None,
+        "n_augment": Whole(0),
+        "augment": Function("a function augment(X, rng) -> X") | None,
+        "device": Device(),
+        "dtype": OneOf(*DTYPES) | None,
+        "random_state": Seed(),
+    }
     #: Altered copies of each support row that `fit` adds, and what alters them.
     n_augment = 0
     augment: Any = None
+    _fitted_dtype: str
 
     def __init__(
         self,
@@ -44,9 +72,11 @@ class HasParameters(BaseEstimator):
     def _set_encoder_params(self, params: dict[str, Any]) -> None:
         strangers = [name for name in params if not name.startswith("encoder__")]
         if strangers:
+            own = BaseEstimator.get_params(self, deep=False)
             raise TypeError(
-                f"{type(self).__name__} got unexpected argument(s) {strangers}. Arguments of the "
-                "encoder are written encoder__name=value."
+                f"{type(self).__name__} got unexpected argument(s) {strangers}"
+                f"{did_you_mean(strangers, own)}. Arguments of the encoder are written "
+                "encoder__name=value."
             )
         self.__dict__.update(params)
 
@@ -107,3 +137,12 @@ class HasParameters(BaseEstimator):
         if self.dtype is None:
             return torch.float64 if self.meta_init is None else torch.float32
         return resolve_dtype(self.dtype)
+
+    def _refuse_other_dtype(self) -> None:
+        """Refuse to answer in another precision than `fit` computed in."""
+        now = str(self._compute_dtype())
+        if now != getattr(self, "_fitted_dtype", now):
+            raise ValueError(
+                f"dtype={self.dtype!r} computes in {now}, but fit computed in "
+                f"{self._fitted_dtype}: call fit again after a change of dtype or meta_init."
+            )

@@ -15,10 +15,12 @@ from torch import Tensor
 
 from ..learners import Learner, State
 from ..meta_init import MetaInit
-from ..tasks import Support, with_altered_copies
+from ..tasks import Support, check_parameters, with_altered_copies
+from ._answers import refuse_infinite, solvable
+from ._kept_support import KeptSupport, given_support
 from ._learners import HasLearner
 from .explanation import encoder_features, explain
-from .validation import ROW_DTYPES, check_columns, column_names, resolve_device
+from .validation import ROW_DTYPES, check_columns, column_names, exact, resolve_device
 
 
 class FewShotEstimator(HasLearner):
@@ -42,9 +44,13 @@ class FewShotEstimator(HasLearner):
             rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
             X, y, w = with_altered_copies(X, y, w, n, self.augment, rng)
         dtype, device = self._compute_dtype(), resolve_device(self.device)
-        support = Support(*(_tensor(a, dtype, device) for a in (X, y, w)))
+        self._fitted_dtype = str(dtype)
+        members, weights = (torch.tensor(a, dtype=dtype, device=device) for a in (y, w))
+        keep = self._learner_class.rounds_itself
+        known = members if n_outputs is None else exact(y, keep, dtype, device, "y")
+        support = Support(exact(X, keep, dtype, device, "X"), known, weights)
         self.meta_init_ = self._meta_init_for(support, n_outputs)
-        with torch.no_grad():
+        with torch.no_grad(), solvable(self.meta_init_, "fit"):
             state = self._rebuild(self.meta_init_).adapt(support)
         self.state_ = {name: _array(t) for name, t in state.items()}
 
@@ -55,9 +61,11 @@ class FewShotEstimator(HasLearner):
         if init is None:
             seed = rng.randint(2**31)
             learner = self._new_learner(shape, n_outputs, seed, past=False)
-            learner = learner.to(support.X.device, support.X.dtype)
-            scaled = support.X if learner.scales_inputs_without_past else None
-            learner.fit_scale(scaled, support.y, support.w)
+            learner = learner.to(support.X.device, self._compute_dtype())
+            scales = learner.scales_inputs_without_past or learner.centres_inputs_without_past
+            learner.fit_scale(support.X if scales else None, support.y, support.w)
+            if learner.centres_inputs_without_past:
+                learner.x_scale = torch.ones_like(learner.x_scale)
             init = MetaInit.from_state(learner.state_dict(), self._spec(learner) | {"past": False})
         self._check_fits(init, shape, n_outputs, self._columns())
         return init
@@ -73,13 +81,14 @@ class FewShotEstimator(HasLearner):
 
     def _begin_without_rows(self) -> MetaInit:
         """The meta-init, and what `fit` would have learned of the rows' format."""
+        check_parameters(self)
         init = self._resolve_meta_init()
         if init is None:
             raise ValueError(
                 f"{type(self).__name__} has no meta_init, so it knows nothing without rows. "
                 "Meta-train it first, or call fit."
             )
-        self._support = None, None
+        self._support: KeptSupport | None = None
         self.n_features_in_ = init.spec["input_shape"][0]
         if "feature_names" in init.spec:
             self.feature_names_in_ = np.array(init.spec["feature_names"], dtype=object)
@@ -96,6 +105,7 @@ class FewShotEstimator(HasLearner):
 
     def _fitted_learner_and_rows(self, X: Any) -> tuple[Any, Tensor]:
         check_is_fitted(self)
+        self._refuse_other_dtype()
         X = validate_data(self, X, dtype=ROW_DTYPES, reset=False, allow_nd=True)
         spec = self.meta_init_.spec
         shape = tuple(spec["input_shape"])
@@ -105,13 +115,19 @@ class FewShotEstimator(HasLearner):
                 f"X has rows of shape {X.shape[1:]}, but fit saw rows of shape {shape}."
             )
         learner = self._rebuild(self.meta_init_)
-        return learner, _tensor(X, self._compute_dtype(), resolve_device(self.device))
+        return learner, self._rows_for(learner, X)
+
+    def _rows_for(self, learner: Learner, X: np.ndarray) -> Tensor:
+        dtype, device = self._compute_dtype(), resolve_device(self.device)
+        return exact(X, learner.rounds_itself, dtype, device, "X")
 
     def _outputs(self, X: Any) -> Any:
         learner, rows = self._fitted_learner_and_rows(X)
         state: State = {k: torch.tensor(v, device=rows.device) for k, v in self.state_.items()}
-        with torch.no_grad():
-            return learner.predict(state, rows)
+        with torch.no_grad(), solvable(self.meta_init_, "predict"):
+            outputs = learner.predict_in_parts(state, rows)
+        refuse_infinite(outputs, learner.n_outputs, self.meta_init_)
+        return outputs
 
     # ------------------------------------------------------------------ features and reasons
     def embed(self, X: Any) -> np.ndarray:
@@ -149,8 +165,8 @@ class FewShotEstimator(HasLearner):
             check_columns(columns, self._columns())
         X = check_array(X, dtype=ROW_DTYPES, allow_nd=True)
         self._check_fits(init, X.shape[1:], None, columns)
-        rows = _tensor(X, self._compute_dtype(), resolve_device(self.device))
-        return self._rebuild(init), rows
+        learner = self._rebuild(init)
+        return learner, self._rows_for(learner, X)
 
     def explain(self, X: Any, n_neighbors: int = 3, past: Any = None) -> Any:
         """Say what each prediction rests on: the support rows, and past tasks, that are nearest.
@@ -178,7 +194,7 @@ class FewShotEstimator(HasLearner):
             When the estimator was fitted on no rows and no past tasks are given.
         """
         check_is_fitted(self)
-        X_support, y_support = getattr(self, "_support", (None, None))
+        X_support, y_support = given_support(self)
         return explain(self, X, X_support, y_support, n_neighbors=n_neighbors, past=past)
 
     def _html_repr(self) -> str:
@@ -206,10 +222,6 @@ def adapts_in_batches(estimator: Any) -> bool:
     """
     ours = isinstance(estimator, FewShotEstimator)
     return ours and estimator.meta_init is not None and not estimator.n_augment
-
-
-def _tensor(array: np.ndarray, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.tensor(np.ascontiguousarray(array), dtype=dtype, device=device)
 
 
 def _array(tensor: Tensor) -> np.ndarray:

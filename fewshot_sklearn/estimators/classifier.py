@@ -11,7 +11,8 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..tasks import comparable, distinct, memberships, refuse_missing
+from ..tasks import check_parameters, comparable, distinct, memberships, refuse_missing
+from ._kept_support import kept_support
 from .base import FewShotEstimator
 from .validation import ROW_DTYPES, check_weights
 
@@ -47,15 +48,17 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
             When y has several columns that are no probabilities, or all
             weights are zero.
         """
+        check_parameters(self)
         with self._all_or_nothing():
-            self._support = X, y
-            known = np.asarray(y)
-            if known.dtype.kind == "O":  # of which scikit-learn says less clearly what is wrong
+            given, known = X, np.asarray(y)
+            # of objects scikit-learn says less clearly what is wrong
+            if known.ndim and known.dtype.kind == "O":
                 refuse_missing(known, "y", "class")
             shape = known.shape
             soft = len(shape) == 2 and shape[1] > 1
             names = getattr(y, "columns", None)
             X, y = validate_data(self, X, y, dtype=ROW_DTYPES, allow_nd=True, multi_output=soft)
+            self._support = kept_support(given, X, known, names if soft else None)
             weights = check_weights(sample_weight, len(X))
             self.classes_, members = _soft(y, names) if soft else self._classes_and_members(y)
             self._adapt(X, members, weights, None)
@@ -95,10 +98,11 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
         init = self._begin_without_rows()
         self.classes_, first = np.unique(np.asarray(classes), return_index=True)
         shares = np.ones(len(classes)) if probabilities is None else np.asarray(probabilities)
-        if shares.shape != (len(classes),) or not (shares >= 0).all() or not shares.sum() > 0:
+        numbers = shares.shape == (len(classes),) and shares.dtype.kind in "fiub"
+        if not numbers or not (shares >= 0).all() or not 0 < shares.sum() < np.inf:
             raise ValueError(
-                f"probabilities must be {len(classes)} numbers, one a class, at least zero and not "
-                f"all zero, got {probabilities!r}."
+                f"probabilities must be {len(classes)} finite numbers, one a class, at least zero "
+                f"and not all zero, got {probabilities!r}."
             )
         if len(first) < len(shares):
             raise ValueError(f"classes must all differ, got {classes!r}.")
@@ -111,7 +115,7 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
         if PRIOR not in self.state_:
             return super()._outputs(X)
         _, rows = self._fitted_learner_and_rows(X)
-        logits = torch.as_tensor(self.state_[PRIOR], dtype=rows.dtype).log()
+        logits = torch.as_tensor(self.state_[PRIOR], dtype=self._compute_dtype()).log()
         return logits.expand(len(rows), -1)
 
     def predict_proba(self, X: Any) -> np.ndarray:

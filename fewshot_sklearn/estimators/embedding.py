@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..learners import Learner, State
 from ..meta_init import MetaInit
-from ..tasks import Support
+from ..tasks import Support, check_parameters
 from .base import FewShotEstimator
 from .explanation import encoder_features
 from .shared_texts import with_shared_texts
@@ -91,6 +91,7 @@ class MetaEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewShotEs
         self : object
             The transformer.
         """
+        check_parameters(self)
         X = validate_data(self, X, dtype=ROW_DTYPES, allow_nd=True)
         rows = torch.empty((0, *X.shape[1:]), dtype=self._compute_dtype())
         self.meta_init_ = self._meta_init_for(Support(rows, rows, rows), None)

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..learners import Learner
+from ._kept_support import row_labels
 
 #: Learners that compare directions of features, beside those whose `metric` or `cosine` says so.
 BY_ANGLE = ("MatchingNet",)
@@ -146,12 +147,6 @@ def _compared(
     apart = metric.distances(rows, rows)[np.triu_indices(len(rows), 1)]
     usual = np.median(apart[apart > 0]) if (apart > 0).any() else 1.0
     return metric.name, distances, 1 / (1 + distances / usual)
-
-
-def _labels_of(X: Any) -> np.ndarray:
-    """What rows are called: the index of a DataFrame, else their numbers."""
-    index = getattr(X, "index", None)
-    return np.arange(len(X)) if index is None or callable(index) else np.asarray(index)
 
 
 def _columns(name: str, values: Any) -> dict[str, np.ndarray]:
@@ -305,7 +300,7 @@ def explain(
         )
     else:
         earlier = [[] for _ in range(len(X))]
-    told = {"row": _labels_of(X)} | _predicted(estimator, X)
+    told = {"row": row_labels(X)} | _predicted(estimator, X)
     frame = pd.DataFrame(
         [
             {name: column[i] for name, column in told.items()} | neighbour
@@ -336,7 +331,7 @@ def _nearest_support(
         learner, deciding_features(estimator, X), deciding_features(estimator, X_support)
     )
     order = np.argsort(distances, axis=1, kind="stable")[:, :n_neighbors]
-    labels = _labels_of(X_support)
+    labels = row_labels(X_support)
     targets = _columns("y", _support_targets(estimator, y_support))
     return [
         _ranked(

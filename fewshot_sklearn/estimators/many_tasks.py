@@ -17,7 +17,7 @@ from torch.func import vmap
 
 from ..learners import TASKS_PER_CHUNK, FeatureLearner, Outputs, State, joined
 from ..tasks import Support, memberships, padded_size
-from .validation import ROW_DTYPES, column_names, resolve_device
+from .validation import ROW_DTYPES, column_names, exact, resolve_device
 
 #: Numbers a padded batch of rows, or of pairs of rows, may hold: 64 MiB of float32.
 NUMBERS_AT_ONCE = 2**24
@@ -92,7 +92,7 @@ class ManyTasks:
             self._known = np.zeros(len(self.X), dtype=bool)
         new = np.unique(used[~self._known[used]])
         if len(new) or self._features is None:
-            Z = self.learner.embed(self.tensor(self.X[new]))
+            Z = self.learner.embed(self._exact(self.X[new], "X"))
             if self._features is None:
                 self._features = Z.new_zeros((len(self.X), *Z.shape[1:]))
             self._features[self._index(new)] = Z
@@ -110,7 +110,7 @@ class ManyTasks:
         if self.by_features and self._features is not None and self._known[used].all():
             Z = self._features[self._index(used)]
         else:
-            Z = self.tensor(self.X[used])
+            Z = self._exact(self.X[used], "X")
             Z = self.learner.embed(Z) if self.by_features else Z
         if real.all():
             return Z.unflatten(0, real.shape)
@@ -121,8 +121,11 @@ class ManyTasks:
     def targets(self, y: np.ndarray, n_way: int | None) -> Tensor:
         """Memberships (T, n, n_way) of codes, negative ones of no class; or targets as they are."""
         if n_way is None:
-            return self.tensor(y)
+            return self._exact(y, "y")
         return memberships(torch.as_tensor(y, device=self.device), n_way, self.dtype)
+
+    def _exact(self, array: np.ndarray, name: str) -> Tensor:
+        return exact(array, self.learner.rounds_itself, self.dtype, self.device, name)
 
     def _index(self, array: np.ndarray) -> Tensor:
         return torch.as_tensor(array, device=self.device)
@@ -154,9 +157,9 @@ class ManyTasks:
     def answers(self, state: State, Z: Tensor) -> Outputs:
         """Outputs (T, n, ...) for rows of tasks that were adapted to."""
         learner = self.learner
-        one_task: Callable[..., Any] = learner.predict
+        one_task: Callable[..., Any] = learner.predict_in_parts
         if self.by_features:
-            one_task = learner.predict_features
+            one_task = learner.predict_features_in_parts
             if learner.takes_batches:
                 return self._in_chunks(one_task, state, Z)
             if learner.vmaps and not (learner.convolves and Z.device.type == "cpu"):

@@ -9,7 +9,8 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from ..tasks import refuse_missing
+from ..tasks import check_parameters, refuse_missing
+from ._kept_support import kept_support
 from .base import FewShotEstimator
 from .validation import ROW_DTYPES, check_weights, finite_targets
 
@@ -34,14 +35,15 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
         self : object
             The fitted estimator. The meta-init is read, never changed.
         """
+        check_parameters(self)
         with self._all_or_nothing():
-            self._support = X, y
-            known = np.asarray(y)
-            if known.dtype.kind == "O":  # None among objects would become NaN
+            given, known = X, np.asarray(y)
+            if known.ndim and known.dtype.kind == "O":  # None among objects would become NaN
                 refuse_missing(known, "y", "target")
             X, y = validate_data(
                 self, X, y, dtype=ROW_DTYPES, allow_nd=True, multi_output=True, y_numeric=True
             )
+            self._support = kept_support(given, X, known)
             weights = check_weights(sample_weight, len(X))
             targets = finite_targets(y)
             self._y_ndim = y.ndim

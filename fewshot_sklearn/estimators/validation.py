@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+from ..tasks import Constraint, column_labels
+
+#: Precisions to compute in.
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+#: Values whose squares can still be summed.
+LARGEST = {torch.float32: 1e18, torch.float64: 1e150}
+#: Weights of rows, where not zero.
+LEAST_WEIGHT, MOST_WEIGHT = 1e-30, 1e30
 #: Types of X that are kept as they are; all others become float64.
 ROW_DTYPES = [np.float64, np.float32, np.uint8]
 
@@ -20,9 +27,9 @@ def resolve_dtype(dtype: Any) -> torch.dtype:
     ValueError
         When it is no precision to compute in.
     """
-    if dtype not in _DTYPES:
-        raise ValueError(f"dtype must be one of {list(_DTYPES)} or None, got {dtype!r}.")
-    return _DTYPES[dtype]
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {list(DTYPES)} or None, got {dtype!r}.")
+    return DTYPES[dtype]
 
 
 def resolve_device(device: Any) -> torch.device:
@@ -33,7 +40,7 @@ def resolve_device(device: Any) -> torch.device:
     ValueError
         When the device does not exist here.
     """
-    if device == "auto":
+    if isinstance(device, str) and device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
@@ -44,15 +51,44 @@ def resolve_device(device: Any) -> torch.device:
             f"device={device!r} was asked for, but this machine has no usable GPU. Use "
             "device='auto' or device='cpu'."
         )
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device={device!r} was asked for, but this machine has {torch.cuda.device_count()} "
+            "GPU(s), numbered from 0."
+        )
     return resolved
+
+
+class Device(Constraint):
+    """What `resolve_device` takes, on this machine.
+
+    Parameters
+    ----------
+    or_none : bool, default=False
+        Whether None may be, too.
+    """
+
+    told = "'auto' or a torch device"
+
+    def __init__(self, or_none: bool = False):
+        self.or_none = or_none
+
+    def allows(self, value: Any) -> bool:
+        try:
+            self.check("device", value)
+        except ValueError:
+            return False
+        return True
+
+    def check(self, name: str, value: Any) -> None:
+        if not (self.or_none and value is None):
+            resolve_device(value)  # which says why not
 
 
 def column_names(X: Any) -> list[str] | None:
     """Names of the columns of a data frame of any kind; None where they are no strings."""
-    names = getattr(X, "columns", getattr(X, "column_names", None))
-    if names is None or not all(isinstance(name, str) for name in names):
-        return None
-    return list(names)
+    names = column_labels(X)
+    return names if names is not None and all(isinstance(n, str) for n in names) else None
 
 
 def check_columns(columns: list[str] | None, known: list[str] | None) -> None:
@@ -88,6 +124,35 @@ def finite_targets(y: np.ndarray) -> np.ndarray:
     return targets
 
 
+def check_range(array: np.ndarray, dtype: torch.dtype, name: str) -> None:
+    """Refuse values that are too large, or whose squares are, to compute with in `dtype`."""
+    most = LARGEST[dtype]
+    if (
+        array.dtype.kind == "f"
+        and array.size
+        and max(float(array.max()), -float(array.min())) > most
+    ):
+        raise ValueError(
+            f"Input {name} contains a value too large for dtype('{str(dtype)[6:]}'): the largest "
+            f"that can be computed with is {most:g}. Bring {name} to another unit."
+        )
+
+
+def exact(
+    array: np.ndarray, keep: bool, dtype: torch.dtype, device: torch.device, name: str
+) -> torch.Tensor:
+    """Rows or targets as a tensor: in float64 if they came so and it is to be kept.
+
+    Raises
+    ------
+    ValueError
+        When they are too large, see `check_range`.
+    """
+    check_range(array, dtype, name)
+    kept = torch.float64 if keep and array.dtype == np.float64 else dtype
+    return torch.tensor(np.ascontiguousarray(array), dtype=kept, device=device)
+
+
 def check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
     """Weights of the rows; ones, if None.
 
@@ -109,6 +174,12 @@ def check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
         )
     if not np.isfinite(weights).all() or (weights < 0).any():
         raise ValueError("sample_weight must be finite and at least zero, got negative or NaN.")
+    told = weights[weights > 0]
+    if len(told) and (told.min() < LEAST_WEIGHT or told.max() > MOST_WEIGHT):
+        raise ValueError(
+            f"sample_weight must be zero or between {LEAST_WEIGHT:g} and {MOST_WEIGHT:g}, got "
+            f"{told.min():g} to {told.max():g}: more than can be computed with."
+        )
     if not weights.any():
         raise ValueError("sample_weight must hold at least one positive weight; all are zero.")
     return weights

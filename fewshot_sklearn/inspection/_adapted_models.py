@@ -32,10 +32,11 @@ def _adapted_states(
     learner: Learner, rows: Tensor, targets: np.ndarray, of_task: list[np.ndarray]
 ) -> dict[str, np.ndarray]:
     """What predicts of each task's adapted state; nothing, where it grows with the rows."""
-    y = torch.as_tensor(targets).to(rows)
+    y = torch.as_tensor(targets).to(rows.device)
+    w = learner.x_mean.new_ones(len(rows))
 
     def adapted(part: np.ndarray) -> State:
-        support = Support(rows[part], y[part], torch.ones(len(part)).to(rows))
+        support = Support(rows[part], y[part], w[part])
         with torch.no_grad():
             state = learner.adapt(support)
         return {k: t for k, t in state.items() if k not in NOT_PREDICTING}

@@ -10,6 +10,8 @@ from sklearn.base import clone, is_classifier
 from sklearn.utils import column_or_1d
 
 from ..estimators import FewShotEstimator
+from ..model_selection import check_axes, pyplot
+from ..tasks import Constraint, Several, Whole
 from ..tasks import image_shape as channels_last_shape
 
 #: Grey of what has no class of its own.
@@ -28,11 +30,27 @@ def fitted_classifier(estimator: Any, X: Any, y: Any) -> tuple[Any, np.ndarray]:
 
 def axes_or_new(ax: Any, figsize: tuple[float, float] | None = None) -> tuple[Any, Any]:
     """The axes and their figure; where None, new ones that make room for legends beside them."""
-    import matplotlib.pyplot as plt
-
+    check_axes(ax)
     if ax is None:
-        return plt.subplots(figsize=figsize, layout="constrained")
+        return pyplot().subplots(figsize=figsize, layout="constrained")
     return ax.figure, ax
+
+
+class ColourMap(Constraint):
+    """The name of a colour map of matplotlib, or one."""
+
+    told = "a colour map of matplotlib or the name of one"
+
+    def allows(self, value: Any) -> bool:
+        pyplot()
+        from matplotlib import colormaps
+        from matplotlib.colors import Colormap
+
+        return isinstance(value, Colormap) or (isinstance(value, str) and value in colormaps)
+
+
+#: Shape of an image that a flat row is.
+IMAGE_SHAPE = Several(Whole(1), least=2) | None
 
 
 def class_colors(n_classes: int) -> list[Any]:

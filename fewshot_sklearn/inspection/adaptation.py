@@ -11,6 +11,8 @@ from sklearn.metrics import check_scoring
 
 from ..estimators import FewShotEstimator
 from ..learners import InnerLoopLearner
+from ..model_selection import check_axes, pyplot
+from ..tasks import Flag, Whole, check_arguments, check_parameters
 from ._drawing import class_colors
 
 
@@ -69,6 +71,8 @@ class AdaptationDisplay:
     ((11,), True)
     >>> plt.close(display.figure_)
     """
+
+    _constraints = {"n_steps": Whole(1) | None, "log_loss": Flag()}
 
     def __init__(
         self,
@@ -132,6 +136,8 @@ class AdaptationDisplay:
         ValueError
             When the estimator has no inner loop.
         """
+        check_arguments(cls._constraints, n_steps=n_steps)
+        check_axes(ax, several=True)
         inner = isinstance(estimator, FewShotEstimator) and issubclass(
             estimator._learner_class, InnerLoopLearner
         )
@@ -141,12 +147,11 @@ class AdaptationDisplay:
                 f"{type(estimator).__name__} takes no such steps. EmbeddingDisplay shows what it "
                 "sees."
             )
+        check_parameters(estimator)
         init = estimator._resolve_meta_init()
         trained = None if init is None else init.spec["hyperparameters"]
         own = estimator._hyperparameters(trained)["n_steps"]
         n_steps = 2 * own if n_steps is None else n_steps
-        if not (isinstance(n_steps, int | np.integer) and n_steps >= 1):
-            raise ValueError(f"n_steps must be an int, at least 1, got {n_steps!r}.")
         score = check_scoring(estimator, scoring)
         scores = []
         for step in range(n_steps + 1):
@@ -183,7 +188,9 @@ class AdaptationDisplay:
         AdaptationDisplay
             The display.
         """
-        import matplotlib.pyplot as plt
+        check_arguments(self._constraints, log_loss=log_loss)
+        check_axes(ax, several=True)
+        plt = pyplot()
         from matplotlib.ticker import MaxNLocator
 
         if ax is None:

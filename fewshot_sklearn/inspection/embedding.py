@@ -10,7 +10,10 @@ from sklearn.decomposition import PCA
 from sklearn.utils import check_consistent_length, column_or_1d
 
 from ..estimators import deciding_features, feature_metric
+from ..model_selection import check_axes
+from ..tasks import check_arguments
 from ._drawing import (
+    IMAGE_SHAPE,
     NEUTRAL,
     as_image,
     axes_or_new,
@@ -93,6 +96,8 @@ class EmbeddingDisplay:
     >>> plt.close(display.figure_)
     """
 
+    _constraints = {"image_shape": IMAGE_SHAPE}
+
     def __init__(
         self,
         *,
@@ -160,6 +165,10 @@ class EmbeddingDisplay:
         ValueError
             When the estimator is no classifier of this package.
         """
+        check_arguments(cls._constraints, image_shape=image_shape)
+        check_axes(ax)
+        if reduction != "pca" if isinstance(reduction, str) else not is_reducer(reduction):
+            raise ValueError(f"reduction must be 'pca' or a transformer, got {reduction!r}.")
         fitted, y_support = fitted_classifier(estimator, X_support, y_support)
         metric = feature_metric(fitted._rebuild(fitted.meta_init_))
         parts = [metric.prepared(deciding_features(fitted, X_support))]
@@ -173,8 +182,6 @@ class EmbeddingDisplay:
                 check_consistent_length(predicted, y_query)
         Z = np.concatenate(parts)
         if isinstance(reduction, str):
-            if reduction != "pca":
-                raise ValueError(f"reduction must be 'pca' or a transformer, got {reduction!r}.")
             reduction = PCA(min(2, *Z.shape), random_state=0)
         else:
             reduction = clone(reduction)
@@ -320,6 +327,11 @@ def _with_images(images: list[np.ndarray]) -> list[Any]:
             return [*point, drawn]
 
     return [WithImage(image) for image in images]
+
+
+def is_reducer(reduction: Any) -> bool:
+    """Whether an object, rather than a class, makes columns of others."""
+    return hasattr(reduction, "fit_transform") and not isinstance(reduction, type)
 
 
 def _prototypes(fitted: Any, Z: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -13,7 +13,11 @@ from ..estimators import (
     encoder_features,
     feature_metric,
 )
+from ..model_selection import check_axes, pyplot
+from ..tasks import Kind, Whole, check_arguments
 from ._drawing import (
+    IMAGE_SHAPE,
+    ColourMap,
     as_image,
     class_colors,
     fitted_classifier,
@@ -75,6 +79,14 @@ class PrototypeDisplay:
     >>> plt.close(display.figure_)
     """
 
+    _constraints = {
+        "past": Kind(TaskMemory, told="a TaskMemory") | None,
+        "n_neighbors": Whole(1),
+        "max_rows": Whole(1),
+        "image_shape": IMAGE_SHAPE,
+        "cmap": ColourMap(),
+    }
+
     def __init__(
         self,
         *,
@@ -135,6 +147,14 @@ class PrototypeDisplay:
         ValueError
             When rows are no images, or the memory keeps none.
         """
+        check_arguments(
+            cls._constraints,
+            past=past,
+            n_neighbors=n_neighbors,
+            max_rows=max_rows,
+            image_shape=image_shape,
+        )
+        check_axes(ax)
         fitted, y = fitted_classifier(estimator, X_support, y_support)
         X = check_array(X_support, dtype=ROW_DTYPES, allow_nd=True)
         if as_image(X[0], image_shape) is None:
@@ -185,7 +205,9 @@ class PrototypeDisplay:
         PrototypeDisplay
             The display.
         """
-        import matplotlib.pyplot as plt
+        check_axes(ax)
+        plt = pyplot()
+        check_arguments(self._constraints, cmap=cmap)
         from matplotlib.patches import Rectangle
 
         n_own = max(len(images) for images in self.images)

@@ -26,9 +26,11 @@ from ..estimators import (
     encoder_features,
     feature_metric,
 )
-from ..tasks import comparable
+from ..tasks import Flag, Whole, check_arguments, check_parameters, comparable
 from ._adapted_models import about_targets, predicted
 from ._memory_file import plain_ids, read_memory, write_memory
+
+_ARGUMENTS = {"keep_rows": Flag(), "n_neighbors": Whole(1)}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -174,6 +176,8 @@ class TaskMemory:
             raise ValueError(
                 f"estimator must be one of this package, got {type(estimator).__name__}."
             )
+        check_parameters(estimator)
+        check_arguments(_ARGUMENTS, keep_rows=keep_rows)
         classification = is_classifier(estimator)
         if kind is None:
             kind = "classes" if classification else "groups"
@@ -247,6 +251,7 @@ class TaskMemory:
         distances : ndarray of shape (n, n_neighbors)
             Euclidean distances, or one minus the cosines, as the method compares.
         """
+        check_arguments(_ARGUMENTS, n_neighbors=n_neighbors)
         Z = check_array(features, dtype=np.float64)
         if Z.shape[1] != self.means.shape[1]:
             raise ValueError(
@@ -254,9 +259,7 @@ class TaskMemory:
                 f"them, got {Z.shape[1]}."
             )
         distances = self.metric.distances(self.metric.prepared(Z), self.means)
-        order = np.argsort(distances, axis=1, kind="stable")[
-            :, : _positive_int("n_neighbors", n_neighbors)
-        ]
+        order = np.argsort(distances, axis=1, kind="stable")[:, :n_neighbors]
         return self.ids[order], np.take_along_axis(distances, order, 1)
 
     def predictions(self, estimator: Any, X: Any) -> np.ndarray:
@@ -312,6 +315,7 @@ class TaskMemory:
             Root mean squared error of their predictions on the rows, in units of
             the standard deviation of all past targets.
         """
+        check_arguments(_ARGUMENTS, n_neighbors=n_neighbors)
         predictions = self.predictions(estimator, X)
         targets = check_array(y, ensure_2d=False, dtype=np.float64)
         check_consistent_length(predictions[0], targets)
@@ -323,7 +327,7 @@ class TaskMemory:
             )
         scale = estimator._init_in_use().tensors["y_scale"]
         errors = np.sqrt(np.square((predictions - targets) / scale).mean((1, 2)))
-        order = np.argsort(errors, kind="stable")[: _positive_int("n_neighbors", n_neighbors)]
+        order = np.argsort(errors, kind="stable")[:n_neighbors]
         return self.ids[order], errors[order]
 
     # ------------------------------------------------------------------ one file
@@ -380,12 +384,6 @@ def _read_only(array: np.ndarray) -> np.ndarray:
     array = np.array(array)
     array.flags.writeable = False
     return array
-
-
-def _positive_int(name: str, value: Any) -> int:
-    if not (isinstance(value, int | np.integer) and value >= 1):
-        raise ValueError(f"{name} must be an int, at least 1, got {value!r}.")
-    return int(value)
 
 
 def _groups_of_classes(ids: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -12,7 +12,9 @@ import numpy as np
 from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import squareform
 
-from ._drawing import axes_or_new, class_colors, class_markers, shortened
+from ..model_selection import check_axes
+from ..tasks import Kind, OneOf, check_arguments
+from ._drawing import ColourMap, axes_or_new, class_colors, class_markers, shortened
 from .task_memory import TaskMemory
 
 #: Tasks beyond which a matrix names none of them.
@@ -84,6 +86,13 @@ class TaskSimilarityDisplay:
     >>> plt.close(display.figure_)
     """
 
+    _constraints = {
+        "memory": Kind(TaskMemory, told="a TaskMemory"),
+        "by": OneOf("tasks", "groups"),
+        "kind": OneOf("matrix", "map"),
+        "cmap": ColourMap(),
+    }
+
     def __init__(
         self,
         *,
@@ -138,10 +147,10 @@ class TaskSimilarityDisplay:
         ValueError
             When there are fewer than two tasks, or no groups are known.
         """
+        check_arguments(cls._constraints, memory=memory, by=by)
+        check_axes(ax)
         if (estimator is None) != (X is None):
             raise ValueError("estimator and X go together: pass both, or neither.")
-        if by not in ("tasks", "groups"):
-            raise ValueError(f"by must be 'tasks' or 'groups', got {by!r}.")
         ids, groups = memory.ids, memory.groups
         if X is not None:
             predictions = memory.predictions(estimator, X)
@@ -197,8 +206,7 @@ class TaskSimilarityDisplay:
         TaskSimilarityDisplay
             The display.
         """
-        if kind not in ("matrix", "map"):
-            raise ValueError(f"kind must be 'matrix' or 'map', got {kind!r}.")
+        check_arguments(self._constraints, kind=kind, cmap=cmap)
         tree = linkage(squareform(self.distances, checks=False), "average")
         tree = optimal_leaf_ordering(tree, squareform(self.distances, checks=False))
         self.order_ = leaves_list(tree)

@@ -159,13 +159,14 @@ def _adapted_at_once(
     # draws are tasks of the same rows, in which these weigh differently
     many = ManyTasks(estimator, np.concatenate([known, asked]), n_outputs)
     both, n = np.arange(len(known) + len(asked)), len(known)
+    known_targets = many.tensor(members) if n_outputs is None else many.targets(members, None)
     if many.by_features:
         many.features(both)
     found = []
     sizes = (np.full(len(weights), size) for size in (n, len(asked)))
     for which in many.batches(np.zeros(len(weights), int), *sizes):
         rows = many.rows(np.tile(both, (len(which), 1)))
-        targets = many.targets(members, None).expand(len(which), *members.shape)
+        targets = known_targets.expand(len(which), *members.shape)
         outputs = many.episodes(rows[:, :n], targets, many.tensor(weights[which]), rows[:, n:])
         if isinstance(outputs, Gaussian):
             outputs = outputs.mean

@@ -15,12 +15,15 @@ from scipy.special import xlogy
 from sklearn.base import is_classifier, is_regressor
 from sklearn.utils import check_random_state
 
-from ..tasks import n_rows
+from ..tasks import OneOf, Seed, Whole, check_arguments, n_rows
 from ._by_features import last_step
 from ._posterior import bootstrap_predictions, noise_variance, takes
 
 CLASSIFICATION = ("entropy", "margin", "least_confident")
 MEASURES = (*CLASSIFICATION, "bald", "variance")
+#: What the arguments may be that choosing rows has too.
+DRAWING = {"n_draws": Whole(2), "random_state": Seed()}
+_ARGUMENTS = {"measure": OneOf(*MEASURES), **DRAWING}
 
 
 def uncertainty(
@@ -98,6 +101,7 @@ def uncertainty(
     >>> uncertainty(clf, [[0.], [1.], [2.]], "margin").round(2)
     array([0.04, 1.  , 0.04])
     """
+    check_arguments(_ARGUMENTS, measure=measure, n_draws=n_draws, random_state=random_state)
     check_measure(estimator, measure)
     rng = generator(random_state)
     estimator, X_pool, X = last_step(estimator, X_pool, X)
@@ -120,9 +124,7 @@ def uncertainty(
 
 
 def check_measure(estimator: Any, measure: str) -> None:
-    """Raise a ValueError where a measure is unknown or for another kind of estimator."""
-    if measure not in MEASURES:
-        raise ValueError(f"measure must be one of {list(MEASURES)}, got {measure!r}.")
+    """Raise a ValueError where a measure is for another kind of estimator."""
     kinds = (is_classifier(estimator), is_regressor(estimator))
     if (measure in CLASSIFICATION and not kinds[0]) or (measure == "variance" and not kinds[1]):
         other = "a classifier; take 'variance' or 'bald'" if kinds[1] else "a regressor"
@@ -167,8 +169,6 @@ def bootstrap_draws(
             f"{measure!r} refits {type(estimator).__name__} on the labelled rows: pass them as X "
             "and y."
         )
-    if n_draws < 2:
-        raise ValueError(f"n_draws must be at least 2, got {n_draws!r}.")
     return bootstrap_predictions(estimator, X, y, X_pool, n_draws, rng)
 
 

@@ -13,15 +13,16 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from ..estimators import PRIOR
-from ..tasks import n_rows
+from ..tasks import OneOf, Whole, check_arguments, n_rows
 from ._by_covariance import PREFILTER, by_covariance, decreasing
 from ._by_features import coreset, features, last_step, seed, spread_out, typiclust
 from ._posterior import takes
-from .measures import MEASURES, check_measure, generator, uncertainty
+from .measures import DRAWING, MEASURES, check_measure, generator, uncertainty
 
 STRATEGIES = ("auto", *MEASURES, "coreset", "typiclust", "random")
 #: Labels a class below which other classes may well be undiscovered.
 FEW_LABELS = 2
+_ARGUMENTS = {"strategy": OneOf(*STRATEGIES), **DRAWING}
 
 
 def select_queries(
@@ -122,11 +123,10 @@ def select_queries(
     >>> select_queries(reg, [[-2.], [-1.], [0.], [2.8], [3.]], 2)
     array([4, 0])
     """
+    check_arguments(_ARGUMENTS, strategy=strategy, n_draws=n_draws, random_state=random_state)
     n_pool = n_rows(X_pool)
-    if not isinstance(n, int | np.integer) or not 1 <= n <= n_pool:
+    if not Whole(1, n_pool).allows(n):
         raise ValueError(f"n must be an int from 1 to the {n_pool} rows of X_pool, got {n!r}.")
-    if strategy not in STRATEGIES:
-        raise ValueError(f"strategy must be one of {list(STRATEGIES)}, got {strategy!r}.")
     rng = generator(random_state)
     if strategy == "random":
         return rng.choice(n_pool, n, replace=False)

@@ -164,21 +164,19 @@ class SmoothingLearner(FeatureLearner):
         if X is None or not self.smooths:
             return
         training = self.training
-        Z = self.eval().embed(X.to(self.x_mean))
+        Z = self.eval().embed(X.to(self.x_mean.device))
         self.train(training)
         self.smoother.fit(Z, torch.ones_like(Z[:, 0]) if w is None else w.to(Z))
 
 
-def predictive(mean: Tensor, spread: Tensor, y_mean: Tensor, y_scale: Tensor) -> Gaussian:
-    """The Gaussian, in units of the targets, of what a network puts out.
+def predictive(mean: Tensor, spread: Tensor) -> Gaussian:
+    """The Gaussian, in units of the targets' scale, of what a network puts out.
 
     Parameters
     ----------
     mean, spread : Tensor of shape (..., n_query, n_outputs)
-        Mean, in units of `y_scale`; and what becomes the standard deviation,
+        Mean; and what becomes the standard deviation,
         sigma = 0.01 + 0.99 softplus(spread).
-    y_mean, y_scale : Tensor of shape (n_outputs,)
-        Scale of the targets.
 
     Returns
     -------
@@ -186,4 +184,4 @@ def predictive(mean: Tensor, spread: Tensor, y_mean: Tensor, y_scale: Tensor) ->
         Means and variances of shape (..., n_query, n_outputs).
     """
     sigma = FLOOR + (1 - FLOOR) * F.softplus(spread)
-    return Gaussian(mean * y_scale + y_mean, (sigma * y_scale).square())
+    return Gaussian(mean, sigma.square())

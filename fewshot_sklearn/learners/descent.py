@@ -189,14 +189,12 @@ class Plan(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Scaled support and query rows of many tasks, and what scales and shifts the outputs."""
+    """Scaled support and query rows of many tasks."""
 
     X: Tensor
     y: Tensor
     w: Tensor
     X_query: Tensor
-    scale: Tensor | None
-    shift: Tensor | None
 
 
 def there(plan: Plan, batch: Batch, layers: Layers) -> tuple[Tensor, list[Step]]:
@@ -216,18 +214,13 @@ def there(plan: Plan, batch: Batch, layers: Layers) -> tuple[Tensor, list[Step]]
             for (weight, bias), dz, h in zip(layers, dzs, hs[:-1], strict=True)
         ]
     hs = run(layers, batch.X_query, plan.squash)
-    outputs = hs[-1]
-    if batch.scale is not None and batch.shift is not None:
-        outputs = torch.addcmul(batch.shift, outputs, batch.scale)
     # without the outputs: autograd would hold on to them, and they to autograd
-    return outputs, [*steps, Step(layers, hs[:-1], [])]
+    return hs[-1], [*steps, Step(layers, hs[:-1], [])]
 
 
 def back(plan: Plan, batch: Batch, steps: list[Step], slope: Tensor) -> Layers:
     """Gradients of the shared layers, given that at the outputs for the queries."""
     *steps, (layers, hs, _) = steps
-    if batch.scale is not None:
-        slope = slope * batch.scale
     dzs = backpropagate(layers, hs, slope, plan.squash)
     if plan.first_order or not steps:
         return [_shared(dz, h) for dz, h in zip(dzs, hs, strict=True)]
@@ -263,7 +256,7 @@ def there_and_back(
     y and w are the queries' memberships or targets and their weights.
     """
     outputs, steps = there(plan, batch, layers)
-    absent = absent_classes(batch.y, batch.w) if batch.scale is None else None
+    absent = absent_classes(batch.y, batch.w) if plan.loss is CrossEntropy else None
     values, slope = plan.loss(y, w, absent).value_and_slope(outputs)
     share /= len(y)
     return values.sum() * share, outputs, back(plan, batch, steps, slope * share)

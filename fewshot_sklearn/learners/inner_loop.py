@@ -7,6 +7,7 @@ and how meta-training learns from it.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch.func import functional_call, grad_and_value
 
 from ..encoders import MLP, Identity, Shape
 from ..tasks import IGNORED_CODE, memberships
+from ._attention_written_out import AttentionWrittenOut, may_attend
 from ._shells import Shells
 from .descent import CrossEntropy, Layers, SquaredError, SupportLoss, affine, backpropagate, run
 from .learner import TASKS_PER_CHUNK, FeatureLearner, State, present_classes
@@ -87,6 +89,7 @@ class InnerLoopLearner(FeatureLearner):
         plain = isinstance(encoder, Identity | MLP) and encoder.is_plain_mlp()
         self.takes_batches = plain or head_only
         self.with_weights = Shells(encoder)
+        self.may_attend = may_attend(encoder)
         self.squash = any(isinstance(m, nn.Tanh) for m in encoder.modules())
 
     # ------------------------------------------------------------------ what methods differ in
@@ -176,10 +179,16 @@ class InnerLoopLearner(FeatureLearner):
             flat = [g for dz, h in pairs for g in (dz.mT @ h, dz.sum(-2))]
             grads: State = dict(zip(params, flat, strict=True))
         else:
-            grads, value = grad_and_value(lambda p: self._value(p, Z, loss))(params)
+            with self.twice_differentiable():
+                grads, value = grad_and_value(lambda p: self._value(p, Z, loss))(params)
         if self.first_order:
             grads = {name: g.detach() for name, g in grads.items()}
         return grads, value.detach()
+
+    def twice_differentiable(self) -> AbstractContextManager[Any]:
+        """Context in which meta-training can differentiate the gradient of a transformer."""
+        again = self.training and not self.first_order and self.may_attend
+        return AttentionWrittenOut() if again else nullcontext()
 
     def _value(self, params: State, Z: Tensor, loss: SupportLoss) -> Tensor:
         with self.rounded(Z, self.first_order):  # second derivatives would gain nothing
@@ -258,16 +267,16 @@ def run_hidden(layers: Layers, Z: Tensor, squash: bool) -> Tensor:
     return last.tanh() if squash else last.relu()
 
 
-def as_support(y_query: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Queries as though they were support: memberships or targets as y has them, and weights.
+def as_support(y_query: Tensor, y: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    """Queries as though they were support: memberships or targets as y has them, weights as w.
 
     What is padded weighs zero.
     """
     if not y_query.is_floating_point():
-        w = (y_query != IGNORED_CODE).to(y.dtype)
-        return memberships(y_query, y.shape[-1], y.dtype), w
+        known = (y_query != IGNORED_CODE).to(w.dtype)
+        return memberships(y_query, y.shape[-1], y.dtype), known
     missing = y_query.isnan()
-    return y_query.masked_fill(missing, 0.0), (~missing[..., 0]).to(y.dtype)
+    return y_query.masked_fill(missing, 0.0), (~missing[..., 0]).to(w.dtype)
 
 
 def spread(per_task: Tensor, like: Tensor) -> Tensor:
@@ -288,15 +297,13 @@ class DescendsCrossEntropy:
 class DescendsSquaredError:
     """Squared error of the scaled targets, averaged over outputs."""
 
-    y_mean: Tensor
-    y_scale: Tensor
     support_loss: type[SupportLoss] = SquaredError
 
     def targets(self, y: Tensor) -> Tensor:
-        return (y - self.y_mean) / self.y_scale
+        return self.scaled_targets(y)  # type: ignore[attr-defined]
 
     def finished(self, outputs: Tensor, present: Tensor | None) -> Tensor:
-        return torch.addcmul(self.y_mean, outputs, self.y_scale)
+        return self.in_units(outputs)  # type: ignore[attr-defined]
 
 
 class InnerLoopEstimator:

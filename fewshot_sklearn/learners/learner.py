@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
@@ -20,6 +21,10 @@ State = dict[str, Tensor]
 
 #: Tasks a vmapped call takes at once on a CPU: what stays in its cache.
 TASKS_PER_CHUNK = 25
+#: Numbers that predicting rows may need beside them: 1 GiB of float64.
+NUMBERS_AT_ONCE = 2**27
+#: Numbers it may need for each row and each number of a task's state: copies, products, attention.
+OF_STATE = 8
 #: Rows a convolutional encoder takes at once on a CPU: what malloc keeps hold of between calls.
 ROWS_PER_CHUNK = 160
 
@@ -67,15 +72,22 @@ class Learner(nn.Module):
         feature for flat rows; one number in all for images.
     y_mean, y_scale : Tensor of shape (n_outputs,)
         Target scale; regression only.
+    x_rest, y_rest : Tensor
+        What the means are beyond what they hold in their precision, for data far
+        from zero.
     """
 
     x_mean: Tensor
+    x_rest: Tensor
     x_scale: Tensor
     y_mean: Tensor
+    y_rest: Tensor
     y_scale: Tensor
 
     #: Whether `adapt` needs a feature scale even without past tasks to learn it from.
     scales_inputs_without_past = False
+    #: Whether it needs rows about zero, but in their own scale.
+    centres_inputs_without_past = False
     #: Whether many threads may compute with it at once, so that nothing may write to it any more.
     shared = False
     #: Where training draws from, beside what the encoder draws; None is torch's own generator.
@@ -84,6 +96,8 @@ class Learner(nn.Module):
     compiled = False
     #: Whether training may round to bfloat16 where that is safe.
     bf16 = False
+    #: Whether rows and targets may come in float64, to be rounded once `scaled` has centred them.
+    rounds_itself = False
     #: Whether `adapt` and `predict` take tensors with a leading axis of tasks as they are.
     takes_batches = False
     #: Whether meta-training tells rows of all past classes apart, rather than those of episodes.
@@ -103,11 +117,21 @@ class Learner(nn.Module):
         self.convolves = any(isinstance(m, nn.modules.conv._ConvNd) for m in encoder.modules())
         self.vmaps = safe_under_vmap(encoder)
         shape = () if self.convolves or len(self.input_shape) > 1 else self.input_shape
-        self.register_buffer("x_mean", torch.zeros(shape))
-        self.register_buffer("x_scale", torch.ones(shape))
+        self._register_scale("x", shape)
         if n_outputs is not None:
-            self.register_buffer("y_mean", torch.zeros(n_outputs))
-            self.register_buffer("y_scale", torch.ones(n_outputs))
+            self._register_scale("y", (n_outputs,))
+
+    def _register_scale(self, of: str, shape: Shape) -> None:
+        self.register_buffer(f"{of}_mean", torch.zeros(shape))
+        self.register_buffer(f"{of}_rest", torch.zeros(shape))
+        self.register_buffer(f"{of}_scale", torch.ones(shape))
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        """Take what was saved when means had no rest."""
+        for of in ("x", "y"):
+            if (mean := state_dict.get(f"{prefix}{of}_mean")) is not None:
+                state_dict.setdefault(f"{prefix}{of}_rest", torch.zeros_like(mean))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     # ------------------------------------------------------------------ the two functions
     def adapt(self, support: Support) -> State:
@@ -143,10 +167,37 @@ class Learner(nn.Module):
         """
         raise NotImplementedError
 
+    def predict_in_parts(self, state: State, X: Tensor) -> Outputs:
+        """`predict`, of no more rows at once than memory allows."""
+        return self._in_parts(self.predict, state, X, 0)
+
+    def rows_at_once(self, state: State) -> int:
+        """How many rows to predict at once, so that it takes no more than `NUMBERS_AT_ONCE`.
+
+        A row meets the whole of a task's state once, as in the differences from all
+        support rows; layers of an encoder are as wide as the rows and the features, or
+        as many maps of an image.
+        """
+        known = sum(t.numel() for t in state.values())
+        wide = math.prod(self.input_shape) * (64 if self.convolves else 1) + self.n_features
+        return max(1, NUMBERS_AT_ONCE // (OF_STATE * (known + wide)))
+
+    def _in_parts(
+        self, predict: Callable[[State, Tensor], Outputs], state: State, rows: Tensor, axis: int
+    ) -> Outputs:
+        step = self.rows_at_once(state)
+        if self.training or rows.shape[axis] <= step:
+            return predict(state, rows)
+        parts = [predict(state, part) for part in rows.split(step, axis)]
+        return joined(parts, lambda tensors: torch.cat(tensors, -2))
+
     # ------------------------------------------------------------------ what is trained
     def loss(self, outputs: Outputs, y_query: Tensor) -> Tensor:
-        """What an episode's predictions cost; `episode_loss`, unless the method's paper differs."""
-        return episode_loss(outputs, y_query)
+        """What an episode's predictions cost; `episode_loss`, unless the method's paper differs.
+
+        Targets of a regression count in units of their scale, whatever their own are.
+        """
+        return episode_loss(*self.in_scale(outputs, y_query))
 
     def training_loss(
         self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor, y_query: Tensor
@@ -189,7 +240,7 @@ class Learner(nn.Module):
 
     def episode(self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor) -> Outputs:
         """Adapt to one task and predict its queries."""
-        return self.predict(self.adapt(Support(X, y, w)), X_query)
+        return self.predict_in_parts(self.adapt(Support(X, y, w)), X_query)
 
     def tasks_at_once(self, X: Tensor, X_query: Tensor) -> int:
         """How many tasks of a batch to take between two backward passes.
@@ -261,13 +312,37 @@ class Learner(nn.Module):
             Weights.
         """
         if X is not None:
-            self.x_mean, self.x_scale = _mean_and_scale(X, w, self.x_mean)
+            self.x_mean, self.x_rest, self.x_scale = _mean_and_scale(X, w, self.x_mean)
         if y is not None and self.n_outputs is not None:
-            self.y_mean, self.y_scale = _mean_and_scale(y, w, self.y_mean)
+            self.y_mean, self.y_rest, self.y_scale = _mean_and_scale(y, w, self.y_mean)
 
     def scaled(self, X: Tensor) -> Tensor:
-        """Bring rows to the scale the encoder was trained on."""
-        return (X - self.x_mean) / self.x_scale
+        """Bring rows to the scale the encoder was trained on.
+
+        The mean is taken off before anything is rounded: rows far from zero come in float64.
+        """
+        return _scaled(X, self.x_mean, self.x_rest, self.x_scale)
+
+    def scaled_targets(self, y: Tensor) -> Tensor:
+        """Bring targets to the scale that adaptation works in, as `scaled` does with rows."""
+        return _scaled(y, self.y_mean, self.y_rest, self.y_scale)
+
+    def in_units(self, outputs: Outputs) -> Outputs:
+        """Scaled means, and variances, in the units of the targets, in float64."""
+        mean, scale = self.y_mean.double() + self.y_rest, self.y_scale.double()
+        if isinstance(outputs, Gaussian):
+            return Gaussian(outputs.mean * scale + mean, outputs.variance * scale.square())
+        return outputs * scale + mean
+
+    def in_scale(self, outputs: Outputs, y_query: Tensor) -> tuple[Outputs, Tensor]:
+        """Outputs and targets of a regression, scaled; of classification as they are."""
+        if self.n_outputs is None:
+            return outputs, y_query
+        y_query = self.scaled_targets(y_query)
+        if isinstance(outputs, Gaussian):
+            variance = (outputs.variance / self.y_scale.square()).to(y_query.dtype)
+            return Gaussian(self.scaled_targets(outputs.mean), variance), y_query
+        return self.scaled_targets(outputs), y_query
 
     def embed(self, X: Tensor) -> Tensor:
         """Features (n, n_features) of rows (n, \\*input_shape), as meta-training left them."""
@@ -290,20 +365,33 @@ def _compiled_map() -> Callable[..., Any]:
     return torch.compile(_vmapped)
 
 
-def _mean_and_scale(values: Tensor, w: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
-    w = torch.ones(len(values), dtype=like.dtype) if w is None else w.to(like.dtype)
-    w = w.to(values.device)
+def _scaled(values: Tensor, mean: Tensor, rest: Tensor, scale: Tensor) -> Tensor:
+    if values.dtype == torch.float64:
+        return ((values - mean - rest) / scale).to(mean.dtype)
+    return ((values - mean) / scale).to(mean.dtype)
+
+
+def _mean_and_scale(
+    values: Tensor, w: Tensor | None, like: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    values = values if values.dtype == torch.float64 else values.to(like.dtype)
+    w = torch.ones(len(values)) if w is None else w
+    w = w.to(values.device, values.dtype)
     if like.ndim == 0:  # one scale for all pixels
-        rows = values.to(like.dtype).flatten(1)
+        rows = values.flatten(1)
         mean = (rows.mean(1) * w).sum() / w.sum()
         variance = ((rows - mean).square().mean(1) * w).sum() / w.sum()
     else:
-        values = values.to(like.dtype)
         mean = (w[:, None] * values).sum(0) / w.sum()
         variance = (w[:, None] * (values - mean).square()).sum(0) / w.sum()
     scale = variance.sqrt()
-    negligible = scale <= 10 * torch.finfo(like.dtype).eps * mean.abs()
-    return mean.to(like.device), torch.where(negligible, 1.0, scale).to(like)
+    negligible = scale <= 10 * torch.finfo(values.dtype).eps * mean.abs()
+    kept = mean.to(like)
+    return (
+        kept,
+        (mean.to(like.device) - kept).to(like),
+        torch.where(negligible, 1.0, scale).to(like),
+    )
 
 
 class FeatureLearner(Learner):
@@ -317,6 +405,7 @@ class FeatureLearner(Learner):
     """
 
     takes_batches = True
+    rounds_itself = True
 
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
         """`adapt`, given the features Z (n, n_features) of the support rows."""
@@ -325,6 +414,10 @@ class FeatureLearner(Learner):
     def predict_features(self, state: State, Z: Tensor) -> Outputs:
         """`predict`, given the features Z (n, n_features) of the rows asked for."""
         raise NotImplementedError
+
+    def predict_features_in_parts(self, state: State, Z: Tensor) -> Outputs:
+        """`predict_features`, of no more rows at once than memory allows."""
+        return self._in_parts(self.predict_features, state, Z, -2)
 
     def adapt(self, support: Support) -> State:
         return self.adapt_features(self.embed(support.X), support.y, support.w)
@@ -344,7 +437,7 @@ class FeatureLearner(Learner):
 
     def episode_of_features(self, Z: Tensor, y: Tensor, w: Tensor, Z_query: Tensor) -> Outputs:
         """`episode`, given the features of the support and query rows of one task."""
-        return self.predict_features(self.adapt_features(Z, y, w), Z_query)
+        return self.predict_features_in_parts(self.adapt_features(Z, y, w), Z_query)
 
 
 def present_classes(y: Tensor, w: Tensor) -> Tensor:

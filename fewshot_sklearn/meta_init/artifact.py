@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import warnings
 from collections.abc import Mapping
@@ -16,13 +17,18 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from ._card import card_html, card_rows
+from ._content import check_content, lacking
+from ._declared_sizes import DeclaredSizes
 from ._kept import Kept
+from ._read_file import open_file, read_start, read_whole
 from ._whole_file import whole_file
 from .row_sketch import RowSketch
 
 FORMAT = 1
 #: A header longer than this is no header of ours.
 MAX_HEADER = 16 * 2**20
+#: Axes of a tensor.
+MOST_AXES = 16
 
 _KINDS = {
     "F64": torch.float64,
@@ -44,7 +50,7 @@ _unpickled: dict[str, MetaInit] = {}
 class MetaInit:
     """What meta-training learned: tensors and a specification in one immutable buffer.
 
-    The buffer is a safetensors file, in memory or mapped from disk. Copying,
+    The buffer is a safetensors file, read into memory. Copying,
     cloning and deep-copying return the object itself, so estimators share it;
     joblib hands worker processes a memory map of it, not a copy.
 
@@ -64,6 +70,8 @@ class MetaInit:
         their digests are.
     tensors : dict of str to ndarray
         The learned arrays, read-only.
+    source : str
+        The file it was loaded from; empty where it was not.
 
     Examples
     --------
@@ -77,15 +85,20 @@ class MetaInit:
     True
     """
 
-    __slots__ = ("__weakref__", "_buffer", "_header", "_start", "built")
+    __slots__ = ("__weakref__", "_buffer", "_header", "_plain", "_start", "built", "source")
 
     def __init__(self, buffer: np.ndarray, name: str = "the buffer", verify: bool = True):
         self._buffer = buffer
+        #: The buffer, not as a mapped file: always the same array, so that it is written once.
+        self._plain = np.asarray(buffer)
         #: Learners rebuilt from this meta-init in this process, by whoever builds them.
         self.built = Kept()
+        self.source = ""
         self._start, self._header = _read_header(buffer, name)
         if verify and _checksum(self._header, buffer[self._start :]) != self._meta["checksum"]:
             raise ValueError(f"{name} is damaged: its content does not match its checksum.")
+        if verify:
+            check_content(name, self.spec, self.provenance, self.state_dict)
 
     @classmethod
     def from_state(
@@ -109,6 +122,11 @@ class MetaInit:
         -------
         MetaInit
             The immutable artefact.
+
+        Raises
+        ------
+        ValueError
+            When tensors, spec or provenance hold what no meta-init can.
         """
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
         meta = {
@@ -121,11 +139,13 @@ class MetaInit:
         start, header = _read_header(np.frombuffer(raw, np.uint8), "the new buffer")
         checksum = _checksum(header, np.frombuffer(raw, np.uint8)[start:])
         head = raw[:start].replace(b"0" * 64, checksum.encode(), 1)
-        return cls(np.frombuffer(head + raw[start:], np.uint8), verify=False)
+        init = cls(np.frombuffer(head + raw[start:], np.uint8), verify=False)
+        check_content("what it would be made of", init.spec, init.provenance, init.state_dict)
+        return init
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> MetaInit:
-        """Map a saved meta-init into memory and verify it.
+        """Read a saved meta-init and verify it.
 
         Parameters
         ----------
@@ -135,7 +155,7 @@ class MetaInit:
         Returns
         -------
         MetaInit
-            Backed by the file itself: nothing is copied.
+            In memory: whatever becomes of the file changes nothing.
 
         Raises
         ------
@@ -144,10 +164,16 @@ class MetaInit:
         ValueError
             When the file is truncated, damaged, or not a meta-init.
         """
-        path = Path(path)
-        if path.stat().st_size < 8:
-            raise ValueError(f"{path} is not a meta-init: it holds fewer than 8 bytes.")
-        return cls(np.memmap(path, mode="r", dtype=np.uint8), str(path))
+        with open_file(Path(path)) as file:
+            start, nbytes = read_start(file, 8), os.fstat(file.fileno()).st_size
+            if nbytes < 8:
+                raise ValueError(f"{path} is not a meta-init: it holds fewer than 8 bytes.")
+            # first the header, lest much be read of what is something else
+            end = 8 + _header_size(start, nbytes, str(path))
+            _read_header(read_start(file, end), str(path), nbytes)
+            init = cls(read_whole(file), str(path))
+        init.source = str(path)
+        return init
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the meta-init to one file, whole or not at all.
@@ -184,9 +210,11 @@ class MetaInit:
 
     def state_dict(self) -> dict[str, Tensor]:
         """The tensors, as views of the buffer: do not write to them."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # torch: the buffer is not writable
-            body = torch.frombuffer(self._buffer[self._start :].data, dtype=torch.uint8)
+        body = torch.empty(0, dtype=torch.uint8)
+        if self._start < self.nbytes:  # torch makes no tensor of nothing
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # torch: the buffer is not writable
+                body = torch.frombuffer(self._buffer[self._start :].data, dtype=torch.uint8)
         out = {}
         for name, entry in self._tensor_table():
             first, last = entry["data_offsets"]
@@ -196,6 +224,22 @@ class MetaInit:
     @property
     def tensors(self) -> dict[str, np.ndarray]:
         return {name: _read_only(t.numpy()) for name, t in self.state_dict().items()}
+
+    @property
+    def told(self) -> str:
+        """What errors call it: what it is, and the file it comes from."""
+        return f"{self!r} of {self.source}" if self.source else repr(self)
+
+    @property
+    def lacks(self) -> list[str]:
+        """What the spec lacks of all that a learner is rebuilt from."""
+        return lacking(self.spec)
+
+    def declared_sizes(self) -> DeclaredSizes:
+        """A context in which nothing larger is built than what this meta-init holds."""
+        spec, table = self.spec, self._tensor_table()
+        n_row = 0 if spec.get("any_width") else math.prod(spec["input_shape"])
+        return DeclaredSizes(self._n_parameters(), len(table), n_row)
 
     def _tensor_table(self) -> list[tuple[str, dict[str, Any]]]:
         return [(k, v) for k, v in self._header.items() if k != "__metadata__"]
@@ -251,6 +295,11 @@ class MetaInit:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
+        """The constructor and its argument: all that tools which run no other function know of."""
+        return MetaInit, (self._plain,)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """What pickle and joblib ask for: the buffer, which they map or hand on uncopied."""
         return _rebuild, (self._buffer,)
 
     def __eq__(self, other: object) -> bool:
@@ -325,29 +374,30 @@ def _checksum(header: dict[str, Any], body: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _read_header(buffer: np.ndarray, name: str) -> tuple[int, dict[str, Any]]:
-    """Start of the tensors and the parsed header, or one clear error."""
-    size = int(buffer[:8].view("<u8")[0]) if buffer.nbytes >= 8 else -1
-    if not 0 < size <= min(MAX_HEADER, buffer.nbytes - 8):
+def _header_size(buffer: np.ndarray, nbytes: int, name: str) -> int:
+    """Size of the header of a file of so many bytes, of which the buffer is the start."""
+    size = int(buffer[:8].view("<u8")[0]) if nbytes >= 8 <= buffer.nbytes else -1
+    if not 0 < size <= min(MAX_HEADER, nbytes - 8):
         raise ValueError(
             f"{name} is not a meta-init: its header claims {size} bytes, of a file of "
-            f"{buffer.nbytes} bytes. It may be truncated or another kind of file."
+            f"{nbytes} bytes. It may be truncated or another kind of file."
         )
+    return size
+
+
+def _read_header(
+    buffer: np.ndarray, name: str, nbytes: int | None = None
+) -> tuple[int, dict[str, Any]]:
+    """Start of the tensors and the parsed header, or one clear error."""
+    nbytes = buffer.nbytes if nbytes is None else nbytes
+    size = _header_size(buffer, nbytes, name)
     try:
         header = json.loads(bytes(buffer[8 : 8 + size]))
         meta = header["__metadata__"]
         known = {"format", "spec", "provenance", "checksum"} <= set(meta)
         json.loads(meta["spec"]), json.loads(meta["provenance"])
-        version = int(meta["format"]) if known else 0
-        ends = [0]
-        for key, entry in header.items():
-            if key == "__metadata__":
-                continue
-            first, last = entry["data_offsets"]
-            width = torch.empty(0, dtype=_KINDS[entry["dtype"]]).element_size()
-            if not 0 <= first <= last or last - first != width * int(np.prod(entry["shape"])):
-                raise ValueError(key)
-            ends.append(last)
+        version = int(str.strip(meta["format"])) if known else 0
+        places = [_place(key, entry) for key, entry in header.items() if key != "__metadata__"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{name} is not a meta-init: its header cannot be read. It may be damaged, or a "
@@ -357,12 +407,32 @@ def _read_header(buffer: np.ndarray, name: str) -> tuple[int, dict[str, Any]]:
         raise ValueError(f"{name} is a safetensors file, but not a fewshot_sklearn meta-init.")
     if version > FORMAT:
         raise ValueError(
-            f"{name} has format {meta['format']}; this version reads up to {FORMAT}. Upgrade "
-            "fewshot_sklearn to load it."
+            f"{name} has format {meta['format'][:20]}; this version reads up to "
+            f"{FORMAT}. Upgrade fewshot_sklearn to load it."
         )
-    if max(ends) != buffer.nbytes - 8 - size:
+    if version < 1 or size % 8:
+        raise ValueError(f"{name} is not a meta-init: its header is none that is written here.")
+    end = 0
+    for first, last in sorted(places):
+        if first != end:
+            raise ValueError(f"{name} is damaged: its tensors do not lie one after another.")
+        end = last
+    if end != nbytes - 8 - size:
         raise ValueError(
-            f"{name} is truncated or damaged: its tensors end at byte {8 + size + max(ends)}, "
-            f"the file at {buffer.nbytes}."
+            f"{name} is truncated or damaged: its tensors end at byte {8 + size + end}, "
+            f"the file at {nbytes}."
         )
     return 8 + size, header
+
+
+def _place(key: str, entry: dict[str, Any]) -> tuple[int, int]:
+    """Where a tensor of the header begins and ends."""
+    (first, last), shape = entry["data_offsets"], entry["shape"]
+    width = torch.empty(0, dtype=_KINDS[entry["dtype"]]).element_size()
+    numbers = [first, last, *shape]
+    sizes = type(shape) is list and len(shape) <= MOST_AXES
+    if not sizes or not all(type(n) is int and 0 <= n < 2**48 for n in numbers):
+        raise ValueError(key)
+    if first % width or last - first != width * math.prod(shape):
+        raise ValueError(key)
+    return first, last

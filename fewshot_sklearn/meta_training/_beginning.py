@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 
+import torch
+from torch import nn
+
+from ..encoders import ids_are_lost
 from ..learners import Learner, OwnRandomNumbers
 from ..meta_init import MetaInit
 from ..pretrained import find_meta_init
@@ -38,7 +42,9 @@ def new_learner(plan: PastTasks, encoder_from: Source | None, seed: int) -> Lear
     learner = plan.estimator._new_learner(plan.input_shape, plan.n_outputs, seed)
     start = plan.estimator._resolve_meta_init()
     if start is None:
-        learner.fit_scale(*plan.scale_rows())
+        X, y = plan.scale_rows()
+        learner.fit_scale(X, y)
+        _check_ids(learner, X)
         if (init := _found(encoder_from)) is not None:
             _take_encoder(learner, init)
     else:
@@ -47,6 +53,21 @@ def new_learner(plan: PastTasks, encoder_from: Source | None, seed: int) -> Lear
     with OwnRandomNumbers(seed + 1):  # not the encoder's seed again
         learner.begin(plan.n_classes)
     return learner
+
+
+@torch.no_grad()
+def _check_ids(learner: Learner, X: torch.Tensor) -> None:
+    """Refuse an encoder that looks up the ids which scaled rows do not hold any more."""
+    if not any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in learner.encoder.modules()):
+        return
+    was_training = learner.training
+    learner.eval()
+    try:
+        learner.embed(X[:32].to(learner.x_mean))
+    except (IndexError, RuntimeError) as error:
+        raise ValueError(ids_are_lost(learner.encoder)) from error
+    finally:
+        learner.train(was_training)
 
 
 def begun_from(plan: PastTasks, encoder_from: Source | None) -> MetaInit | None:

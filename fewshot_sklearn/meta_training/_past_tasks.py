@@ -11,7 +11,7 @@ import torch
 from sklearn.base import is_classifier
 from sklearn.utils import check_array, check_X_y
 
-from ..estimators import ROW_DTYPES, column_names, finite_targets
+from ..estimators import ROW_DTYPES, check_range, column_names, finite_targets
 from ..meta_init import MetaInit, RowSketch, task_digests
 from ..tasks import (
     ArrayTasks,
@@ -23,6 +23,7 @@ from ..tasks import (
     comparable,
     refuse_missing,
     split_tasks,
+    usable_rows,
 )
 
 #: Tasks of a generator that the feature scale is learned from.
@@ -144,6 +145,9 @@ class PastTasks:
                 X, y, dtype=ROW_DTYPES, allow_nd=True, multi_output=True, y_numeric=True
             )
             targets = finite_targets(y)
+        for name, values in (("X", X), ("y", targets)):
+            if values is not None:
+                check_range(values, torch.float32, name)  # that of all trainings
         if trainer.n_unlabelled and getattr(self.estimator, "unlabelled", None) is None:
             raise ValueError(
                 "n_unlabelled needs an estimator that is told how rows without a label are marked, "
@@ -154,9 +158,15 @@ class PastTasks:
             if column is not None and len(column) != len(X):
                 raise ValueError(f"{name} has {len(column)} rows, but X has {len(X)}.")
         units = y if groups is None else groups
+        pretrains = self.estimator._learner_class.pretrains
+        # what pretrains does so on all classes, however few rows they have
+        usable = usable_rows(y if self.classification else None, groups, warns=not pretrains)
         train, valid = split_tasks(
-            y, groups, trainer.validation_fraction, np.random.default_rng([seed, 0])
+            y, groups, trainer.validation_fraction, np.random.default_rng([seed, 0]), usable
         )
+        if pretrains:
+            held_out = [] if valid is None else units[valid]
+            train = np.flatnonzero(~np.isin(units, held_out))
         digests = task_digests(units[train])
         kind = "classes" if groups is None else "groups"
         self.tasks = {"kind": kind, "count": len(digests), "ids": digests}
@@ -178,7 +188,7 @@ class PastTasks:
             outputs = None if targets is None else targets[rows]
             return Episodes(ArrayTasks(X[rows], outputs, sampler, augment), n, seed=seed)
 
-        if self.estimator._learner_class.pretrains:
+        if pretrains:
             self.train = self._pool(y[train], None if groups is None else groups[train])
         else:
             self.train = stream(train, trainer.n_episodes, seed, trainer.augment)

@@ -48,6 +48,34 @@ def _restore_callback(callback: Any, state: dict[str, Any]) -> None:
             setattr(callback, name, saved["value"])
 
 
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Refuse a checkpoint that could not be written, before there is anything to lose.
+
+    Parameters
+    ----------
+    path : path-like
+        The checkpoint.
+
+    Raises
+    ------
+    OSError
+        When its folder does not exist or may not be written to, or it is a folder itself.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"checkpoint must be a file, got the folder {str(path)!r}.")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"checkpoint={str(path)!r} is in a folder that does not exist: make {str(folder)!r} "
+            "first."
+        )
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(
+            f"checkpoint={str(path)!r} cannot be written: no permission for {str(folder)!r}."
+        )
+
+
 def save_epoch(trainer: Any, path: str | os.PathLike[str], fingerprint: str) -> None:
     """Write the trainer's state after an epoch; a kill leaves the old file or the new one.
 

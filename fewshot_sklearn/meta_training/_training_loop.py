@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import copyreg
 import math
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, InputShapeSetter
 
 from ..learners import Learner, draws, episode_loss, joined
 from ..tasks import ArrayTasks, Episodes
 
 #: What happens at every batch.
 _AT_BATCHES = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+
+
+class PlainLoss(torch.nn.Module):
+    """A function as a module, whose empty state skorch's checkpoints and loggers save and load."""
+
+    def __init__(self, function: Callable[..., Any]):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args: Any) -> Any:
+        """Call it."""
+        return self.function(*args)
 
 
 class EpisodicNet(NeuralNet):
@@ -34,10 +47,26 @@ class EpisodicNet(NeuralNet):
 
     # ------------------------------------------------------------------ what to descend, and how
     def initialize_criterion(self) -> EpisodicNet:
-        """Take a plain function as it is; build a module class as skorch does."""
+        """Take a plain function as a module; build a module class as skorch does."""
         if isinstance(self.criterion, type):
             return super().initialize_criterion()
-        self.criterion_ = self.criterion
+        given = isinstance(self.criterion, torch.nn.Module)
+        self.criterion_ = self.criterion if given else PlainLoss(self.criterion)
+        return self
+
+    @property
+    def _descends_episode_loss(self) -> bool:
+        """Whether nobody has asked for another loss."""
+        return getattr(self.criterion_, "function", None) is episode_loss
+
+    def initialize_callbacks(self) -> EpisodicNet:
+        """Skorch's, less the one that has nothing to set here."""
+        super().initialize_callbacks()
+        if any(isinstance(callback, InputShapeSetter) for _, callback in self.callbacks_):
+            raise ValueError(
+                "callbacks must not hold InputShapeSetter: a learner takes the shape of its rows "
+                "from the data. Leave it out."
+            )
         return self
 
     def get_params_for_optimizer(
@@ -52,6 +81,18 @@ class EpisodicNet(NeuralNet):
         lr = options.get("lr", self.lr)
         quick = [{"params": [p], "lr": lr * faster[name]} for name, p in named if name in faster]
         return ([*args[0], *quick], *args[1:]), options
+
+    # ------------------------------------------------------------------ copies
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """What pickle, joblib and copies go by: the object's own state, as skorch tells it."""
+        return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore[attr-defined]
+
+    def __reduce__(self) -> Any:
+        """What skops goes by, from which skorch would hide a pickle of the network in its file."""
+        raise TypeError(
+            f"{type(self).__name__} can be pickled, which includes its network and optimizer, but "
+            "not be saved with skops. Save trainer.estimator_, or trainer.meta_init_.save(path)."
+        )
 
     # ------------------------------------------------------------------ how to compute
     def torch_compile(self, module: Any, name: str) -> Any:
@@ -127,7 +168,7 @@ class EpisodicNet(NeuralNet):
         }
         # whether nobody has put another loss, or more, in its place
         self._plain_loss = (
-            self.criterion_ is episode_loss
+            self._descends_episode_loss
             and type(self).get_loss is EpisodicNet.get_loss
             and type(self).infer is EpisodicNet.infer
             and isinstance(self.module_, Learner)
@@ -224,7 +265,7 @@ class EpisodicNet(NeuralNet):
 
     def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Any:
         """The learner's own loss, unless another criterion was asked for."""
-        if self.criterion_ is episode_loss and isinstance(self.module_, Learner):
+        if self._descends_episode_loss and isinstance(self.module_, Learner):
             return self.module_.loss(y_pred, y_true.to(self.device))
         return super().get_loss(y_pred, y_true, X=X, training=training)
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..estimators import FewShotEstimator
+from ..tasks import OneOf, Positive, Whole
 from .trainer import MetaTrainer
 
 
@@ -112,6 +113,13 @@ class ESMetaTrainer(MetaTrainer):
     True
     """
 
+    _constraints = {
+        "n_perturbations": Whole(1),
+        "sigma": Positive(),
+        "weighting": OneOf("softmax", "linear"),
+        "temperature": Positive(),
+    }
+
     def __init__(
         self,
         estimator: FewShotEstimator,
@@ -127,17 +135,6 @@ class ESMetaTrainer(MetaTrainer):
         self.weighting = weighting
         self.temperature = temperature
         super().__init__(estimator, **kwargs)
-
-    def _train(self, X: Any, y: Any, groups: Any, afresh: bool) -> MetaTrainer:
-        n = self.n_perturbations
-        if not (isinstance(n, int | np.integer) and n >= 1):
-            raise ValueError(f"n_perturbations must be an int, at least 1, got {n!r}.")
-        for name in ("sigma", "temperature"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}.")
-        if self.weighting not in ("softmax", "linear"):
-            raise ValueError(f"weighting must be 'softmax' or 'linear', got {self.weighting!r}.")
-        return super()._train(X, y, groups, afresh)
 
     @torch.no_grad()
     def _in_chunks(self, batch: Any, **fit_params: Any) -> dict[str, Any]:

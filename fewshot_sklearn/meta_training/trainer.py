@@ -5,23 +5,46 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
 from sklearn.base import clone, is_classifier
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
-from ..estimators import FewShotEstimator, resolve_device
+from ..estimators import Device, FewShotEstimator, resolve_device
 from ..learners import Learner, OwnRandomNumbers, draws, episode_loss
 from ..meta_init import MetaInit
 from ..model_selection import few_shot_score
-from ..tasks import IntOrRange, TaskLoader, TaskStream, pad_tasks
+from ..tasks import (
+    Anything,
+    Constraint,
+    FilePath,
+    Flag,
+    Function,
+    IntOrRange,
+    Kind,
+    Number,
+    OneOf,
+    Seed,
+    TaskLoader,
+    TaskStream,
+    Whole,
+    WholeOrRange,
+    check_parameters,
+    did_you_mean,
+    pad_tasks,
+)
 from ._beginning import new_learner
 from ._learned import finish, learned
 from ._past_tasks import PastTasks
-from ._resume import load_epoch, save_epoch
+from ._resume import check_place, load_epoch, save_epoch
 from ._training_loop import EpisodicNet
 
+#: What skorch hands to the constructor when it clones or loads.
+_KEPT = ("history", "initialized_", "virtual_params_")
 #: Of skorch's parameters, those that have no meaning here.
 _NOT_OURS = {"module", "train_split", "dataset", "predict_nonlinearity", "use_caching"}
 
@@ -134,6 +157,36 @@ class MetaTrainer(EpisodicNet):
     True
     """
 
+    _constraints: dict[str, Constraint] = {
+        "estimator": Anything(),
+        "n_way": WholeOrRange(2),
+        "n_shot": WholeOrRange(0),
+        "n_query": WholeOrRange(1) | None,
+        "n_unlabelled": Whole(0),
+        "n_episodes": Whole(1),
+        "validation_fraction": Number(0, below=1),
+        "n_valid_episodes": Whole(1),
+        "augment": Function("a function augment(X, rng) -> X") | None,
+        "encoder_from": Kind(MetaInit, told="a MetaInit, a name") | FilePath() | None,
+        "checkpoint": FilePath() | None,
+        "chunk_size": Whole(1) | OneOf("auto") | None,
+        "precision": OneOf("fp32", "tf32", "bf16"),
+        "compile": Flag() | OneOf("auto"),
+        "random_state": Seed(),
+        "criterion": Function("a function criterion(outputs, y_query) -> loss"),
+        "optimizer": Function("a class of torch.optim"),
+        "lr": Number(0),
+        "max_epochs": Whole(0),
+        "batch_size": Whole(1),
+        "device": Device(or_none=True),
+        "iterator_train": Function("a class of loaders"),
+        "iterator_valid": Function("a class of loaders"),
+        "callbacks": Anything(),
+        "verbose": Whole(0) | Flag(),
+        "warm_start": Flag(),
+        "torch_load_kwargs": Kind(dict, told="a dict") | None,
+    }
+
     __metadata_request__fit = {"groups": True}
     __metadata_request__partial_fit = {"groups": True}
     __metadata_request__score = {"groups": True}
@@ -166,6 +219,7 @@ class MetaTrainer(EpisodicNet):
         iterator_valid: Any = TaskLoader,
         **kwargs: Any,
     ):
+        self._refuse_strangers(kwargs)
         self.estimator = estimator
         self.n_way = n_way
         self.n_shot = n_shot
@@ -196,6 +250,18 @@ class MetaTrainer(EpisodicNet):
         )
 
     # ------------------------------------------------------------------ parameters
+    def _refuse_strangers(self, given: dict[str, Any]) -> None:
+        """Refuse arguments that neither the trainer nor skorch knows, as Python does."""
+        whose = (type(self).__init__, MetaTrainer.__init__, EpisodicNet.__init__)
+        named = {name for one in whose for name in signature(one).parameters}
+        known = {*named, *_KEPT} - {"self", "kwargs", *_NOT_OURS}
+        strangers = [n for n in given if n not in known and "__" not in n and n[0] != "_"]
+        if strangers:
+            raise TypeError(
+                f"{type(self).__name__} got unexpected argument(s) {strangers}"
+                f"{did_you_mean(strangers, known)}."
+            )
+
     def _get_param_names(self) -> list[str]:
         return [name for name in super()._get_param_names() if name not in _NOT_OURS]
 
@@ -282,6 +348,10 @@ class MetaTrainer(EpisodicNet):
             raise ValueError(
                 f"estimator must be a few-shot estimator of this package, got {self.estimator!r}."
             )
+        check_parameters(self)
+        check_parameters(self.estimator)
+        if self.checkpoint is not None:
+            check_place(self.checkpoint)
         if afresh or not hasattr(self, "seed_"):
             self.seed_ = int(check_random_state(self.random_state).randint(2**31))
         with self._own_precision():
@@ -332,7 +402,9 @@ class MetaTrainer(EpisodicNet):
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
         """Loader of batches of tasks; in training, of new tasks every epoch."""
         kind = "iterator_train" if training else "iterator_valid"
-        options = {"batch_size": self.batch_size, "collate_fn": pad_tasks}
+        keep = self._plan().estimator._learner_class.rounds_itself
+        collate = partial(pad_tasks, keep_float64=keep)
+        options = {"batch_size": self.batch_size, "collate_fn": collate}
         # of its own: torch's loaders draw from the global one only with worker processes
         options["generator"] = torch.Generator()
         if training:
@@ -375,6 +447,7 @@ class MetaTrainer(EpisodicNet):
         float
             Mean accuracy or R^2 after adapting to `n_shot` rows.
         """
+        check_is_fitted(self, "estimator_")
         estimator = self.estimator_
         return few_shot_score(
             estimator,

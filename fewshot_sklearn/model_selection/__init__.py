@@ -1,6 +1,7 @@
 """Does it help: episodes as splits, scores over many, comparisons, learning curves."""
 
 from .answers import Answers, held_out_losses, joined_answers
+from .axes import check_axes, pyplot
 from .comparison import compare_few_shot, flattened
 from .curve_display import FewShotCurveDisplay
 from .episode_answers import EpisodeAnswers
@@ -21,6 +22,7 @@ __all__ = [
     "PastRows",
     "PooledClassifier",
     "PooledRegressor",
+    "check_axes",
     "compare_few_shot",
     "features_of",
     "few_shot_score",
@@ -30,6 +32,7 @@ __all__ = [
     "labels_saved",
     "logits_of",
     "means_of",
+    "pyplot",
     "scores_of_episodes",
     "standard_error",
     "tasks_seen",

@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from ..estimators import adapts_in_batches
+from ..estimators import adapts_in_batches, fitted_to_labels
 from ..tasks import EpisodeRows, taken
 from .scoring import scores_of_episodes
 
@@ -147,7 +147,7 @@ def _one_by_one(
             for j, (estimator, scorer) in enumerate(candidates.values()):
                 start, error, score = time.perf_counter(), "", np.nan
                 try:
-                    fitted = clone(estimator).fit(*data)
+                    fitted = fitted_to_labels(estimator, *data)
                     seconds[i, j] = time.perf_counter() - start
                     score = float(scorer(fitted, X_query, y_query))
                 except Exception as raised:  # whatever it is, it is counted and told

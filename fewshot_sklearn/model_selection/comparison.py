@@ -18,7 +18,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import check_consistent_length, check_random_state
 
 from ..algorithms import ProtoNetClassifier
-from ..tasks import IntOrRange, check_n_shots, comparable
+from ..tasks import IntOrRange, check_n_shots, comparable, indexable, taken
 from ._comparison_table import comparison_table, episode_table
 from ._paired_scores import first_shots, score_everyone, warn_failures
 from .pooled import PastRows, PooledClassifier, PooledRegressor
@@ -175,7 +175,7 @@ def compare_few_shot(
             "To compare regressors pass n_way=None and groups: each group is then one task."
         )
     shots = check_n_shots(n_shots)
-    X = X if hasattr(X, "iloc") or hasattr(X, "tocsr") else np.asarray(X)
+    X = indexable(X)
     y, groups = np.asarray(y), None if groups is None else comparable(groups)
     check_consistent_length(X, y, groups)
     split = EpisodeSplit(n_way, max(shots), n_query, n_episodes, random_state)
@@ -310,7 +310,8 @@ def _pooled_rivals(
         "pooled, with task": make(past=rows, with_task=True, random_state=seed),
     }
     for one in both.values():  # what needs computing once is kept with the rows
-        clone(one).fit(flattened(X[:1]) if images else X[:1], y[:1])
+        first = taken(X, np.arange(1))
+        clone(one).fit(flattened(first) if images else first, y[:1])
     if images:
         return {n: make_pipeline(FunctionTransformer(flattened), e) for n, e in both.items()}
     return both

@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..tasks import Flag, OneOf, check_arguments
+from .axes import check_axes, pyplot
 from .comparison import compare_few_shot
-from .learning_curves import checked_names, curve_of, labels_saved, lines_of, number_told
+from .learning_curves import (
+    checked_names,
+    curve_of,
+    labels_saved,
+    lines_of,
+    number_told,
+    refuse_no_comparison,
+)
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]
@@ -53,6 +62,11 @@ class FewShotCurveDisplay:
     >>> display.ax_.get_title("left")
     '1 label with ours does what 2 do with the best baseline'
     """
+
+    _constraints = {
+        "negate_score": Flag() | None,
+        "bands": OneOf("mean", "difference") | None,
+    }
 
     def __init__(self, comparison: pd.DataFrame):
         self.comparison = comparison
@@ -156,12 +170,13 @@ class FewShotCurveDisplay:
         FewShotCurveDisplay
             The display.
         """
-        import matplotlib.pyplot as plt
+        check_arguments(self._constraints, bands=bands, negate_score=negate_score)
+        check_axes(ax)
+        plt = pyplot()
         from matplotlib.ticker import FixedLocator, NullLocator
 
         frame = self.comparison
-        if bands not in ("mean", "difference", None):
-            raise ValueError(f"bands must be 'mean', 'difference' or None, got {bands!r}.")
+        refuse_no_comparison(frame)
         alone = baseline is None and not frame["baseline"].any()
         first = frame["estimator"].iloc[0] if alone else checked_names(frame, estimator, baseline)
         scoring = str(frame.attrs.get("scoring", "score"))

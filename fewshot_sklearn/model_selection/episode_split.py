@@ -9,7 +9,17 @@ import numpy as np
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import check_random_state
 
-from ..tasks import Blocks, ClassEpisodes, EpisodeRows, GroupEpisodes, IntOrRange
+from ..tasks import (
+    Blocks,
+    ClassEpisodes,
+    EpisodeRows,
+    GroupEpisodes,
+    IntOrRange,
+    Seed,
+    Whole,
+    WholeOrRange,
+    check_parameters,
+)
 
 
 class EpisodeSplit(BaseCrossValidator):
@@ -53,6 +63,14 @@ class EpisodeSplit(BaseCrossValidator):
 
     __metadata_request__split = {"groups": True}
 
+    _constraints = {
+        "n_way": WholeOrRange(2) | None,
+        "n_shot": WholeOrRange(0),
+        "n_query": WholeOrRange(1) | None,
+        "n_episodes": Whole(1),
+        "random_state": Seed(),
+    }
+
     def __init__(
         self,
         n_way: IntOrRange | None = 5,
@@ -82,6 +100,7 @@ class EpisodeSplit(BaseCrossValidator):
         EpisodeRows
             All `n_episodes`; row numbers are padded with -1.
         """
+        check_parameters(self)
         sampler: ClassEpisodes | GroupEpisodes
         if self.n_way is not None:
             sampler = ClassEpisodes(
@@ -118,6 +137,7 @@ class EpisodeSplit(BaseCrossValidator):
         query : ndarray
             Rows to test on, none of them among the support.
         """
+        check_parameters(self)
         if y is None and self.n_way is not None:
             raise ValueError("y is needed: it holds the class of each row.")
         rows = self.episodes(y, groups)
@@ -138,4 +158,5 @@ class EpisodeSplit(BaseCrossValidator):
         int
             `n_episodes`.
         """
+        check_parameters(self)
         return self.n_episodes

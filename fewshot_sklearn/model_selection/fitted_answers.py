@@ -7,11 +7,10 @@ import warnings
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 
-from ..estimators import FewShotClassifier, adapts_in_batches
+from ..estimators import FewShotClassifier, adapts_in_batches, fitted_to_labels
 from ..tasks import taken
 from .answers import Answers
 
@@ -31,7 +30,7 @@ def fitted_answers(
     """Outputs for the rows `asked` of a clone that is fitted on the rows `known`."""
     with warnings.catch_warnings():  # of a few rows much does not converge
         warnings.simplefilter("ignore", ConvergenceWarning)
-        fitted = clone(estimator).fit(taken(X, known), y[known])
+        fitted = fitted_to_labels(estimator, taken(X, known), y[known])
     episode = np.zeros(len(asked), dtype=int)
     if codes is None or asked_codes is None:
         mean, std = means_of(fitted, taken(X, asked))

@@ -77,6 +77,7 @@ def labels_saved(
     1 label with ours does what 2 do with the best baseline
     4 labels with ours do more than 4 do with the best baseline
     """
+    refuse_no_comparison(comparison)
     import pandas as pd
 
     estimator = checked_names(comparison, estimator, baseline)
@@ -109,6 +110,20 @@ def labels_saved(
     saved = pd.DataFrame(lines)
     saved.attrs["headline"] = _headline(saved, estimator, there)
     return saved
+
+
+def refuse_no_comparison(frame: Any) -> None:
+    """Raise a ValueError where a frame is not of the form that ``compare_few_shot`` returns."""
+    lacks = [c for c in ("estimator", "baseline", "n_shots", "mean") if c not in _columns(frame)]
+    if lacks:
+        raise ValueError(
+            f"comparison must be a DataFrame that compare_few_shot returned: it lacks the columns "
+            f"{lacks}, being a {type(frame).__name__}."
+        )
+
+
+def _columns(frame: Any) -> list[str]:
+    return list(frame.columns) if hasattr(frame, "columns") and hasattr(frame, "iloc") else []
 
 
 def shots_for(score: float, shots: Any, means: Any) -> tuple[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Callable
 from typing import Any
 
@@ -69,6 +70,14 @@ class PastRows:
 
     def __deepcopy__(self, memo: Any) -> PastRows:
         return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What skops goes by: the rows alone."""
+        return PastRows, (self.X, self.y, self.task)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """What pickle goes by: with what was computed from the rows, for worker processes."""
+        return copyreg.__newobj__, (PastRows,), self.__dict__  # type: ignore[attr-defined]
 
     def __repr__(self) -> str:
         return f"PastRows({len(self.X):,} rows of {self.n_tasks:,} tasks)"

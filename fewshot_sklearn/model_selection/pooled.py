@@ -21,6 +21,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ..estimators import fitted_to_labels
 from ._past_ridge import PastRidge
 from .past_rows import PastRows
 
@@ -319,7 +320,7 @@ class PooledClassifier(ClassifierMixin, _Pooled):
             )
         columns, labels = self._pooled(past, X, y)
         if self.estimator is not None:
-            self.estimator_ = clone(self.estimator).fit(columns, labels)
+            self.estimator_ = fitted_to_labels(self.estimator, columns, labels)
         else:
             start = None
             if past is not None:

@@ -87,6 +87,18 @@ class FewShotScore:
     scores: np.ndarray
     clusters: np.ndarray | None = None
 
+    def __post_init__(self) -> None:
+        scores, clusters = np.asarray(self.scores), self.clusters
+        if scores.ndim != 1 or not len(scores) or scores.dtype.kind not in "fiub":
+            raise ValueError(
+                f"scores must be one number an episode, one or more, got {self.scores!r}."
+            )
+        if clusters is not None and np.shape(clusters) != scores.shape:
+            raise ValueError(
+                f"clusters must be one id a score, {len(scores)} of them, got {clusters!r}."
+            )
+        object.__setattr__(self, "scores", scores)
+
     @property
     def mean(self) -> float:
         return float(self.scores.mean())

@@ -12,8 +12,8 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length
 
-from ..estimators import FewShotEstimator, adapts_in_batches
-from ..tasks import EpisodeRows, IntOrRange, comparable
+from ..estimators import CodedLabels, FewShotEstimator, adapts_in_batches
+from ..tasks import N_JOBS, EpisodeRows, IntOrRange, check_arguments, check_parameters, comparable
 from ._stand_in import stand_ins
 from .episode_answers import EpisodeAnswers
 from .episode_split import EpisodeSplit
@@ -21,6 +21,8 @@ from .scores import FewShotScore
 
 #: Share of rows that may equal rows trained on by chance, as numbers of few digits do.
 CHANCE = 0.01
+#: Beside what `EpisodeSplit` declares.
+_ARGUMENTS = {"n_jobs": N_JOBS}
 
 
 def few_shot_score(
@@ -86,6 +88,10 @@ def few_shot_score(
     True
     """
     split = EpisodeSplit(n_way, n_shot, n_query, n_episodes, random_state)
+    check_parameters(split)
+    check_arguments(_ARGUMENTS, n_jobs=n_jobs)
+    if isinstance(estimator, FewShotEstimator):  # whose `fit` may not be asked
+        check_parameters(estimator)
     y = np.asarray(y)
     groups = None if groups is None else comparable(groups)
     if is_classifier(estimator):
@@ -163,9 +169,17 @@ def scores_of_episodes(
     if adapts_in_batches(estimator):
         return _batched_scores(estimator, X, y, rows, scoring)
     cv = [(one.support, one.query) for one in map(rows.episode, range(len(rows.support)))]
-    return cross_val_score(
-        estimator, X, y, cv=cv, scoring=scoring, n_jobs=n_jobs, error_score="raise"
-    )
+    options: dict[str, Any] = {"cv": cv, "scoring": scoring, "n_jobs": n_jobs}
+    try:
+        return cross_val_score(estimator, X, y, **options, error_score="raise")
+    except Exception:
+        if not is_classifier(estimator) or isinstance(estimator, FewShotEstimator):
+            raise
+        try:  # it may take no labels but 0, 1, ...
+            return cross_val_score(CodedLabels(estimator), X, y, **options, error_score="raise")
+        except Exception:
+            pass
+        raise
 
 
 def _batched_scores(

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ..estimators import fitted_to_labels
 from ._candidates import HoldsStrategies, Strategies, named
 from .experience import Experience
 
@@ -81,7 +81,7 @@ class ByExperience(HoldsStrategies):
 
     def _fit_chosen(self, n_shots: float, X: Any, y: Any) -> None:
         chosen = self._choose(n_shots)
-        self.estimators_ = {name: clone(strategy).fit(X, y) for name, strategy in chosen}
+        self.estimators_ = {name: fitted_to_labels(strategy, X, y) for name, strategy in chosen}
 
     def _mean_answer(self, answer: Callable[[Any], np.ndarray]) -> Any:
         """Mean of the answers of the strategies that were fitted, weighted by probability."""

@@ -16,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
 from sklearn.utils import check_consistent_length, check_random_state, get_tags
 
+from ..estimators import fitted_to_labels
 from ..model_selection import EpisodeSplit
 from ..tasks import IntOrRange, check_n_shots, indexable, taken
 from ._candidates import HoldsStrategies, Strategies, named, pairs_of
@@ -260,7 +261,7 @@ def _episode_scores(
         for strategy, scorer in scored:
             score, error = np.nan, ""
             try:
-                score = float(scorer(clone(strategy).fit(X, y), X_query, y_query))
+                score = float(scorer(fitted_to_labels(strategy, X, y), X_query, y_query))
             except Exception as raised:  # whatever it is, that strategy is no good here
                 error = f"{type(raised).__name__}: {str(raised).strip().partition(chr(10))[0]}"
             scores.append(score)

@@ -13,6 +13,27 @@ from .batch import (
     stack_tasks,
 )
 from .by_task import RowsByTask, padded_size
+from .constraints import (
+    N_JOBS,
+    Anything,
+    ClassOf,
+    Constraint,
+    FilePath,
+    Flag,
+    Function,
+    Kind,
+    Number,
+    OneOf,
+    Positive,
+    Seed,
+    Several,
+    Whole,
+    WholeOrRange,
+    check_arguments,
+    check_parameters,
+    constraints_of,
+    did_you_mean,
+)
 from .episodes import (
     ArrayTasks,
     Blocks,
@@ -24,7 +45,7 @@ from .episodes import (
 )
 from .ids import comparable, distinct, numbered, refuse_missing
 from .images import image_shape
-from .rows import indexable, n_rows, taken
+from .rows import column_labels, indexable, n_rows, split_column, taken
 from .sampling import (
     ClassEpisodes,
     EpisodeRows,
@@ -34,24 +55,38 @@ from .sampling import (
     check_int_or_range,
     check_n_shots,
     split_tasks,
+    usable_rows,
 )
 from .splits import TaskKFold, TaskShuffleSplit
 
 __all__ = [
     "IGNORED_CODE",
+    "N_JOBS",
     "UNLABELLED_CODE",
+    "Anything",
     "ArrayTasks",
     "Blocks",
     "ClassEpisodes",
+    "ClassOf",
+    "Constraint",
     "EpisodeRows",
     "Episodes",
+    "FilePath",
+    "Flag",
+    "Function",
     "GeneratedTasks",
     "GroupEpisodes",
     "IntOrRange",
+    "Kind",
+    "Number",
+    "OneOf",
     "PooledRows",
+    "Positive",
     "RandomAffine",
     "RandomElastic",
     "RowsByTask",
+    "Seed",
+    "Several",
     "Support",
     "Task",
     "TaskBatch",
@@ -59,10 +94,17 @@ __all__ = [
     "TaskLoader",
     "TaskShuffleSplit",
     "TaskStream",
+    "Whole",
+    "WholeOrRange",
     "add_rotations",
+    "check_arguments",
     "check_int_or_range",
     "check_n_shots",
+    "check_parameters",
+    "column_labels",
     "comparable",
+    "constraints_of",
+    "did_you_mean",
     "distinct",
     "image_shape",
     "indexable",
@@ -73,9 +115,11 @@ __all__ = [
     "padded_size",
     "refuse_missing",
     "shares",
+    "split_column",
     "split_tasks",
     "stack_tasks",
     "taken",
     "tasks_at",
+    "usable_rows",
     "with_altered_copies",
 ]

@@ -120,7 +120,9 @@ def stack_tasks(tasks: Sequence[Task]) -> TaskBatch:
 
 
 def pad_tasks(
-    tasks: Sequence[Task] | TaskBatch, dtype: torch.dtype = torch.float32
+    tasks: Sequence[Task] | TaskBatch,
+    dtype: torch.dtype = torch.float32,
+    keep_float64: bool = False,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Collate tasks of any size into one batch of tensors.
 
@@ -130,6 +132,9 @@ def pad_tasks(
         Tasks of one kind (all classification or all regression).
     dtype : torch.dtype, default=torch.float32
         Floating point type of the batch.
+    keep_float64 : bool, default=False
+        Whether rows and targets that come in float64 stay so, for a learner that
+        scales them before it rounds.
 
     Returns
     -------
@@ -142,7 +147,12 @@ def pad_tasks(
         n_outputs), padded with NaN.
     """
     stacked = tasks if isinstance(tasks, TaskBatch) else stack_tasks(tasks)
-    X, X_query = (torch.as_tensor(a).to(dtype) for a in (stacked.X, stacked.X_query))
+
+    def floating(array: Any) -> Tensor:
+        values = torch.as_tensor(array)
+        return values if keep_float64 and values.dtype == torch.float64 else values.to(dtype)
+
+    X, X_query = floating(stacked.X), floating(stacked.X_query)
     if stacked.w is None:
         w = torch.ones(X.shape[:2], dtype=dtype)
     else:
@@ -152,5 +162,5 @@ def pad_tasks(
         n_way = 1 + max(int(c.max()) for c in (codes, y_query) if c.numel())
         y = memberships(codes, n_way, dtype)
     else:
-        y, y_query = (torch.as_tensor(a).to(dtype) for a in (stacked.y, stacked.y_query))
+        y, y_query = floating(stacked.y), floating(stacked.y_query)
     return {"X": X, "y": y, "w": w, "X_query": X_query}, y_query

@@ -1,4 +1,4 @@
-"""Rows of arrays, lists, sparse matrices and data frames."""
+"""Rows of arrays, lists, sparse matrices and data frames of any kind (pandas, polars, pyarrow)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,65 @@ def n_rows(X: Any) -> int:
     return int(X.shape[0]) if getattr(X, "shape", None) else len(np.asarray(X))
 
 
+def column_labels(X: Any) -> list[Any] | None:
+    """Labels of the columns of a data frame of any kind; None for whatever has none.
+
+    Parameters
+    ----------
+    X : array-like or data frame
+        Rows.
+
+    Returns
+    -------
+    list or None
+        The labels, strings or not.
+    """
+    # a pyarrow table has its names there, and in `columns` the data themselves; of a pandas frame
+    # any column may be an attribute
+    labels = None if hasattr(X, "iloc") else getattr(X, "column_names", None)
+    labels = getattr(X, "columns", None) if labels is None else labels
+    return None if labels is None else list(labels)
+
+
 def indexable(X: Any) -> Any:
-    """Rows of any kind, such that `taken` can pick some."""
+    """Rows of any kind, such that `taken` can pick some; a data frame stays what it is."""
     if hasattr(X, "tocsr"):
         return X.tocsr()
-    return X if hasattr(X, "iloc") else np.asarray(X)
+    return X if column_labels(X) is not None or hasattr(X, "iloc") else np.asarray(X)
 
 
 def taken(X: Any, numbers: np.ndarray) -> Any:
     """Some rows of what `indexable` returned, by number."""
-    return X.iloc[numbers] if hasattr(X, "iloc") else X[numbers]
+    if hasattr(X, "iloc"):
+        return X.iloc[numbers]
+    return X.take(numbers) if hasattr(X, "column_names") else X[numbers]
+
+
+def split_column(X: Any, place: int) -> tuple[Any, np.ndarray]:
+    """Rows without one of their columns, and that column.
+
+    Parameters
+    ----------
+    X : array-like, sparse matrix or data frame of shape (n_rows, n_columns)
+        Rows.
+    place : int
+        Number of the column.
+
+    Returns
+    -------
+    rest : array, sparse matrix or data frame
+        All other columns, of the kind that X is of.
+    column : ndarray of shape (n_rows,)
+        The column.
+    """
+    labels = column_labels(X)
+    if hasattr(X, "iloc"):
+        others = np.delete(np.arange(X.shape[1]), place)
+        return X.iloc[:, others], X.iloc[:, place]
+    if labels is not None:
+        name = labels.pop(place)
+        return X.select(labels), np.asarray(X[name])
+    others = np.delete(np.arange(X.shape[1]), place)
+    column = X[:, [place]]
+    column = column.toarray() if hasattr(column, "toarray") else column
+    return X[:, others], column.ravel()

@@ -375,8 +375,67 @@ class GroupEpisodes:
         return EpisodeRows(known, _packed(rows, query & ~support, -1), None, None)
 
 
+def usable_rows(y: np.ndarray | None, groups: np.ndarray | None, warns: bool = True) -> np.ndarray:
+    """Which rows an episode can be drawn from: not those of a class or a task of a single row.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_rows,) or None
+        Class labels; None where whole groups are the tasks.
+    groups : ndarray of shape (n_rows,) or None
+        Task or group of each row.
+    warns : bool, default=True
+        Whether to warn of what is left out.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,), bool
+        False for the rows of a class of one row, of a group with fewer than two usable classes,
+        and, without y, of a group of one row. All True where no row would be usable: what draws
+        episodes says so.
+
+    Warns
+    -----
+    UserWarning
+        One warning counts the classes and groups that are left out.
+    """
+    n = len(groups if y is None else y)  # type: ignore[arg-type]
+    group = np.zeros(n, np.int64) if groups is None else distinct(groups, "groups")[1]
+    if y is None:
+        sizes = np.bincount(group)
+        usable, lone, narrow = sizes[group] >= 2, 0, int((sizes < 2).sum())
+    else:
+        code = distinct(y, "y")[1]
+        _, first, classes, sizes = np.unique(
+            group * (code.max(initial=0) + 1) + code,
+            return_index=True,
+            return_inverse=True,
+            return_counts=True,
+        )
+        of_group = np.bincount(group[first], sizes >= 2)
+        few = of_group < 2
+        usable, lone = (sizes[classes] >= 2) & ~few[group], int((sizes < 2).sum())
+        narrow = int(few.sum())
+    if not usable.any():
+        return np.ones(n, dtype=bool)
+    if not warns:
+        return usable
+    kind = "of a single row" if y is None else "with fewer than two usable classes"
+    _warn_short(
+        [
+            (lone, "class(es) of a single row left out"),
+            (narrow, f"group(s) {kind} left out"),
+        ]
+    )
+    return usable
+
+
 def split_tasks(
-    y: np.ndarray, groups: np.ndarray | None, fraction: float, rng: np.random.Generator
+    y: np.ndarray,
+    groups: np.ndarray | None,
+    fraction: float,
+    rng: np.random.Generator,
+    usable: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Row numbers for training and validation, with whole groups or classes apart.
 
@@ -390,6 +449,8 @@ def split_tasks(
         Share of the groups (or of the classes, without groups) held out.
     rng : numpy.random.Generator
         Chooses them.
+    usable : ndarray of shape (n_rows,), bool, or None, default=None
+        Rows that take part; whole groups or classes are left out. None is all.
 
     Returns
     -------
@@ -397,10 +458,11 @@ def split_tasks(
         None when there are too few groups or classes to hold any out.
     """
     units = y if groups is None else groups
-    names, codes = np.unique(units, return_inverse=True)
+    rows = np.arange(len(units)) if usable is None else np.flatnonzero(usable)
+    names, codes = np.unique(units[rows], return_inverse=True)
     least = 2 if groups is None else 1
     n_valid = max(least, round(fraction * len(names)))
     if fraction <= 0 or len(names) - n_valid < least:
-        return np.arange(len(units)), None
+        return rows, None
     held_out = np.isin(codes, rng.permutation(len(names))[:n_valid])
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    return rows[~held_out], rows[held_out]

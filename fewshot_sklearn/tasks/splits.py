@@ -8,13 +8,25 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit
 
+from .constraints import (
+    Flag,
+    Number,
+    OneOf,
+    Seed,
+    Whole,
+    check_arguments,
+    check_parameters,
+    constraints_of,
+)
 from .ids import comparable
+
+_BY = OneOf("classes", "groups") | None
+#: Of a share of the tasks, or of a number of them.
+_SIZE = Number(above=0, below=1) | Whole(1) | None
 
 
 def _tasks_of_rows(by: str | None, y: Any, groups: Any) -> np.ndarray:
     """The task that each row belongs to."""
-    if by not in (None, "classes", "groups"):
-        raise ValueError(f"by must be 'classes', 'groups' or None, got {by!r}.")
     if by == "groups" and groups is None:
         raise ValueError("groups is needed with by='groups': it says which task each row is of.")
     if by == "classes" or groups is None:
@@ -62,6 +74,13 @@ class TaskKFold(GroupKFold):
 
     __metadata_request__split = {"groups": True}
 
+    _constraints = {
+        "n_splits": Whole(2),
+        "by": _BY,
+        "shuffle": Flag(),
+        "random_state": Seed(),
+    }
+
     def __init__(
         self,
         n_splits: int = 5,
@@ -70,6 +89,14 @@ class TaskKFold(GroupKFold):
         shuffle: bool = False,
         random_state: Any = None,
     ):
+        # as all of scikit-learn's splitters, which check in the constructor
+        check_arguments(
+            constraints_of(type(self)),
+            n_splits=n_splits,
+            shuffle=shuffle,
+            random_state=random_state,
+            by=by,
+        )
         super().__init__(n_splits, shuffle=shuffle, random_state=random_state)
         self.by = by
 
@@ -99,6 +126,7 @@ class TaskKFold(GroupKFold):
         ValueError
             When there are fewer tasks than folds, or what says the tasks is missing.
         """
+        check_parameters(self)
         yield from super().split(X, y, _tasks_of_rows(self.by, y, groups))
 
 
@@ -135,6 +163,14 @@ class TaskShuffleSplit(GroupShuffleSplit):
 
     __metadata_request__split = {"groups": True}
 
+    _constraints = {
+        "n_splits": Whole(1),
+        "test_size": _SIZE,
+        "train_size": _SIZE,
+        "by": _BY,
+        "random_state": Seed(),
+    }
+
     def __init__(
         self,
         n_splits: int = 5,
@@ -144,6 +180,14 @@ class TaskShuffleSplit(GroupShuffleSplit):
         by: str | None = None,
         random_state: Any = None,
     ):
+        check_arguments(
+            constraints_of(type(self)),
+            n_splits=n_splits,
+            test_size=test_size,
+            train_size=train_size,
+            by=by,
+            random_state=random_state,
+        )
         super().__init__(
             n_splits, test_size=test_size, train_size=train_size, random_state=random_state
         )
@@ -164,4 +208,5 @@ class TaskShuffleSplit(GroupShuffleSplit):
         past, new : ndarray
             Rows to train on, and rows of other tasks to test on.
         """
+        check_parameters(self)
         yield from super().split(X, y, _tasks_of_rows(self.by, y, groups))

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 from sklearn import get_config
-from sklearn.base import clone, is_classifier
+from sklearn.base import is_classifier
 from sklearn.dummy import DummyClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import has_fit_parameter
 
-from ..estimators import FewShotEstimator
+from ..estimators import FewShotEstimator, fitted_to_labels
 from ..tasks import RowsByTask, indexable, taken
 
 
@@ -41,7 +41,7 @@ def fit_one(inner: Any, X: Any, y: Any, weights: np.ndarray | None) -> Any:
     """A fitted clone; of a single class, where the estimator refuses that, its constant."""
     options = {} if weights is None else {weight_option(inner): weights}
     try:
-        return clone(inner).fit(X, y, **options)
+        return fitted_to_labels(inner, X, y, **options)
     except ValueError:
         ours = isinstance(inner, FewShotEstimator)
         if ours or not is_classifier(inner) or len(np.unique(y)) != 1:

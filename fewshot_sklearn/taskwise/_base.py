@@ -8,6 +8,7 @@ by task (`alone`).
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,6 +30,14 @@ from ._batches import adapt_tasks, answer_tasks, local_classes
 from ._files import SavesTasks
 from ._ids import named, places, union
 from ._states import OWN_CLASSES, Pieces, TaskStates
+from ._task_column import check_asked, features_and_ids, task_column
+
+#: What `fit` warns of without tasks: tools that take groups for themselves do not hand them on.
+NO_TASKS = (
+    "Neither task nor groups say the task of each row, so all rows count as one task. If groups "
+    "were given to a search or a cross-validation, they reach fit with metadata routing alone: "
+    "sklearn.set_config(enable_metadata_routing=True). A column of X does without: see task."
+)
 
 
 class Taskwise(SavesTasks, BaseEstimator):
@@ -79,26 +88,6 @@ class Taskwise(SavesTasks, BaseEstimator):
         return inner
 
     # ------------------------------------------------------------------ whose rows
-    def _features_and_ids(self, X: Any, groups: Any) -> tuple[Any, np.ndarray | None]:
-        """X without the column of tasks, and the task of each row; None if all are one task."""
-        columns = getattr(X, "columns", None)
-        if self.task is not None and columns is not None and self.task in columns:
-            if groups is not None:
-                raise ValueError(
-                    f"groups was given, but X has a column {self.task!r} that says the task of "
-                    "each row. Leave one of the two out."
-                )
-            groups, X = X[self.task], X[[name for name in columns if name != self.task]]
-        elif groups is None and self.task is not None:
-            raise ValueError(
-                f"task={self.task!r} names no column of X, and groups is None. Pass a DataFrame "
-                "with that column, or the task of each row as groups."
-            )
-        ids = None if groups is None else comparable(groups)
-        if ids is not None:
-            check_consistent_length(X, ids)
-        return X, ids
-
     def _check_as_in_fit(self, ids: np.ndarray | None) -> None:
         if ids is None and not self._one_task:
             raise ValueError("groups is needed: it says the task of each row, as it did in fit.")
@@ -110,11 +99,13 @@ class Taskwise(SavesTasks, BaseEstimator):
         check_is_fitted(self)
         if getattr(X, "ndim", 2) > 1:  # the estimator says best what is wrong with a single axis
             validate_data(self, X, reset=False, skip_check_array=True)
-        features, ids = self._features_and_ids(X, groups)
+        place = task_column(self.task, X, groups, self._task_place)
+        features, ids = features_and_ids(X, groups, place)
         self._check_as_in_fit(ids)
         if ids is None:
             return features, np.full(n_rows(X), 0 if len(self.tasks_) else -1)
         asked, which = distinct(ids)
+        check_asked(self.tasks_, asked, self.task, X, place)
         at = places(self.tasks_, asked)
         if (unknown := asked[at < 0]).size and self.unseen == "error":
             raise ValueError(
@@ -138,13 +129,16 @@ class Taskwise(SavesTasks, BaseEstimator):
         afresh = afresh or not self.__sklearn_is_fitted__()
         inner = self._checked_inner() if afresh else self._template
         validate_data(self, X, y, reset=afresh, skip_check_array=True)
-        X, ids = self._features_and_ids(X, groups)
+        place = task_column(self.task, X, groups, None if afresh else self._task_place)
+        X, ids = features_and_ids(X, groups, place)
         y = self._checked_y(y, inner)
         check_consistent_length(X, y)
         if not afresh:
             self._check_as_in_fit(ids)
         w = None if sample_weight is None else check_weights(sample_weight, len(y))
         one_task = ids is None
+        if one_task and afresh:
+            warnings.warn(NO_TASKS, stacklevel=3)
         if ids is None:
             tasks, which = np.zeros(1, int), np.zeros(len(y), int)
         else:
@@ -154,21 +148,23 @@ class Taskwise(SavesTasks, BaseEstimator):
         by_task = RowsByTask.of(which)
         if adapts_in_batches(inner):
             classes, pieces = self._adapted(inner, X, y, w, tasks, which, by_task, afresh)
-            self._take_up(inner, tasks, classes, afresh, one_task)
+            self._take_up(inner, tasks, classes, afresh, one_task, place)
             self._put(tasks, classes, pieces)
+            self._keep_classes_in_use()
             return
         fitted, pooled = fit_each(inner, X, y, w, by_task, self.n_jobs), None
         if afresh and not one_task and self.unseen == "prior":
             pooled = fitted[0] if len(tasks) == 1 else fit_one(inner, X, y, w)
         classes = _classes_of(fitted) if self._kind == "classifier" else None
-        self._take_up(inner, tasks, classes, afresh, one_task)
+        self._take_up(inner, tasks, classes, afresh, one_task, place)
         self._fitted[np.searchsorted(self.tasks_, tasks)] = fitted
+        self._keep_classes_in_use()
         if afresh:
             self._pooled = pooled
 
-    def _begin(self, inner: Any, one_task: bool) -> None:
+    def _begin(self, inner: Any, one_task: bool, place: int | None) -> None:
         """Know no task."""
-        self._template, self._one_task = inner, one_task
+        self._template, self._one_task, self._task_place = inner, one_task, place
         self._stacked, self._states = adapts_in_batches(inner), TaskStates()
         self._fitted, self._pooled = np.empty(0, object), None
         self.tasks_: np.ndarray = np.zeros(0, int)
@@ -182,13 +178,14 @@ class Taskwise(SavesTasks, BaseEstimator):
         classes: np.ndarray | None,
         afresh: bool,
         one_task: bool,
+        place: int | None,
     ) -> None:
         """Make room for tasks, and columns for classes; change nothing if they do not fit."""
         if not afresh:
             tasks = union(self.tasks_, tasks, "groups")
             classes = None if classes is None else union(self.classes_, classes, "y")
         else:
-            self._begin(inner, one_task)
+            self._begin(inner, one_task, place)
         kept = np.searchsorted(tasks, self.tasks_)
         self.tasks_ = tasks
         if self._stacked:
@@ -348,20 +345,26 @@ class Taskwise(SavesTasks, BaseEstimator):
         """
         gone = self._numbers(tasks)
         self.tasks_ = np.delete(self.tasks_, gone)
-        if not self._stacked:
+        if self._stacked:
+            self._states.drop(gone)
+        else:
             self._fitted = np.delete(self._fitted, gone)
-            if self._kind == "classifier":
-                left = len(self._fitted)
-                self.classes_ = _classes_of(self._fitted) if left else self.classes_[:0]
-            return self
-        self._states.drop(gone)
-        if self._kind == "classifier":
-            used = self._states.classes_in_use()
-            renumbered = np.zeros(len(self.classes_), int)
-            renumbered[used] = np.arange(len(used))
-            self._states.relabel(renumbered)
-            self.classes_ = self.classes_[used]
+        self._keep_classes_in_use()
         return self
+
+    def _keep_classes_in_use(self) -> None:
+        """Have in `classes_` those that some task has."""
+        if self._kind != "classifier":
+            return
+        if not self._stacked:
+            left = len(self._fitted)
+            self.classes_ = _classes_of(self._fitted) if left else self.classes_[:0]
+            return
+        used = self._states.classes_in_use()
+        renumbered = np.zeros(len(self.classes_), int)
+        renumbered[used] = np.arange(len(used))
+        self._states.relabel(renumbered)
+        self.classes_ = self.classes_[used]
 
     @property
     def n_tasks_(self) -> int:

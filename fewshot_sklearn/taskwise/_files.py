@@ -24,7 +24,8 @@ class SavesTasks:
     _one_task: bool
     n_features_in_: int
     _checked_inner: Callable[[], Any]
-    _begin: Callable[[Any, bool], None]
+    _task_place: int | None
+    _begin: Callable[[Any, bool, int | None], None]
 
     def save_tasks(self, path: str | os.PathLike[str]) -> None:
         """Write what was learned of all tasks to one safetensors file, whole or not at all.
@@ -48,6 +49,7 @@ class SavesTasks:
         meta = _identity(self, self._template) | {
             "tasks": to_json(self.tasks_),
             "one_task": self._one_task,
+            "task_place": self._task_place,
             "n_features_in": self.n_features_in_,
             "feature_names_in": _names(self),
             "inner_n_features_in": self._template.n_features_in_,
@@ -92,7 +94,7 @@ class SavesTasks:
                 )
         if self._kind == "regressor":
             inner._y_ndim = meta["y_ndim"]
-        self._begin(inner, meta["one_task"])
+        self._begin(inner, meta["one_task"], meta["task_place"])
         self._states, self.tasks_ = states, from_json(meta["tasks"])
         if self._kind == "classifier":
             self.classes_ = from_json(meta["classes"])

@@ -2,20 +2,57 @@
 
 from __future__ import annotations
 
+import warnings
+from datetime import date, timedelta
+from numbers import Number
 from typing import Any
 
 import numpy as np
 
-#: Kinds of ids that are never equal to each other; arrays of objects may hold any.
+#: Kinds of ids that are never equal to each other; of objects, the first one's type says the kind.
 _FAMILIES = {"b": "number", "i": "number", "u": "number", "f": "number"}
+_TYPES: list[tuple[Any, str]] = [
+    (str, "U"),
+    (bytes, "S"),
+    (Number, "number"),
+    (timedelta, "m"),
+    (date, "M"),
+]
 #: Unknown ids that an error names.
 NAMED = 5
 
 
+def _family(ids: np.ndarray) -> str:
+    if ids.dtype.kind != "O" or not len(ids):
+        return _FAMILIES.get(ids.dtype.kind, ids.dtype.kind)
+    return next((name for kind, name in _TYPES if isinstance(ids[0], kind)), "O")
+
+
 def same_family(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether some of the ids could be equal."""
-    kinds = {_FAMILIES.get(array.dtype.kind, array.dtype.kind) for array in (a, b)}
+    kinds = {_family(array) for array in (a, b)}
     return len(kinds) == 1 or "O" in kinds
+
+
+def check_kind(known: np.ndarray, ids: np.ndarray, argument: str, names: bool = True) -> None:
+    """Refuse ids of a kind that none of those known is of: they are a mistake, not unseen ones.
+
+    Numbers of an array without `names`, in place of ids of another kind, are warned of only: tools
+    try an estimator out with zeros.
+    """
+    if not len(known) or not len(ids) or same_family(known, ids):
+        return
+    error = _of_another_kind(known, ids, argument)
+    if names or _family(ids) != "number":
+        raise error
+    warnings.warn(f"{error} They are taken for unseen tasks.", stacklevel=5)
+
+
+def _of_another_kind(known: np.ndarray, more: np.ndarray, argument: str) -> ValueError:
+    return ValueError(
+        f"{argument} must hold values of the kind that fit saw, such as {named(known[:1])}, got "
+        f"{named(more)}."
+    )
 
 
 def places(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
@@ -39,10 +76,7 @@ def union(known: np.ndarray, more: np.ndarray, argument: str) -> np.ndarray:
             return np.unique(np.concatenate([known, more]))
     except TypeError:  # objects of kinds that cannot be compared
         pass
-    raise ValueError(
-        f"{argument} must hold values of the kind that fit saw, such as {named(known[:1])}, got "
-        f"{named(more)}."
-    )
+    raise _of_another_kind(known, more, argument)
 
 
 def named(ids: Any) -> str:

@@ -24,7 +24,7 @@ def _has_probabilities(self: Any) -> bool:
 class TaskwiseClassifier(ClassifierMixin, Taskwise):
     """One classifier a task: fits thousands of tasks at once, predicts each row by its own.
 
-    The task of each row is a column of the DataFrame X, or comes as `groups`.
+    The task of each row is a column of X, or comes as `groups`.
     Without either all rows are one task. A meta-trained estimator of this
     package adapts to all tasks in batched calls, with the answers of one `fit`
     after the other up to rounding. Any other estimator, a pipeline or one
@@ -36,9 +36,11 @@ class TaskwiseClassifier(ClassifierMixin, Taskwise):
     estimator : estimator or None, default=None
         Classifier to adapt to each task; it is cloned, and does not see the
         column of tasks. None is ``ProtoNetClassifier()``.
-    task : str or None, default=None
+    task : str, int or None, default=None
         Name of the column of X that holds the tasks' ids: numbers, strings,
-        times or anything else that can be sorted. None: they come as `groups`.
+        times or anything else that can be sorted; an int that names none is the
+        column's place, from 0. Of an array, after a fit to a data frame, it
+        is the column of the same place. None: ids come as `groups`.
     unseen : {"prior", "error"}, default="prior"
         What to do about rows to predict whose task `fit` did not see. ``"prior"``
         answers as for a task without labels: a meta-trained estimator gives
@@ -125,6 +127,11 @@ class TaskwiseClassifier(ClassifierMixin, Taskwise):
         ValueError
             When the tasks are told twice or, with `task`, not at all, or a
             task has no row that weighs anything.
+
+        Warns
+        -----
+        UserWarning
+            When all rows are one task, as when a search has kept `groups` to itself.
         """
         self._learn(X, y, groups, sample_weight, afresh=True)
         return self
@@ -177,8 +184,7 @@ class TaskwiseClassifier(ClassifierMixin, Taskwise):
         if not self._stacked:
             out = np.zeros(shape)
             for rows, some, inner in self._each(X, numbers):
-                columns = np.searchsorted(self.classes_, inner.classes_)
-                out[rows[:, None], columns] = inner.predict_proba(some)
+                out[rows] = self._in_columns(inner.predict_proba(some), inner.classes_)
             return out
         X, answered = self._answered(X, numbers)
         out = torch.zeros(shape, dtype=self._template._compute_dtype()).numpy()
@@ -205,10 +211,11 @@ class TaskwiseClassifier(ClassifierMixin, Taskwise):
             Labels, each of a class that the row's task has.
         """
         X, numbers = self._routed(X, groups)
-        out = np.empty(len(numbers), self.classes_.dtype)
+        known = [self.classes_] if self._pooled is None else [self.classes_, self._pooled.classes_]
+        out = np.empty(len(numbers), np.result_type(*known))
         if not self._stacked:
             for rows, some, inner in self._each(X, numbers):
-                out[rows] = inner.predict(some)
+                out[rows] = self._labels(inner, some)
             return out
         X, answered = self._answered(X, numbers)
         for rows, real, logits, own in answered:
@@ -217,6 +224,27 @@ class TaskwiseClassifier(ClassifierMixin, Taskwise):
         if len(new := np.flatnonzero(numbers < 0)):
             out[new] = self._prior().predict(X[new])
         return out
+
+    def _in_columns(self, proba: np.ndarray, own: np.ndarray) -> np.ndarray:
+        """Probabilities of all classes, from those of some.
+
+        The model of all rows may know classes that no task has any more: what it gives them goes
+        to the others.
+        """
+        kept = np.isin(own, self.classes_)
+        out = np.zeros((len(proba), len(self.classes_)))
+        out[:, np.searchsorted(self.classes_, own[kept])] = proba[:, kept]
+        if kept.all():
+            return out
+        total = out.sum(1, keepdims=True)
+        return np.where(total > 0, out / np.where(total > 0, total, 1), 1 / out.shape[1])
+
+    def _labels(self, inner: Any, X: Any) -> np.ndarray:
+        """What an estimator predicts, of the classes that some task has."""
+        if np.isin(inner.classes_, self.classes_).all() or not hasattr(inner, "predict_proba"):
+            return inner.predict(X)
+        proba = self._in_columns(inner.predict_proba(X), inner.classes_)
+        return self.classes_[proba.argmax(1)]
 
     def score(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> float:
         """Accuracy over all rows.

@@ -20,7 +20,7 @@ from ._base import Taskwise
 class TaskwiseRegressor(RegressorMixin, Taskwise):
     """One regressor a task: fits thousands of tasks at once, predicts each row by its own.
 
-    The task of each row is a column of the DataFrame X, or comes as `groups`.
+    The task of each row is a column of X, or comes as `groups`.
     Without either all rows are one task. A meta-trained estimator of this
     package adapts to all tasks in batched calls, with the answers of one `fit`
     after the other up to rounding. Any other estimator, a pipeline or one
@@ -32,9 +32,11 @@ class TaskwiseRegressor(RegressorMixin, Taskwise):
     estimator : estimator or None, default=None
         Regressor to adapt to each task; it is cloned, and does not see the
         column of tasks. None is ``RidgeHeadRegressor()``.
-    task : str or None, default=None
+    task : str, int or None, default=None
         Name of the column of X that holds the tasks' ids: numbers, strings,
-        times or anything else that can be sorted. None: they come as `groups`.
+        times or anything else that can be sorted; an int that names none is the
+        column's place, from 0. Of an array, after a fit to a data frame, it
+        is the column of the same place. None: ids come as `groups`.
     unseen : {"prior", "error"}, default="prior"
         What to do about rows to predict whose task `fit` did not see. ``"prior"``
         answers as for a task without labels: a meta-trained estimator predicts
@@ -118,6 +120,11 @@ class TaskwiseRegressor(RegressorMixin, Taskwise):
         ValueError
             When the tasks are told twice or, with `task`, not at all, or a
             task has no row that weighs anything.
+
+        Warns
+        -----
+        UserWarning
+            When all rows are one task, as when a search has kept `groups` to itself.
         """
         self._learn(X, y, groups, sample_weight, afresh=True)
         return self

@@ -10,12 +10,12 @@ import os
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from ..algorithms import ProtoNetClassifier, RidgeHeadRegressor
-from ..estimators import check_weights
+from ..estimators import check_weights, fitted_to_labels
 from ..model_selection import EpisodeAnswers, held_out_losses
 from ..tasks import EpisodeRows, indexable, taken
 from ._conformal import check_coverage
@@ -150,7 +150,7 @@ class FitsAndCompares(BaseEstimator):
 
 def _fitted(estimator: Any, X: Any, y: np.ndarray, sample_weight: Any) -> Any:
     if sample_weight is None:
-        return clone(estimator).fit(X, y)
+        return fitted_to_labels(estimator, X, y)
     if not has_fit_parameter(estimator, "sample_weight"):
         raise ValueError(f"{estimator!r} takes no sample_weight. Leave it out.")
-    return clone(estimator).fit(X, y, sample_weight=sample_weight)
+    return fitted_to_labels(estimator, X, y, sample_weight=sample_weight)

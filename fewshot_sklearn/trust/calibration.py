@@ -15,8 +15,13 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
+from ..tasks import OneOf, Whole, check_arguments
+
 #: Temperatures looked at first; the best one's neighbours bound the search.
 TEMPERATURES = np.logspace(-3, 9, 73)
+#: By how much rounding may bring a probability beyond 0 or 1.
+ROUNDING = 1e-3
+_ARGUMENTS = {"n_bins": Whole(1), "strategy": OneOf("uniform", "quantile")}
 
 
 def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
@@ -161,23 +166,21 @@ def reliability_bins(
     ValueError
         When there are no rows, or an option is unknown.
     """
-    p = np.asarray(confidence, dtype=np.float64)
-    right = np.asarray(correct, dtype=np.float64)
-    w = np.ones(len(p)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+    check_arguments(_ARGUMENTS, n_bins=n_bins, strategy=strategy)
+    p, right = numbers(confidence, "confidence"), numbers(correct, "correct")
+    w = np.ones(len(p)) if sample_weight is None else numbers(sample_weight, "sample_weight")
     if not len(p) or not len(p) == len(right) == len(w):
         raise ValueError(
             "confidence, correct and sample_weight must have one number a row and at least one "
             f"row, got {len(p)}, {len(right)} and {len(w)}."
         )
-    if not isinstance(n_bins, int | np.integer) or n_bins < 1:
-        raise ValueError(f"n_bins must be an int of at least 1, got {n_bins!r}.")
-    if strategy == "uniform":
-        edges = np.linspace(0, 1, n_bins + 1)
-    elif strategy == "quantile":
-        edges = np.unique(np.quantile(p, np.linspace(0, 1, n_bins + 1)))
+    refuse_no_probabilities(p, "confidence")
+    if not (w >= 0).all() or not 0 < w.sum() < np.inf:
+        raise ValueError("sample_weight must be finite, at least zero and not all zero.")
+    edges = np.linspace(0, 1, n_bins + 1)
+    if strategy == "quantile":
+        edges = np.unique(np.quantile(p, edges))
         edges = np.array([edges[0], edges[0]]) if len(edges) == 1 else edges
-    else:
-        raise ValueError(f"strategy must be 'uniform' or 'quantile', got {strategy!r}.")
     # bins (a, b], as Guo et al. have them; the first holds its lower edge too
     code = np.searchsorted(edges[1:-1], p, side="left")
     mass = np.bincount(code, w, len(edges) - 1)
@@ -185,6 +188,33 @@ def reliability_bins(
         mean_p = np.bincount(code, w * p, len(mass)) / mass
         accuracy = np.bincount(code, w * right, len(mass)) / mass
     return ReliabilityBins(edges, mean_p, accuracy, mass / mass.sum())
+
+
+def numbers(values: Any, name: str) -> np.ndarray:
+    """Values of at least one axis as floats.
+
+    Raises
+    ------
+    ValueError
+        When they are no numbers; says their name.
+    """
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be numbers: {error}.") from error
+    if not array.ndim:
+        raise ValueError(f"{name} must be one number a row, got {values!r}.")
+    return array
+
+
+def refuse_no_probabilities(p: np.ndarray, name: str) -> None:
+    """Raise a ValueError, which says the name, where a number is missing or not from 0 to 1."""
+    wrong = ~((p >= -ROUNDING) & (p <= 1 + ROUNDING))
+    if wrong.any():
+        raise ValueError(
+            f"{name} must be probabilities, from 0 to 1 and none of them missing, got "
+            f"{p[wrong][0]} among them."
+        )
 
 
 def expected_calibration_error(
@@ -245,7 +275,7 @@ def expected_calibration_error(
 
 def top_label(y_true: Any, y_proba: Any, labels: Any = None) -> tuple[np.ndarray, np.ndarray]:
     """Probability of each row's predicted class, and whether that is the true one."""
-    truth, proba = np.asarray(y_true), np.asarray(y_proba, dtype=np.float64)
+    truth, proba = np.asarray(y_true), numbers(y_proba, "y_proba")
     names = np.unique(truth) if labels is None else np.asarray(labels)
     if proba.ndim != 2 or proba.shape != (len(truth), len(names)):
         raise ValueError(
@@ -253,6 +283,7 @@ def top_label(y_true: Any, y_proba: Any, labels: Any = None) -> tuple[np.ndarray
             f"of the classes {names.tolist()}, got shape {proba.shape}. Pass labels= where "
             "y_true lacks some class."
         )
+    refuse_no_probabilities(proba, "y_proba")
     return proba.max(1), names[proba.argmax(1)] == truth
 
 

@@ -29,6 +29,7 @@ def mlp(params, X):
 def descend(init, X, y, w, X_query, *, n_steps, inner_lr, n_way=None):
     """Eq. 1 of Finn et al. 2017 with torch.autograd, in float64; predictions and losses."""
     t = {name: torch.tensor(array).double() for name, array in init.tensors.items()}
+    y_mean = t["y_mean"] + t["y_rest"] if n_way is None else None
     names = sorted(n for n in t if n.startswith("encoder."))
     names.sort(key=lambda n: (n.rpartition(".")[0], n.endswith("bias")))  # weight before bias
     params = [t[name] for name in names]
@@ -37,12 +38,14 @@ def descend(init, X, y, w, X_query, *, n_steps, inner_lr, n_way=None):
     else:  # every class starts from zeros
         head = [torch.zeros(n_way, len(params[-1])).double(), torch.zeros(n_way).double()]
     params = [p.clone().requires_grad_() for p in params + head]
-    X, X_query = ((torch.tensor(A) - t["x_mean"]) / t["x_scale"] for A in (X, X_query))
+    X, X_query = (
+        (torch.tensor(A) - t["x_mean"] - t["x_rest"]) / t["x_scale"] for A in (X, X_query)
+    )
     y, w, losses = torch.tensor(y), torch.tensor(w), []
     for _ in range(n_steps):
         out = mlp(params, X)
         if n_way is None:
-            each = (out - (y[:, None] - t["y_mean"]) / t["y_scale"]).square().mean(1)
+            each = (out - (y[:, None] - y_mean) / t["y_scale"]).square().mean(1)
         else:
             each = F.cross_entropy(out, y, reduction="none")
         loss = (w * each).sum() / w.sum()
@@ -53,7 +56,7 @@ def descend(init, X, y, w, X_query, *, n_steps, inner_lr, n_way=None):
         ]
     out = mlp(params, X_query).detach()
     if n_way is None:
-        return (out * t["y_scale"] + t["y_mean"])[:, 0].numpy(), losses
+        return (out * t["y_scale"] + y_mean)[:, 0].numpy(), losses
     return out.softmax(1).numpy(), losses
 
 
@@ -89,16 +92,16 @@ def test_regressor_is_gradient_descent(trained, task, weights, n_steps, inner_lr
     np.testing.assert_allclose(reg.loss_curve_, losses, rtol=1e-10)
 
 
-def test_adaptation_helps_a_classifier(trained, task):
+def test_adaptation_helps_a_classifier(trained, task, margin):
     X, y, X_query, y_query = task("MAMLClassifier")
     scores = [
         trained["MAMLClassifier"].set_params(n_steps=n).fit(X, y).score(X_query, y_query)
         for n in (0, 1)
     ]
-    assert scores[1] > scores[0] + 0.2
+    margin.above(scores[1] - scores[0], 0.1)
 
 
-def test_adaptation_helps_a_regressor(trained, sinusoid_new):
+def test_adaptation_helps_a_regressor(trained, sinusoid_new, margin):
     X, y, groups = sinusoid_new
     errors = {0: [], 5: []}
     for group in np.unique(groups):
@@ -106,14 +109,14 @@ def test_adaptation_helps_a_regressor(trained, sinusoid_new):
         for n_steps, found in errors.items():
             reg = trained["MAMLRegressor"].set_params(n_steps=n_steps).fit(X[rows], y[rows])
             found.append(np.mean((reg.predict(X[rest]) - y[rest]) ** 2))
-    assert np.mean(errors[5]) < 0.75 * np.mean(errors[0])
+    margin.below(np.mean(errors[5]) / np.mean(errors[0]), 0.75)
 
 
 # ------------------------------------------------------------------ the guard
 @pytest.mark.parametrize("name", ["MAMLClassifier", "MAMLRegressor"])
 @pytest.mark.parametrize("inner_lr", [1.0, 1e3, 1e8])
 @pytest.mark.parametrize("meta_trained", [True, False])
-def test_huge_steps_do_no_harm(trained, task, name, inner_lr, meta_trained):
+def test_huge_steps_do_no_harm(trained, task, name, inner_lr, meta_trained, margin):
     X, y, X_query, _ = task(name)
     est = trained[name]
     if not meta_trained:
@@ -121,18 +124,18 @@ def test_huge_steps_do_no_harm(trained, task, name, inner_lr, meta_trained):
     est.set_params(inner_lr=inner_lr, n_steps=50).fit(X, y)
     assert est.loss_curve_.shape == (50,) and np.isfinite(est.loss_curve_).all()
     assert (np.diff(est.loss_curve_) <= 0).all()
-    assert est.loss_curve_[-1] < est.loss_curve_[0]
+    margin.below(est.loss_curve_[-1] / est.loss_curve_[0], 1)
     assert np.isfinite(getattr(est, "predict_proba", est.predict)(X_query)).all()
 
 
 @pytest.mark.parametrize("name", ["MAMLClassifier", "MAMLRegressor"])
-def test_more_steps_than_meta_trained_with(trained, task, name):
+def test_more_steps_than_meta_trained_with(trained, task, name, margin):
     X, y, X_query, _ = task(name)
     as_trained = trained[name].fit(X, y)
     further = trained[name].set_params(n_steps=50).fit(X, y)
     np.testing.assert_allclose(further.loss_curve_[:5], as_trained.loss_curve_, rtol=1e-6)
     assert (np.diff(further.loss_curve_[5:]) <= 0).all()
-    assert further.loss_curve_[-1] < as_trained.loss_curve_[-1]
+    margin.below(further.loss_curve_[-1] / as_trained.loss_curve_[-1], 1)
     assert np.isfinite(getattr(further, "predict_proba", further.predict)(X_query)).all()
 
 
@@ -413,8 +416,8 @@ def test_the_head_alone_adapts_on_features_that_stay(n_steps):
             torch.testing.assert_close(a, b)
 
 
-def test_the_state_of_a_head_holds_no_encoder(digits_new):
+def test_the_state_of_a_head_holds_no_encoder(digits_new, margin):
     X, y = digits_new
     clf = MAMLClassifier(encoder="mlp", head_only=True, random_state=0).fit(X[:20], y[:20])
     assert set(clf.state_) == {"head.weight", "head.bias", "present", "loss_curve"}
-    assert (np.diff(clf.loss_curve_) < 0).all()
+    margin.below(np.divide(clf.loss_curve_[1:], clf.loss_curve_[:-1]).max(), 1)

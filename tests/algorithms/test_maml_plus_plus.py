@@ -23,7 +23,6 @@ from fewshot_sklearn.algorithms.maml_plus_plus import (
 )
 from fewshot_sklearn.datasets import make_sinusoid_tasks
 from fewshot_sklearn.encoders import make_encoder
-from fewshot_sklearn.learners import episode_loss
 from fewshot_sklearn.tasks import Support, add_rotations
 
 KINDS = ["regression", "classification", "vmapped classification", "convolution"]
@@ -90,7 +89,7 @@ def by_hand(learner, batch, y_query, seen=0):
             if learner.n_outputs is not None:
                 out = out * learner.y_scale + learner.y_mean
             v = (1 - progress) / n + (progress if step == n - 1 else 0.0)
-            total = total + v * episode_loss(out[None], y_query[i : i + 1]) / len(y_query)
+            total = total + v * learner.loss(out[None], y_query[i : i + 1]) / len(y_query)
     return total
 
 
@@ -177,10 +176,14 @@ def test_weights_of_the_steps():
 # ------------------------------------------------------------------ meta-training
 @pytest.fixture(scope="module")
 def pool():
-    """(X, y) of 28 classes of turned digits to learn from, and (X, y) of 12 others."""
+    """(X, y) of 28 classes of turned digits to learn from, and (X, y) of 12 others.
+
+    Half of the columns are noise, which meta-training learns to leave out.
+    """
     digits = load_digits()
     X, y = add_rotations(digits.images, digits.target)
     X, y = X.reshape(len(X), -1), np.unique(y, return_inverse=True)[1]
+    X = np.hstack([X, np.random.default_rng(0).normal(0, 12, X.shape)])
     new = np.isin(y, np.random.default_rng(0).permutation(40)[:12])
     return (X[~new], y[~new]), (X[new], y[new])
 
@@ -188,10 +191,13 @@ def pool():
 NET = {"encoder": "mlp", "encoder__hidden": (64,), "random_state": 0}
 
 
+TASKS = {"n_way": 5, "n_shot": 1, "n_query": 10, "max_epochs": 6}
+
+
 @pytest.fixture(scope="module")
 def classifier(pool):
     clf = MAMLPlusPlusClassifier(**NET, multi_step_tasks=500, first_order_tasks=100)
-    return meta_train(clf, *pool[0], n_way=5, n_shot=1, n_query=10, max_epochs=6)
+    return meta_train(clf, *pool[0], **TASKS)
 
 
 @pytest.fixture(scope="module")
@@ -199,17 +205,18 @@ def waves():
     past = make_sinusoid_tasks(200, n_shot=10, n_query=15, random_state=0)
     net = NET | {"encoder__hidden": (32, 32), "inner_lr": 0.05}
     data = past.data, past.target, past.groups
-    untrained = MAMLPlusPlusRegressor(**net, multi_step_tasks=1000)
-    return meta_train(untrained, *data, n_shot=10, max_epochs=10), untrained
+    reg = MAMLPlusPlusRegressor(**net, multi_step_tasks=1000)
+    return [meta_train(reg, *data, n_shot=10, max_epochs=n) for n in (14, 0)]
 
 
-def test_meta_training_helps_with_new_classes(classifier, pool):
+def test_meta_training_helps_with_new_classes(classifier, pool, margin):
     options = {"n_way": 5, "n_shot": 1, "n_query": 15, "n_episodes": 100, "random_state": 0}
-    before = few_shot_score(MAMLPlusPlusClassifier(**NET), *pool[1], **options).mean
-    assert few_shot_score(classifier, *pool[1], **options).mean > before + 0.05
+    untrained = meta_train(MAMLPlusPlusClassifier(**NET), *pool[0], **(TASKS | {"max_epochs": 0}))
+    before = few_shot_score(untrained, *pool[1], **options).mean
+    margin.above(few_shot_score(classifier, *pool[1], **options).mean - before, 0.08)
 
 
-def test_meta_training_helps_with_new_sinusoids(waves):
+def test_meta_training_helps_with_new_sinusoids(waves, margin):
     new = make_sinusoid_tasks(30, n_shot=10, n_query=15, random_state=1)
     errors = []
     for reg in waves:
@@ -218,7 +225,7 @@ def test_meta_training_helps_with_new_sinusoids(waves):
             X, y = new.data[task * 25 :][:25], new.target[task * 25 :][:25]
             squares.append(np.mean((reg.fit(X[:10], y[:10]).predict(X[10:]) - y[10:]) ** 2))
         errors.append(np.mean(squares))
-    assert errors[0] < 0.5 * errors[1]
+    margin.below(errors[0] / errors[1], 0.6)
 
 
 def test_step_sizes_are_learned_by_layer_and_step(classifier):
@@ -276,13 +283,14 @@ def test_meta_training_can_go_on_with_more_steps(waves):
     assert further.meta_init.tensors["tasks_seen"] == 1608
 
 
-@pytest.mark.parametrize("n_way", [1, 2, 3, 12])
-def test_any_number_of_classes(classifier, pool, n_way):
+@pytest.mark.parametrize(("n_way", "least"), [(1, 0.9), (2, 0.6), (3, 0.45), (12, 0.2)])
+def test_any_number_of_classes(classifier, pool, n_way, least, margin):
     X, y = pool[1]
     kept = np.concatenate([np.flatnonzero(y == label)[:5] for label in np.unique(y)[:n_way]])
     clf = classifier.fit(X[kept], y[kept])
     assert clf.predict_proba(X).shape == (len(X), n_way)
-    assert clf.score(X[kept], y[kept]) > 0.6
+    mine = np.isin(y, clf.classes_)
+    margin.above(clf.score(X[mine], y[mine]), least)
 
 
 def test_a_batch_of_tasks_is_each_alone():

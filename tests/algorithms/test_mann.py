@@ -200,7 +200,7 @@ def test_gradients_are_finite_and_reach_every_parameter():
 
 
 # ------------------------------------------------------------------ without a past
-def test_without_a_past_it_is_a_vote_of_the_neighbours():
+def test_without_a_past_it_is_a_vote_of_the_neighbours(margin):
     """Each head gives a row the softmax over the rows of strength times cosine."""
     X, y = load_wine(return_X_y=True)
     rows = np.random.default_rng(0).permutation(len(X))[:60]
@@ -218,7 +218,7 @@ def test_without_a_past_it_is_a_vote_of_the_neighbours():
     np.testing.assert_allclose(
         clf.predict_proba(X[30:]), softmax(10 * votes, 1), atol=0.05
     )  # a gate of -5 writes a little to what was just read
-    assert clf.score(X[30:], y[30:]) > 0.8
+    margin.above(clf.score(X[30:], y[30:]), 0.8)
     assert clf.memory_.shape == (4 * 30, 13 + 32)
 
 
@@ -237,42 +237,47 @@ def test_bad_hyperparameters(options):
 # ------------------------------------------------------------------ meta-training
 @pytest.fixture(scope="module")
 def pools():
-    """Turned digits, each angle a class: past digits 0 to 6, new 7 to 9."""
+    """Turned digits, each angle a class, beside as many columns of noise: 0 to 6, and 7 to 9."""
     digits = load_digits()
     X, y = add_rotations(digits.images, digits.target)
     past = np.isin(np.char.partition(y, "@")[:, 0].astype(int), np.arange(7))
     X = X.reshape(len(X), -1)
+    X = np.hstack([X, np.random.default_rng(0).normal(0, 12, X.shape)])
     return (X[past], y[past]), (X[~past], y[~past])
 
 
 NET = {"encoder": "mlp", "encoder__hidden": (64,), "controller_size": 64}
 
 
+TASKS = {"n_way": 5, "n_shot": 1, "n_query": 10}
+
+
 @pytest.fixture(scope="module")
 def trained(pools):
-    return meta_train(MANNClassifier(**NET), *pools[0], n_way=5, n_shot=1, n_query=10, lr=1e-3)
+    return meta_train(MANNClassifier(**NET), *pools[0], **TASKS)
 
 
-def test_meta_training_helps_with_new_classes(trained, pools):
+def test_meta_training_helps_with_new_classes(trained, pools, margin):
     few = {"n_way": 5, "n_shot": 1, "n_query": 10, "n_episodes": 60}
-    before = few_shot_score(MANNClassifier(**NET, random_state=0), *pools[1], **few).mean
-    assert few_shot_score(trained, *pools[1], **few).mean > before + 0.03
+    untrained = meta_train(MANNClassifier(**NET), *pools[0], **TASKS, max_epochs=0)
+    before = few_shot_score(untrained, *pools[1], **few).mean
+    margin.above(few_shot_score(trained, *pools[1], **few).mean - before, 0.05)
 
 
 @pytest.mark.parametrize(
-    ("n_way", "n_shot", "least"), [(2, 1, 0.8), (12, 1, 0.4), (5, 5, 0.75), (12, 10, 0.65)]
+    ("n_way", "n_shot", "least"), [(2, 1, 0.6), (12, 1, 0.25), (5, 5, 0.55), (12, 10, 0.4)]
 )
-def test_any_way_and_shot(trained, pools, n_way, n_shot, least):
-    few = {"n_way": n_way, "n_shot": n_shot, "n_query": 5, "n_episodes": 10}
-    assert few_shot_score(trained, *pools[1], **few).mean > least
+def test_any_way_and_shot(trained, pools, n_way, n_shot, least, margin):
+    few = {"n_way": n_way, "n_shot": n_shot, "n_query": 5, "n_episodes": 20}
+    margin.above(few_shot_score(trained, *pools[1], **few).mean, least)
 
 
-def test_more_classes_than_codes_at_right_angles(pools):
+def test_more_classes_than_codes_at_right_angles(pools, margin):
     X, y = (np.concatenate(pair) for pair in zip(*pools, strict=True))
     shots = np.concatenate([np.flatnonzero(y == label)[:2] for label in np.unique(y)])
     clf = MANNClassifier(code_size=16).fit(X[shots], y[shots])
     assert clf.predict_proba(X[:5]).shape == (5, 40)
-    assert clf.score(X[shots], y[shots]) > 0.9
+    margin.above(clf.score(X[shots], y[shots]), 0.9)
 
 
 def test_saved_and_loaded(trained, pools, tmp_path):

@@ -123,13 +123,13 @@ def test_preprocessing():
     np.testing.assert_allclose(preprocessed(torch.tensor(x)), [told(v) for v in x], rtol=1e-12)
 
 
-def test_without_a_past_only_the_forget_gate_tells_it_from_maml():
+def test_without_a_past_only_the_forget_gate_tells_it_from_maml(margin):
     X, y = load_digits(return_X_y=True)
     net = {"encoder": "mlp", "random_state": 0, "n_steps": 20, "inner_lr": 0.2}
     lstm = MetaLSTMClassifier(**net).fit(X[:40], y[:40])
     maml = MAMLClassifier(**net).fit(X[:40], y[:40])
-    np.testing.assert_allclose(lstm.loss_curve_, maml.loss_curve_, rtol=0.1)
-    assert np.mean(lstm.predict(X[40:200]) == maml.predict(X[40:200])) > 0.97
+    margin.below(np.abs(lstm.loss_curve_ / maml.loss_curve_ - 1).max(), 0.1, "losses")
+    margin.above(np.mean(lstm.predict(X[40:200]) == maml.predict(X[40:200])), 0.95, "answers")
 
 
 @every_encoder
@@ -240,42 +240,45 @@ def test_bad_hyperparameters(options):
 # ------------------------------------------------------------------ meta-training
 @pytest.fixture(scope="module")
 def pools():
-    """Turned digits, each angle a class: past digits 0 to 6, new 7 to 9."""
+    """Turned digits, each angle a class, beside as many columns of noise: 0 to 6, and 7 to 9."""
     digits = load_digits()
     X, y = add_rotations(digits.images, digits.target)
     past = np.isin(np.char.partition(y, "@")[:, 0].astype(int), np.arange(7))
     X = X.reshape(len(X), -1)
+    X = np.hstack([X, np.random.default_rng(0).normal(0, 12, X.shape)])
     return (X[past], y[past]), (X[~past], y[~past])
 
 
-NET = {"encoder": "mlp", "encoder__hidden": (32,)}
+NET = {"encoder": "mlp", "encoder__hidden": (16,)}
+TASKS = {"n_way": 5, "n_shot": 1, "n_query": 10, "n_episodes": 80, "lr": 2e-2}
 
 
 @pytest.fixture(scope="module")
 def trained(pools):
-    few = {"n_way": 5, "n_shot": 1, "n_query": 10, "n_episodes": 80, "lr": 1e-2}
-    return meta_train(MetaLSTMClassifier(**NET), *pools[0], **few)
+    return meta_train(MetaLSTMClassifier(**NET), *pools[0], **TASKS)
 
 
-def test_meta_training_helps_with_new_classes(trained, pools):
+def test_meta_training_helps_with_new_classes(trained, pools, margin):
     few = {"n_way": 5, "n_shot": 1, "n_query": 10, "n_episodes": 40}
-    before = few_shot_score(MetaLSTMClassifier(**NET, random_state=0), *pools[1], **few).mean
+    untrained = meta_train(MetaLSTMClassifier(**NET), *pools[0], **TASKS, max_epochs=0)
+    before = few_shot_score(untrained, *pools[1], **few).mean
     after = few_shot_score(trained, *pools[1], **few).mean
-    assert after > before + 0.03
+    margin.above(after - before, 0.08)
 
 
-def test_the_gates_are_learned(trained):
+def test_the_gates_are_learned(trained, margin):
     learned = trained.meta_init.tensors
     for gate in ("input_gate", "forget_gate"):
-        assert np.abs(learned[f"meta_learner.{gate}.weight"]).max() > 1e-3
+        largest = np.abs(learned[f"meta_learner.{gate}.weight"]).max()
+        margin.above(np.log10(max(largest, 1e-9)), -3, f"{gate}, logarithm")
 
 
 @pytest.mark.parametrize(
-    ("n_way", "n_shot", "least"), [(2, 1, 0.75), (12, 1, 0.3), (5, 5, 0.7), (12, 10, 0.5)]
+    ("n_way", "n_shot", "least"), [(2, 1, 0.6), (12, 1, 0.2), (5, 5, 0.4), (12, 10, 0.2)]
 )
-def test_any_way_and_shot(trained, pools, n_way, n_shot, least):
-    few = {"n_way": n_way, "n_shot": n_shot, "n_query": 5, "n_episodes": 10}
-    assert few_shot_score(trained, *pools[1], **few).mean > least
+def test_any_way_and_shot(trained, pools, n_way, n_shot, least, margin):
+    few = {"n_way": n_way, "n_shot": n_shot, "n_query": 5, "n_episodes": 20}
+    margin.above(few_shot_score(trained, *pools[1], **few).mean, least)
 
 
 def test_saved_and_loaded(trained, pools, tmp_path):

@@ -15,7 +15,6 @@ from fewshot_sklearn import MetaInit, MetaSGDClassifier, MetaSGDRegressor, few_s
 from fewshot_sklearn.algorithms.meta_sgd import MetaSGDClassification, MetaSGDRegression
 from fewshot_sklearn.datasets import make_sinusoid_tasks
 from fewshot_sklearn.encoders import make_encoder
-from fewshot_sklearn.learners import episode_loss
 from fewshot_sklearn.tasks import Support, add_rotations
 
 
@@ -77,7 +76,7 @@ def by_hand(learner, batch, y_query):
         if learner.n_outputs is not None:
             out = out * learner.y_scale + learner.y_mean
         outputs.append(out)
-        total = total + episode_loss(out[None], y_query[i : i + 1]) / len(y_query)
+        total = total + learner.loss(out[None], y_query[i : i + 1]) / len(y_query)
     return torch.stack(outputs), total
 
 
@@ -117,27 +116,42 @@ def test_without_a_meta_init_it_is_one_step_of_gradient_descent():
 # ------------------------------------------------------------------ more steps than trained with
 @pytest.fixture(scope="module")
 def pool():
-    """(X, y) of 28 classes of turned digits to learn from, and (X, y) of 12 others."""
+    """(X, y) of 28 classes of turned digits to learn from, and (X, y) of 12 others.
+
+    Half of the columns are noise, which meta-training learns to leave out.
+    """
     digits = load_digits()
     X, y = add_rotations(digits.images, digits.target)
     X, y = X.reshape(len(X), -1), np.unique(y, return_inverse=True)[1]
+    X = np.hstack([X, np.random.default_rng(0).normal(0, 12, X.shape)])
     new = np.isin(y, np.random.default_rng(0).permutation(40)[:12])
     return (X[~new], y[~new]), (X[new], y[new])
 
 
-@pytest.fixture(scope="module")
-def trained(pool):
+def meta_trained(pool, **epochs):
+    """A classifier and a regressor, after so many epochs of each."""
     net = {"encoder": "mlp", "encoder__hidden": (64,), "inner_lr": 0.3, "random_state": 0}
     past = make_sinusoid_tasks(200, n_shot=10, n_query=15, random_state=0)
     waves = {"encoder": "mlp", "encoder__hidden": (32, 32), "inner_lr": 0.05, "random_state": 0}
+    few, data = {"n_way": 5, "n_shot": 1, "n_query": 10}, (past.data, past.target, past.groups)
     return {
         "classifier": meta_train(
-            MetaSGDClassifier(**net), *pool[0], n_way=5, n_shot=1, n_query=10, max_epochs=6
+            MetaSGDClassifier(**net), *pool[0], **few, max_epochs=epochs["classifier"]
         ),
         "regressor": meta_train(
-            MetaSGDRegressor(**waves), past.data, past.target, past.groups, n_shot=10, max_epochs=12
+            MetaSGDRegressor(**waves), *data, n_shot=10, max_epochs=epochs["regressor"]
         ),
     }
+
+
+@pytest.fixture(scope="module")
+def trained(pool):
+    return meta_trained(pool, classifier=6, regressor=20)
+
+
+@pytest.fixture(scope="module")
+def untrained(pool):
+    return meta_trained(pool, classifier=0, regressor=0)
 
 
 def rows_of(name, pool):
@@ -170,7 +184,7 @@ def test_no_number_of_steps_diverges(trained, pool, name, factor, n_steps):
 
 
 @pytest.mark.parametrize("name", ["classifier", "regressor"])
-def test_without_the_guard_it_would_diverge(trained, pool, name):
+def test_without_the_guard_it_would_diverge(trained, pool, name, margin):
     X, y = rows_of(name, pool)
     est = with_larger_steps(trained[name], 1e4).set_params(n_steps=10, dtype="float64").fit(X, y)
     learner = est._rebuild(est.meta_init)
@@ -179,7 +193,8 @@ def test_without_the_guard_it_would_diverge(trained, pool, name):
     Z, y, w = learner.embed(torch.tensor(X)), torch.tensor(target), torch.ones(len(X)).double()
     loss = learner.support_loss(learner.targets(y), w)
     _, curve = learner.descended(learner.start(Z, y, w), Z, loss)
-    assert not curve[-1] < 1e3 * curve[0]
+    growth = torch.stack(curve).nan_to_num(1e300).clamp(max=1e300).max() / curve[0]
+    margin.above(growth.log10(), 3, "logarithm")
 
 
 def test_a_trained_step_is_kept_as_it_was_trained(trained, pool):
@@ -193,27 +208,28 @@ def test_a_trained_step_is_kept_as_it_was_trained(trained, pool):
 
 
 # ------------------------------------------------------------------ meta-training
-def test_meta_training_helps_with_new_classes(trained, pool):
+def test_meta_training_helps_with_new_classes(trained, untrained, pool, margin):
     options = {"n_way": 5, "n_shot": 1, "n_query": 15, "n_episodes": 100, "random_state": 0}
-    net = {"encoder": "mlp", "encoder__hidden": (64,), "inner_lr": 0.3, "random_state": 0}
-    before = few_shot_score(MetaSGDClassifier(**net), *pool[1], **options).mean
-    assert few_shot_score(trained["classifier"], *pool[1], **options).mean > before + 0.03
+    before, after = (
+        few_shot_score(made["classifier"], *pool[1], **options).mean
+        for made in (untrained, trained)
+    )
+    margin.above(after - before, 0.07)
 
 
-def test_meta_training_helps_with_new_sinusoids(trained):
+def test_meta_training_helps_with_new_sinusoids(trained, untrained, margin):
     new = make_sinusoid_tasks(30, n_shot=10, n_query=15, random_state=1)
-    net = {"encoder": "mlp", "encoder__hidden": (32, 32), "inner_lr": 0.05, "random_state": 0}
     errors = []
-    for reg in (trained["regressor"], MetaSGDRegressor(**net)):
+    for reg in (trained["regressor"], untrained["regressor"]):
         squares = []
         for task in range(30):
             X, y = new.data[task * 25 :][:25], new.target[task * 25 :][:25]
             squares.append(np.mean((reg.fit(X[:10], y[:10]).predict(X[10:]) - y[10:]) ** 2))
         errors.append(np.mean(squares))
-    assert errors[0] < 0.7 * errors[1]
+    margin.below(errors[0] / errors[1], 0.7)
 
 
-def test_step_sizes_are_learned_and_kept(trained):
+def test_step_sizes_are_learned_and_kept(trained, margin):
     tensors = trained["regressor"].meta_init.tensors
     alpha = {k: t for k, t in tensors.items() if k.startswith("alpha.")}
     assert set(alpha) == {
@@ -221,16 +237,18 @@ def test_step_sizes_are_learned_and_kept(trained):
     }
     for name, rates in alpha.items():
         assert rates.shape == tensors[name.removeprefix("alpha.").replace("/", ".")].shape
-        assert np.ptp(rates) > 1e-3 or rates.size == 1, name  # they started alike
+        if rates.size > 1:  # they started alike
+            margin.above(np.ptp(rates), 1e-3, name)
 
 
-@pytest.mark.parametrize("n_way", [1, 2, 3, 12])
-def test_any_number_of_classes(trained, pool, n_way):
+@pytest.mark.parametrize(("n_way", "least"), [(1, 0.9), (2, 0.6), (3, 0.45), (12, 0.2)])
+def test_any_number_of_classes(trained, pool, n_way, least, margin):
     X, y = pool[1]
     kept = np.concatenate([np.flatnonzero(y == label)[:5] for label in np.unique(y)[:n_way]])
     clf = trained["classifier"].fit(X[kept], y[kept])
     assert clf.predict_proba(X).shape == (len(X), n_way)
-    assert clf.score(X[kept], y[kept]) > 0.8
+    mine = np.isin(y, clf.classes_)
+    margin.above(clf.score(X[mine], y[mine]), least)
 
 
 def test_a_batch_of_tasks_is_each_alone():

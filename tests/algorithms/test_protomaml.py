@@ -51,12 +51,13 @@ def test_weighted_rows_make_weighted_means(n_steps):
     np.testing.assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), rtol=1e-8)
 
 
-def test_steps_lower_the_support_loss():
+def test_steps_lower_the_support_loss(margin):
     X, y = load_wine(return_X_y=True)
     X = X @ np.random.default_rng(0).normal(size=(13, 13))
     start, end = (ProtoMAMLClassifier(n_steps=n, inner_lr=0.1).fit(X, y) for n in (1, 100))
     assert end.loss_curve_[0] == start.loss_curve_[0]
-    assert (np.diff(end.loss_curve_) < 0).all() and end.loss_curve_[-1] < 0.9 * end.loss_curve_[0]
+    margin.below(np.divide(end.loss_curve_[1:], end.loss_curve_[:-1]).max(), 1, "each step")
+    margin.below(end.loss_curve_[-1] / end.loss_curve_[0], 0.9, "all steps")
 
 
 # ------------------------------------------------------------------ by hand
@@ -158,10 +159,14 @@ def test_a_batch_of_tasks_is_each_alone(kind):
 # ------------------------------------------------------------------ meta-training
 @pytest.fixture(scope="module")
 def pool():
-    """(X, y) of 28 classes of turned digits to learn from, and (X, y) of 12 others."""
+    """(X, y) of 28 classes of turned digits to learn from, and (X, y) of 12 others.
+
+    Half of the columns are noise, which meta-training learns to leave out.
+    """
     digits = load_digits()
     X, y = add_rotations(digits.images, digits.target)
     X, y = X.reshape(len(X), -1), np.unique(y, return_inverse=True)[1]
+    X = np.hstack([X, np.random.default_rng(0).normal(0, 12, X.shape)])
     new = np.isin(y, np.random.default_rng(0).permutation(40)[:12])
     return (X[~new], y[~new]), (X[new], y[new])
 
@@ -169,25 +174,29 @@ def pool():
 NET = {"encoder": "mlp", "encoder__hidden": (64,), "random_state": 0}
 
 
+TASKS = {"n_way": 5, "n_shot": 1, "n_query": 10, "max_epochs": 5}
+
+
 @pytest.fixture(scope="module")
 def trained(pool):
-    few = {"n_way": 5, "n_shot": 1, "n_query": 10, "max_epochs": 5}
-    return meta_train(ProtoMAMLClassifier(**NET), *pool[0], **few)
+    return meta_train(ProtoMAMLClassifier(**NET), *pool[0], **TASKS)
 
 
-def test_meta_training_helps_with_new_classes(trained, pool):
+def test_meta_training_helps_with_new_classes(trained, pool, margin):
     options = {"n_way": 5, "n_shot": 1, "n_query": 15, "n_episodes": 100, "random_state": 0}
-    before = few_shot_score(ProtoMAMLClassifier(**NET), *pool[1], **options).mean
-    assert few_shot_score(trained, *pool[1], **options).mean > before + 0.05
+    untrained = meta_train(ProtoMAMLClassifier(**NET), *pool[0], **(TASKS | {"max_epochs": 0}))
+    before = few_shot_score(untrained, *pool[1], **options).mean
+    margin.above(few_shot_score(trained, *pool[1], **options).mean - before, 0.1)
 
 
-@pytest.mark.parametrize("n_way", [1, 2, 3, 12])
-def test_any_number_of_classes(trained, pool, n_way):
+@pytest.mark.parametrize(("n_way", "least"), [(1, 0.9), (2, 0.6), (3, 0.45), (12, 0.2)])
+def test_any_number_of_classes(trained, pool, n_way, least, margin):
     X, y = pool[1]
     kept = np.concatenate([np.flatnonzero(y == label)[:5] for label in np.unique(y)[:n_way]])
     clf = trained.fit(X[kept], y[kept])
     assert clf.predict_proba(X).shape == (len(X), n_way)
-    assert clf.score(X[kept], y[kept]) > 0.8
+    mine = np.isin(y, clf.classes_)
+    margin.above(clf.score(X[mine], y[mine]), least)
 
 
 def test_a_class_without_support_changes_nothing(trained, pool):

@@ -36,7 +36,7 @@ def unit(X):
 def mlp(init, X):
     """The meta-trained encoder, in numpy and float64."""
     t = {name: array.astype(float) for name, array in init.tensors.items()}
-    Z = (X - t["x_mean"]) / t["x_scale"]
+    Z = (X - t["x_mean"] - t["x_rest"]) / t["x_scale"]
     for name in sorted(k for k in t if k.startswith("encoder.") and k.endswith("weight")):
         Z = np.maximum(Z @ t[name].T + t[name.replace("weight", "bias")], 0)
     return Z

@@ -18,7 +18,6 @@ from fewshot_sklearn import MetaTrainer, ReptileClassifier, ReptileRegressor, fe
 from fewshot_sklearn.algorithms.reptile import ReptileClassification, ReptileRegression
 from fewshot_sklearn.datasets import make_sinusoid_tasks
 from fewshot_sklearn.encoders import make_encoder
-from fewshot_sklearn.learners import episode_loss
 from fewshot_sklearn.tasks import IGNORED_CODE, Support, add_rotations
 
 KINDS = ["regression", "gelu regression", "classification", "convolution"]
@@ -125,7 +124,7 @@ def test_gradient_is_theta_minus_the_trained_weights(kind, optimizer, inner_batc
         torch.testing.assert_close(p.grad, 0.5 * expected[name], rtol=1e-6, atol=1e-10)
         assert p.grad.abs().max() > 1e-6
     torch.testing.assert_close(outputs, wanted, rtol=1e-6, atol=1e-9)
-    torch.testing.assert_close(loss, 0.5 * episode_loss(wanted, y_query), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(loss, 0.5 * learner.loss(wanted, y_query), rtol=1e-6, atol=1e-9)
 
 
 def test_gradients_add_up():
@@ -219,7 +218,7 @@ def test_a_batch_of_tasks_is_each_alone(kind, optimizer):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("inner_lr", [1.0, 1e4])
-def test_huge_steps_do_no_harm(optimizer, inner_lr):
+def test_huge_steps_do_no_harm(optimizer, inner_lr, margin):
     X, y = load_digits(return_X_y=True)
     X, y = X[:60], y[:60]
     clf = ReptileClassifier(
@@ -227,17 +226,21 @@ def test_huge_steps_do_no_harm(optimizer, inner_lr):
     )
     clf.fit(X, y)
     assert np.isfinite(clf.loss_curve_).all() and (np.diff(clf.loss_curve_) <= 0).all()
-    assert clf.loss_curve_[-1] < clf.loss_curve_[0]
+    margin.below(clf.loss_curve_[-1] / clf.loss_curve_[0], 1)
     assert np.isfinite(clf.predict_proba(X)).all()
 
 
 # ------------------------------------------------------------------ meta-training
 @pytest.fixture(scope="module")
 def pool():
-    """(X, y) of 28 classes of turned digits to learn from, and (X, y) of 12 others."""
+    """(X, y) of 28 classes of turned digits to learn from, and (X, y) of 12 others.
+
+    Two of three columns are noise, which meta-training learns to leave out.
+    """
     digits = load_digits()
     X, y = add_rotations(digits.images, digits.target)
     X, y = X.reshape(len(X), -1), np.unique(y, return_inverse=True)[1]
+    X = np.hstack([X, np.random.default_rng(0).normal(0, 12, (len(X), 128))])
     new = np.isin(y, np.random.default_rng(0).permutation(40)[:12])
     return (X[~new], y[~new]), (X[new], y[new])
 
@@ -248,10 +251,11 @@ TASKS = {"n_way": 5, "n_shot": 5, "n_query": 10}
 
 @pytest.fixture(scope="module")
 def trained(pool):
-    return meta_train(ReptileClassifier(**NET, inner_lr=0.3), *pool[0], **TASKS, max_epochs=6)
+    clf = ReptileClassifier(**NET, inner_lr=0.3)
+    return meta_train(clf, *pool[0], **TASKS, max_epochs=12, lr=1e-2)
 
 
-def test_sgd_outside_moves_the_start_by_epsilon(pool):
+def test_sgd_outside_moves_the_start_by_epsilon(pool, margin):
     """Line 7 of Algorithm 2: theta + epsilon (W - theta), W the mean of the trained weights."""
     rows = np.random.default_rng(0).permutation(len(pool[0][0]))[:1000]
     X, y = pool[0][0][rows], pool[0][1][rows]
@@ -264,7 +268,7 @@ def test_sgd_outside_moves_the_start_by_epsilon(pool):
         tensors = trainer.fit(X, y).meta_init_.tensors
         weights.append(tensors["encoder.layers.0.weight"].astype(float))
     start, quarter, whole = weights
-    assert np.abs(whole - start).max() > 1e-3
+    margin.above(np.abs(whole - start).max(), 1e-3)
     np.testing.assert_allclose(quarter, start + 0.25 * (whole - start), atol=1e-6)
 
 
@@ -293,35 +297,38 @@ def test_convolutions_are_trained(pool):
     assert {n for n in tensors if n.startswith("encoder.")} <= set(moved)
 
 
-def test_meta_training_helps_with_new_classes(trained, pool):
+def test_meta_training_helps_with_new_classes(trained, pool, margin):
     options = {"n_way": 5, "n_shot": 1, "n_query": 15, "n_episodes": 50, "random_state": 0}
-    before = few_shot_score(ReptileClassifier(**NET, inner_lr=0.3), *pool[1], **options).mean
-    assert few_shot_score(trained, *pool[1], **options).mean > before + 0.015
+    untrained = ReptileClassifier(**NET, inner_lr=0.3)
+    untrained = meta_train(untrained, *pool[0], **TASKS, max_epochs=0)
+    before = few_shot_score(untrained, *pool[1], **options).mean
+    margin.above(few_shot_score(trained, *pool[1], **options).mean - before, 0.03)
 
 
 @pytest.mark.parametrize(("optimizer", "inner_lr"), [("sgd", 0.1), ("adam", 0.01)])
-def test_meta_training_helps_with_new_sinusoids(optimizer, inner_lr):
+def test_meta_training_helps_with_new_sinusoids(optimizer, inner_lr, margin):
     past = make_sinusoid_tasks(200, n_shot=10, n_query=15, random_state=0)
-    new = make_sinusoid_tasks(15, n_shot=10, n_query=15, random_state=1)
+    new = make_sinusoid_tasks(30, n_shot=10, n_query=15, random_state=1)
     net = NET | {"encoder__hidden": (32, 32), "inner_lr": inner_lr, "inner_optimizer": optimizer}
-    untrained, errors = ReptileRegressor(**net), []
-    data = past.data, past.target, past.groups
-    for reg in (meta_train(untrained, *data, n_shot=10, max_epochs=9, n_episodes=100), untrained):
-        squares = []
-        for task in range(15):
+    data, errors = (past.data, past.target, past.groups), []
+    for epochs in (18, 0):
+        few = {"n_shot": 10, "max_epochs": epochs, "n_episodes": 100, "lr": 1e-2}
+        reg, squares = meta_train(ReptileRegressor(**net), *data, **few), []
+        for task in range(30):
             X, y = new.data[task * 25 :][:25], new.target[task * 25 :][:25]
             squares.append(np.mean((reg.fit(X[:10], y[:10]).predict(X[10:]) - y[10:]) ** 2))
         errors.append(np.mean(squares))
-    assert errors[0] < 0.75 * errors[1]
+    margin.below(errors[0] / errors[1], 0.75)
 
 
-@pytest.mark.parametrize("n_way", [1, 2, 3, 12])
-def test_any_number_of_classes(trained, pool, n_way):
+@pytest.mark.parametrize(("n_way", "least"), [(1, 0.9), (2, 0.6), (3, 0.45), (12, 0.2)])
+def test_any_number_of_classes(trained, pool, n_way, least, margin):
     X, y = pool[1]
     kept = np.concatenate([np.flatnonzero(y == label)[:5] for label in np.unique(y)[:n_way]])
     clf = trained.fit(X[kept], y[kept])
     assert clf.predict_proba(X).shape == (len(X), n_way)
-    assert clf.score(X[kept], y[kept]) > 0.8
+    mine = np.isin(y, clf.classes_)
+    margin.above(clf.score(X[mine], y[mine]), least)
 
 
 @pytest.mark.parametrize(

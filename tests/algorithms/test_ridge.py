@@ -103,19 +103,20 @@ def test_uncertainty_grows_away_from_the_data(diabetes):
     assert (np.diff(std) > 0).all() and std[-1] > 2 * std[0]
 
 
-def test_uncertainty_shrinks_with_rows(trained, sinusoid_new):
+def test_uncertainty_shrinks_with_rows(trained, sinusoid_new, margin):
     X, y, groups = sinusoid_new
     X, y = X[groups == 1], y[groups == 1]
     stds = [
         trained["RidgeHeadRegressor"].fit(X[:n], y[:n]).predict(X[20:], return_std=True)[1]
         for n in (1, 5, 20)
     ]
-    assert (stds[0] > stds[1]).all() and (stds[1] > stds[2]).all()
+    assert (np.diff(stds, axis=0) < 1e-6).all()  # whatever was learned
+    margin.below(stds[-1].mean() / stds[0].mean(), 0.9)
 
 
 @pytest.mark.parametrize("n_rows", [1, 5, 25])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_meta_trained_is_bayesian_regression(trained, sinusoid_new, n_rows, weighted):
+def test_meta_trained_is_bayesian_regression(trained, sinusoid_new, n_rows, weighted, margin):
     X, y, _ = sinusoid_new
     X_query = np.linspace(-6, 6, 50)[:, None]
     X, y, w = X[:n_rows], y[:n_rows], np.ones(n_rows)
@@ -147,17 +148,18 @@ def test_meta_trained_is_bayesian_regression(trained, sinusoid_new, n_rows, weig
         mean, (expected * t["y_scale"] + t["y_mean"])[:, 0], rtol=1e-5, atol=1e-7
     )
     np.testing.assert_allclose(std, (np.sqrt(variance) * t["y_scale"])[:, 0], rtol=1e-6)
-    assert np.abs(t["prior_mean"]).max() > 0 and np.abs(np.triu(t["prior_factor"], 1)).max() > 0
+    margin.above(np.abs(t["prior_mean"]).max(), 0, "prior mean")
+    margin.above(np.abs(np.triu(t["prior_factor"], 1)).max(), 0, "prior covariance")
 
 
-def test_meta_trained_uncertainty_is_calibrated(trained, sinusoid_new):
+def test_meta_trained_uncertainty_is_calibrated(trained, sinusoid_new, margin):
     X, y, groups = sinusoid_new
     errors = []
     for group in np.unique(groups):
         rows, rest = np.split(np.flatnonzero(groups == group), [8])
         mean, std = trained["RidgeHeadRegressor"].fit(X[rows], y[rows]).predict(X[rest], True)
         errors.append((y[rest] - mean) / std)
-    assert 0.7 < np.mean(np.abs(errors) < 1.96) <= 1
+    margin.above(np.mean(np.abs(errors) < 1.96), 0.7)
 
 
 # ------------------------------------------------------------------ classification
@@ -181,10 +183,12 @@ def test_classifier_is_ridge_of_the_indicators(iris, alpha, weighted):
     w = w if weighted else np.ones_like(w)
     clf = RidgeHeadClassifier(alpha=alpha).fit(X, y, w)
     ridge = Ridge(alpha=alpha, fit_intercept=False)  # the intercept is penalised like the rest
-    ridge.fit(with_intercept(X), indicators(y), w)
-    np.testing.assert_allclose(clf.coef_, np.atleast_2d(ridge.coef_)[:, :-1], rtol=1e-5, atol=1e-9)
-    np.testing.assert_allclose(clf.intercept_, np.atleast_2d(ridge.coef_)[:, -1], rtol=1e-5)
-    scores = 10 * ridge.predict(with_intercept(X_query)).reshape(len(X_query), -1)
+    centre = np.average(X, axis=0, weights=w)  # rows lie about zero, wherever they come from
+    ridge.fit(with_intercept(X - centre), indicators(y), w)
+    coef = np.atleast_2d(ridge.coef_)
+    np.testing.assert_allclose(clf.coef_, coef[:, :-1], rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(clf.intercept_, coef[:, -1] - coef[:, :-1] @ centre, rtol=1e-5)
+    scores = 10 * ridge.predict(with_intercept(X_query - centre)).reshape(len(X_query), -1)
     np.testing.assert_allclose(clf.predict_proba(X_query), softmax(scores, axis=1), rtol=1e-5)
 
 
@@ -202,7 +206,7 @@ def test_primal_equals_dual():
 
 
 @pytest.mark.parametrize("n_rows", [10, 100], ids=["dual", "primal"])
-def test_meta_trained_classifier(trained, digits_new, n_rows):
+def test_meta_trained_classifier(trained, digits_new, n_rows, margin):
     X, y = digits_new
     X, y, X_query = X[:n_rows], y[:n_rows], X[n_rows:]
     clf = trained["RidgeHeadClassifier"].set_params(dtype="float64").fit(X, y)
@@ -218,7 +222,8 @@ def test_meta_trained_classifier(trained, digits_new, n_rows):
     coef = np.linalg.solve(Phi.T @ Phi + precision, Phi.T @ indicators(y))
     expected = softmax(np.exp(t["log_scale"]) * features(X_query) @ coef, axis=1)
     np.testing.assert_allclose(clf.predict_proba(X_query), expected, rtol=1e-5, atol=1e-9)
-    assert np.ptp(t["log_precision"]) > 0 and not np.isclose(np.exp(t["log_scale"]), 10)
+    margin.above(np.ptp(t["log_precision"]), 0, "precisions")
+    margin.above(np.log10(np.abs(np.exp(t["log_scale"]) - 10)), -4, "scale, logarithm")
 
 
 # ------------------------------------------------------------------ start of meta-training
@@ -233,7 +238,7 @@ def test_stronger_regularisation_shrinks(estimator, params):
     assert np.abs(strong.coef_).sum() < 0.9 * np.abs(plain.coef_).sum()
 
 
-def test_noise_of_any_size_is_found_in_a_short_training():
+def test_noise_of_any_size_is_found_in_a_short_training(margin):
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(200), 20)
     X, offsets = rng.normal(size=(4000, 2)), rng.normal(size=200)
@@ -242,7 +247,7 @@ def test_noise_of_any_size_is_found_in_a_short_training():
         reg = meta_train(RidgeHeadRegressor(encoder="identity"), X, y, groups, max_epochs=20)
         t = reg.meta_init.tensors
         learned = np.exp(t["log_noise"] / 2) * t["y_scale"]
-        np.testing.assert_allclose(learned, noise, rtol=0.15)
+        margin.below(np.abs(learned / noise - 1).max(), 0.2, f"of {noise}")
 
 
 def test_the_learning_rate_of_a_parameter_can_be_chosen():

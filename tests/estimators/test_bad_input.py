@@ -25,9 +25,9 @@ from fewshot_sklearn import (
 
 
 @every_estimator
-def test_predict_before_fit(trained, task, name):
+def test_predict_before_fit(task, name):
     with pytest.raises(NotFittedError):
-        trained[name].predict(task(name)[0])
+        getattr(fewshot_sklearn, name)().predict(task(name)[0])
 
 
 @every_estimator

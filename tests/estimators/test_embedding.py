@@ -34,7 +34,7 @@ def test_before_any_classifier(trained, digits_new, margin):
     X, y = digits_new
     embedding = MetaEmbedding(trained["ProtoNetClassifier"].meta_init)
     clf = make_pipeline(embedding, LogisticRegression()).fit(X[:30], y[:30])
-    margin.above(clf.score(X[30:], y[30:]), 0.8)
+    margin.above(clf.score(X[30:], y[30:]), 0.7)
     assert clf[0].meta_init is embedding.meta_init
 
 

@@ -137,7 +137,7 @@ def test_more_labels_never_hurt_on_average(margin):
 def test_zero_shots_train(sinusoid_new, margin):
     X, y, groups = sinusoid_new
     trainer = MetaTrainer(
-        RidgeHeadRegressor(encoder="mlp"), n_shot=0, max_epochs=3, random_state=0, verbose=0,
+        RidgeHeadRegressor(encoder="mlp"), n_shot=0, max_epochs=6, random_state=0, verbose=0,
         validation_fraction=0, device="cpu",
     )  # fmt: skip
     losses = [epoch["train_loss"] for epoch in trainer.fit(X, y, groups).history]

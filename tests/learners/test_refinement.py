@@ -153,12 +153,12 @@ def test_episodes_with_unlabelled_rows():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_unlabelled_rows_help_on_new_classes(kind, margin):
-    """One labelled digit of each of three new kinds and 20 without label, 60 draws."""
+    """One labelled digit of each of three new kinds and 50 without label, 60 draws."""
     X, y = load_digits(return_X_y=True)
     net = {"encoder": "mlp", "encoder__hidden": (64,), "refinement": kind}
     clf = meta_train(
         ProtoNetClassifier(unlabelled=-1, **net), X[y < 7], y[y < 7],
-        n_way=3, n_shot=1, n_query=10, n_unlabelled=10,
+        n_way=3, n_shot=1, n_query=10, n_unlabelled=20, max_epochs=6,
     )  # fmt: skip
     plain, ours = [], []
     new = y >= 7
@@ -166,10 +166,9 @@ def test_unlabelled_rows_help_on_new_classes(kind, margin):
         rows = np.random.default_rng(seed).permutation(np.flatnonzero(new))
         one = np.concatenate([rows[y[rows] == k][:1] for k in (7, 8, 9)])
         rest = np.setdiff1d(rows, one, assume_unique=True)
-        others, asked = rest[:60], rest[60:]
+        others, asked = rest[:150], rest[150:]
         plain.append(clone(clf).fit(X[one], y[one]).score(X[asked], y[asked]))
         support = np.concatenate([one, others])
         labels = np.concatenate([y[one], np.full(len(others), -1)])
         ours.append(clone(clf).fit(X[support], labels).score(X[asked], y[asked]))
-    gain = np.array(ours) - plain
-    margin.above(gain.mean() - 2 * gain.std(ddof=1) / np.sqrt(60), 0)
+    margin.above(np.mean(ours) - np.mean(plain), 0.01)

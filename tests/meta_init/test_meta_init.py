@@ -204,12 +204,13 @@ def test_save_and_load(path):
     assert MetaInit.load(str(path)) == loaded
 
 
-def test_a_loaded_meta_init_is_the_file_mapped(path):
-    buffer = MetaInit.load(path)._buffer
-    assert isinstance(buffer, np.memmap)
-    assert buffer.mode == "r"
-    tensors = MetaInit.load(path).tensors
-    assert not any(array.flags.owndata for array in tensors.values())
+def test_a_loaded_meta_init_is_read_once_into_one_aligned_buffer(path):
+    init = MetaInit.load(path)
+    assert not isinstance(init._buffer, np.memmap)  # see test_files_that_change
+    assert not init._buffer.flags.writeable and init._buffer.ctypes.data % 64 == 0
+    assert init.source == str(path) and str(path) in init.told
+    for array in init.tensors.values():
+        assert not array.size or np.shares_memory(array, init._buffer)
 
 
 def test_saving_what_was_loaded_gives_the_same_bytes(path, tmp_path):

@@ -109,8 +109,8 @@ def test_maml_improves_on_new_sinusoids(sinusoids, margin):
     new = make_sinusoid_tasks(50, n_shot=10, n_query=15, random_state=1)
     asked = {"n_way": None, "n_shot": 10, "n_episodes": 100, "scoring": "neg_mean_squared_error"}
     errors = []
-    for n_epochs in (0, 12):
-        options = WAVES | {"max_epochs": n_epochs, "lr": 0.03}
+    for n_epochs in (0, 16):
+        options = WAVES | {"max_epochs": n_epochs, "lr": 0.05}
         trainer = ESMetaTrainer(MAML, n_perturbations=16, **options).fit(*sinusoids)
         score = few_shot_score(trainer.estimator_, new.data, new.target, new.groups + 200, **asked)
         errors.append(-score.mean)
@@ -151,7 +151,7 @@ def test_linear_estimate_converges_to_the_gradient_of_a_tiny_learner(sinusoids, 
     # the mean of n directions in d dimensions is off by about sqrt(d / n)
     bound = 2 * np.sqrt(len(true) / 1000)
     margin.below(errors[1] / bound, 1, "of 1000 directions")
-    margin.above(errors[0] / bound, 1, "of 20")
+    margin.above(np.log(errors[0] / bound), 0, "of 20, logarithm")
 
 
 def quadratic_losses(sigma, noise, curvature, theta):

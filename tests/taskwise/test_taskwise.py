@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import pickle
+import warnings
 
 import joblib
 import numpy as np
@@ -401,7 +402,7 @@ def test_unseen_tasks_as_an_error_that_names_five(trained, many_sinusoids):
         fitted = TaskwiseRegressor(estimator, unseen="error").fit(X, y, groups)
         with pytest.raises(ValueError, match=r"7 task.*\[1, 2, 3, 4, 5\] and 2 more"):
             fitted.predict(X[:8], [1, 2, 3, 4, 5, 6, 7, 0])
-        with pytest.raises(ValueError, match="1 task"):  # a string is no number
+        with pytest.raises(ValueError, match="kind that fit saw"):  # a string is no number
             fitted.predict(X[:1], ["0"])
 
 
@@ -761,3 +762,19 @@ def test_batches_hold_every_task_once_and_are_bounded(trained, device, monkeypat
         sizes.append(len(which))
     np.testing.assert_array_equal(np.sort(np.concatenate(seen)), np.arange(len(tasks)))
     assert max(sizes) > 1
+
+
+def test_groups_that_a_search_keeps_to_itself_are_missed(many_sinusoids):
+    X, y, groups = many_sinusoids
+    search = GridSearchCV(TaskwiseRegressor(Ridge()), {"unseen": ["prior"]}, cv=GroupKFold(3))
+    with pytest.warns(UserWarning, match=r"all rows count as one task.*enable_metadata_routing"):
+        search.fit(X, y, groups=groups)
+    alone = [r for r in range(len(y)) if groups[r] in (30, 60)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TaskwiseRegressor(Ridge()).fit(X, y, groups)
+        TaskwiseRegressor(Ridge()).fit(X[alone], y[alone], groups[alone] * 0)
+        TaskwiseRegressor(Ridge(), task=0).fit(np.c_[groups, X], y)
+        with sklearn.config_context(enable_metadata_routing=True):
+            search.fit(X, y, groups=groups)
+    assert search.best_estimator_.n_tasks_ == len(SIZES)

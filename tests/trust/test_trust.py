@@ -206,13 +206,14 @@ def test_meta_trained_estimators_learn_from_past_tasks_at_once(trained, margin):
     before, after = found.reliability_
     margin.below(before["coverage_90"], 0.8, "coverage before")  # it was trained without noise
     margin.below(abs(after["coverage_90"] - 0.9), 0.05, "coverage after")
-    margin.below(after["nll"] - before["nll"], 0, "loss after")
+    gain = before["nll"] - after["nll"]
+    margin.above(np.log10(max(gain, 1e-9)), -2, "fall of the loss, logarithm")
     held = []
     for i in range(40):
         X, y = new.data[new.groups == i], new.target[new.groups == i]
         ends = found.estimator_.fit(X[:5], y[:5]).predict_interval(X[5:])
         held.append(((ends[:, 0] <= y[5:]) & (y[5:] <= ends[:, 1])).mean())
-    margin.below(abs(np.mean(held) - 0.9), 0.08, "coverage of new tasks")
+    margin.below(abs(np.mean(held) - 0.9), 0.1, "coverage of new tasks")
 
 
 def test_what_meta_training_saw_is_warned_of(trained):
