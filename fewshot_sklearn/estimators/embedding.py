@@ -21,6 +21,8 @@ from .validation import ROW_DTYPES
 class Embedding(Learner):
     """An encoder and the scale of its inputs, of whatever algorithm they were trained by."""
 
+    rounds_itself = True
+
 
 @with_shared_texts()
 class MetaEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewShotEstimator):

@@ -236,7 +236,13 @@ class MetaInit:
         return lacking(self.spec)
 
     def declared_sizes(self) -> DeclaredSizes:
-        """A context in which nothing larger is built than what this meta-init holds."""
+        """A context in which nothing larger is built than what this meta-init holds.
+
+        Returns
+        -------
+        DeclaredSizes
+            The context.
+        """
         spec, table = self.spec, self._tensor_table()
         n_row = 0 if spec.get("any_width") else math.prod(spec["input_shape"])
         return DeclaredSizes(self._n_parameters(), len(table), n_row)

@@ -162,7 +162,7 @@ RUNS: dict[str, list[Run]] = {
             returns=0,
         ),
         Run(
-            "bad-calls --tries 12 --processes 0",
+            "bad-calls --tries 12 --seed 1 --processes 0",
             prints=(r"\| bad-calls \| 12 \| 12 \| 0 \| clear: 12",),
             returns=0,
         ),
