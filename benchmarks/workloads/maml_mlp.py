@@ -140,7 +140,11 @@ def check() -> list[str]:
     for n_steps in (1, 5):
         trainer = make_trainer(n_steps, steps=20).fit(generator)
         learner = trainer.module_.double().train()
-        for scale, value in (("mean", 0.0), ("scale", 1.0)):  # the peers have no scales
+        for scale, value in (
+            ("mean", 0.0),
+            ("rest", 0.0),
+            ("scale", 1.0),
+        ):  # the peers have no scales
             getattr(learner, f"x_{scale}").fill_(value)
             getattr(learner, f"y_{scale}").fill_(value)
         learner.zero_grad()

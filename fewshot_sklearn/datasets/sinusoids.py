@@ -40,8 +40,8 @@ class SinusoidTasks:
             raise ValueError(
                 f"n_shot must be an int, at least 0, or a (low, high) pair of ints, got {n_shot!r}."
             )
-        if not _whole(n_query, 1):
-            raise ValueError(f"n_query must be an int, at least 1, got {n_query!r}.")
+        if not _whole(n_query, 0):
+            raise ValueError(f"n_query must be an int, at least 0, got {n_query!r}.")
         if not (isinstance(noise, Real) and 0 <= noise < np.inf) or isinstance(noise, bool):
             raise ValueError(f"noise must be a finite number, at least 0, got {noise!r}.")
         self.n_shot: Any = n_shot

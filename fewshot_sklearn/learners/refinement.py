@@ -109,7 +109,8 @@ class Refinement(nn.Module):
         d = _distances(prototypes, Z)
         eps = torch.finfo(Z.dtype).eps
         share = (unknown / unknown.sum(-1, keepdim=True).clamp_min(eps))[..., None]
-        d = d / (share * d).sum(-2, keepdim=True).clamp_min(eps)
+        scale = (share * d).sum(-2, keepdim=True)
+        d = d / torch.where(scale > 0, scale.clamp_min(eps), 1.0)  # without such rows none counts
         there = share > 0
         least = d.masked_fill(~there, math.inf).amin(-2)
         least = torch.where(least.isinf(), 0.0, least)
@@ -117,7 +118,8 @@ class Refinement(nn.Module):
         mean = (share * d).sum(-2, keepdim=True)
         variance = (share * (d - mean).square()).sum(-2)
         spread = (variance + 1e-6).sqrt()[..., None, :]
-        skew, kurtosis = ((share * ((d - mean) / spread) ** k).sum(-2) for k in (3, 4))
+        away = ((d - mean) / spread).masked_fill(~there, 0.0)  # of other rows it may be enormous
+        skew, kurtosis = ((share * away**k).sum(-2) for k in (3, 4))
         facts = torch.stack([least, most, variance, skew, kurtosis], -1)
         slope, threshold = self.mask(facts).unbind(-1)
         return torch.sigmoid(-slope[..., None, :] * (d - threshold[..., None, :]))

@@ -20,7 +20,9 @@ SPARE_NUMBERS, SPARE_TENSORS = 2**20, 2000
 #: How often it may make them: parameters, what they start from, and drafts.
 OFTEN = 16
 #: Operations whose result is larger than their input.
-_ENLARGING = ("repeat", "new_empty", "new_full", "new_ones", "new_zeros", "new_empty_strided")
+_ENLARGING = (
+    "diag_embed", "repeat", "new_empty", "new_full", "new_ones", "new_zeros", "new_empty_strided",
+)  # fmt: skip
 
 
 class DeclaredSizes(TorchDispatchMode):
@@ -67,9 +69,13 @@ def _flat(args: Any) -> Iterator[Any]:
 
 def _size(name: str, args: Any) -> int:
     """How many numbers an operation will make, before it does."""
+    if name == "diag_embed":  # of a vector, which `torch.diag` makes a matrix, or of several
+        return args[0].numel() * args[0].shape[-1]
     sizes = next((arg for arg in args if isinstance(arg, list | tuple)), None)
     if sizes is not None:
         size = math.prod(abs(s) for s in sizes if isinstance(s, int))
         return size * args[0].numel() if name == "repeat" else size
     numbers = [abs(a) for a in args if isinstance(a, int | float) and math.isfinite(a)]
-    return int(math.prod(numbers) if name == "eye" else max(numbers, default=1))
+    if name == "eye":  # as many rows as columns, unless both are told
+        return int(math.prod(numbers) if len(numbers) > 1 else numbers[0] ** 2)
+    return int(max(numbers, default=1))

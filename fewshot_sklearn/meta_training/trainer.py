@@ -159,7 +159,7 @@ class MetaTrainer(EpisodicNet):
 
     _constraints: dict[str, Constraint] = {
         "estimator": Anything(),
-        "n_way": WholeOrRange(2),
+        "n_way": WholeOrRange(2) | None,
         "n_shot": WholeOrRange(0),
         "n_query": WholeOrRange(1) | None,
         "n_unlabelled": Whole(0),

@@ -201,11 +201,11 @@ def test_ragged_tasks_in_one_batch(digits, pretrained, cosine):
 # ------------------------------------------------------------------ parameters, and a past
 @pytest.mark.parametrize(
     ("params", "message"),
-    [({"n_steps": -1}, "n_steps must be an int, at least 0, got -1"),
+    [({"n_steps": -1}, r"n_steps must be an int, at least 0.*got -1"),
      ({"n_steps": 1.5}, "n_steps must be an int"),
-     ({"inner_lr": 0.0}, r"inner_lr must be positive, got 0.0"),
-     ({"scale": -1.0}, r"scale must be positive, got -1.0"),
-     ({"weight_decay": -1.0}, r"weight_decay must be at least 0, got -1.0")],
+     ({"inner_lr": 0.0}, r"inner_lr must be .*positive.*got 0.0"),
+     ({"scale": -1.0}, r"scale must be .*positive.*got -1.0"),
+     ({"weight_decay": -1.0}, r"weight_decay must be .*at least 0.*got -1.0")],
 )  # fmt: skip
 def test_bad_parameters(params, message):
     with pytest.raises(ValueError, match=message):

@@ -180,9 +180,9 @@ def test_padding_weights_and_order(task, precision):
 
 
 def test_meta_training_helps_on_new_classes(margin):
-    """Half of the columns are noise, which meta-training learns to leave out."""
+    """Two of three columns are noise, which meta-training learns to leave out."""
     X, y = load_digits(return_X_y=True)
-    noise = np.random.default_rng(0).normal(0, 12, X.shape)
+    noise = np.random.default_rng(0).normal(0, 12, (len(X), 128))
     X = np.hstack([X, noise])
     old = y < 6
     net = {"encoder": "mlp", "encoder__hidden": (64,), "random_state": 0, "precision": "diagonal"}
@@ -191,9 +191,9 @@ def test_meta_training_helps_on_new_classes(margin):
         meta_train(GaussianProtoNetClassifier(**net), X[old], y[old], **few, max_epochs=n)
         for n in (0, 3)
     )
-    judged = few | {"n_episodes": 60, "random_state": 0}
+    judged = few | {"n_episodes": 100, "random_state": 0}
     before, after = (few_shot_score(e, X[~old], y[~old], **judged).mean for e in (start, learned))
-    margin.above(after - before, 0.06, "gain")
+    margin.above(after - before, 0.05, "gain")
     trust = np.abs(learned.meta_init.tensors["raw.weight"]).max()
     margin.above(trust, 1e-3, "what was learned of trust")
     many = learned.fit(X[::20], y[::20])
@@ -202,7 +202,7 @@ def test_meta_training_helps_on_new_classes(margin):
 
 
 def test_bad_parameters():
-    with pytest.raises(ValueError, match="precision must be 'radius' or 'diagonal', got 'full'"):
+    with pytest.raises(ValueError, match=r"precision must be 'radius', .* got 'full'"):
         GaussianProtoNetClassifier(precision="full").fit([[0.0], [1.0]], [0, 1])
-    with pytest.raises(ValueError, match="pooling must be 'sum' or 'mean', got 'max'"):
+    with pytest.raises(ValueError, match="pooling must be 'sum', 'mean' or None, got 'max'"):
         GaussianProtoNetClassifier(pooling="max").fit([[0.0], [1.0]], [0, 1])

@@ -280,7 +280,7 @@ def test_meta_training_can_go_on_with_more_steps(waves):
         more, past.data, past.target, past.groups, n_shot=10, max_epochs=1, n_episodes=8
     )
     assert further.meta_init.tensors["alpha"].shape == (7, 3)
-    assert further.meta_init.tensors["tasks_seen"] == 1608
+    assert further.meta_init.tensors["tasks_seen"] == more.meta_init.tensors["tasks_seen"] + 8
 
 
 @pytest.mark.parametrize(("n_way", "least"), [(1, 0.9), (2, 0.6), (3, 0.45), (12, 0.2)])
@@ -307,5 +307,5 @@ def test_a_batch_of_tasks_is_each_alone():
 @pytest.mark.parametrize("name", ["n_steps", "multi_step_tasks", "first_order_tasks"])
 @pytest.mark.parametrize("value", [-1, 2.5])
 def test_bad_hyperparameters(name, value):
-    with pytest.raises(ValueError, match=f"{name} must be an int, at least 0, got {value}"):
+    with pytest.raises(ValueError, match=f"{name} must be an int, at least 0.*got {value}"):
         MAMLPlusPlusRegressor(**{name: value}).fit([[0.0], [1.0]], [0.0, 1.0])

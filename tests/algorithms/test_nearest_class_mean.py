@@ -112,8 +112,8 @@ def test_a_row_of_zeros_stays_zero():
 @pytest.mark.parametrize(
     ("params", "message"),
     [({"normalization": "l1"}, r"normalization .*'un', 'l2n', 'cl2n'.* 'l1'"),
-     ({"scale": 0.0}, r"scale must be positive, got 0.0"),
-     ({"scale": float("nan")}, r"scale must be positive, got nan")],
+     ({"scale": 0.0}, r"scale must be .*positive.*got 0.0"),
+     ({"scale": float("nan")}, r"scale must be .*positive.*got nan")],
 )  # fmt: skip
 def test_bad_parameters(params, message):
     with pytest.raises(ValueError, match=message):

@@ -61,7 +61,7 @@ def test_any_number_of_hidden_units(iris, width, margin):
 
 @pytest.mark.parametrize("width", [0, -3, 2.5])
 def test_bad_number_of_hidden_units(iris, width):
-    with pytest.raises(ValueError, match=f"relation_hidden must be None or .*, got {width}"):
+    with pytest.raises(ValueError, match=f"relation_hidden must be .*got {width}"):
         RelationNetClassifier(relation_hidden=width).fit(*iris)
 
 
@@ -164,8 +164,9 @@ def test_meta_training_learns_to_compare(noisy_digits, margin):
     """On features as they are, all that is learned is the relation network."""
     X, y, X_new, y_new = noisy_digits
     start, trained = (
-        meta_train(RelationNetClassifier(), X, y, **TASKS, max_epochs=n) for n in (0, 6)
+        meta_train(RelationNetClassifier(), X, y, **TASKS, max_epochs=n, lr=1e-3) for n in (0, 12)
     )
-    untrained = few_shot_score(start, X_new, y_new, n_shot=3, n_episodes=50)
-    learned = few_shot_score(trained, X_new, y_new, n_shot=3)
-    margin.above(learned.mean - untrained.mean, 0.008)
+    before, after = (
+        few_shot_score(clf, X_new, y_new, n_shot=3, n_episodes=200).mean for clf in (start, trained)
+    )
+    margin.above(after - before, 0.03)

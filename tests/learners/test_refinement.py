@@ -131,12 +131,22 @@ def test_errors(rows):
     X, y, _ = rows
     with pytest.raises(ValueError, match="All rows are unlabelled"):
         ProtoNetClassifier(unlabelled=-1).fit(X, np.full(len(X), -1))
-    with pytest.raises(ValueError, match="refinement must be one of"):
+    with pytest.raises(ValueError, match="refinement must be 'soft', 'distractors'"):
         ProtoNetClassifier(unlabelled=-1, refinement="hard").fit(X, y)
-    with pytest.raises(ValueError, match="n_refinements must be at least 1"):
+    with pytest.raises(ValueError, match="n_refinements must be an int, at least 1"):
         ProtoNetClassifier(unlabelled=-1, n_refinements=0).fit(X, y)
     with pytest.raises(ValueError, match="n_unlabelled needs an estimator"):
         meta_train(ProtoNetClassifier(), X, y, n_unlabelled=2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_unlabelled_rows_nothing_is_refined(rows, kind):
+    X, y, _ = rows
+    X, y = 1e3 * X[y != -1], y[y != -1]
+    plain = ProtoNetClassifier().fit(X, y).predict_proba(X)
+    clf = ProtoNetClassifier(unlabelled=-1, refinement=kind, dtype="float32")
+    refined = clf.fit(X, y).predict_proba(X)
+    np.testing.assert_allclose(refined, plain, atol=1e-4)
 
 
 def test_episodes_with_unlabelled_rows():

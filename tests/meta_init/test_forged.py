@@ -59,6 +59,7 @@ SPECS = {
     "many layers": ("encoder.params.hidden", [1] * 100_000, "larger than what"),
     "a fraction of a layer": ("encoder.params.hidden", [1.5, 40], "cannot be rebuilt"),
     "no layers": ("encoder.params.hidden", None, "cannot be rebuilt"),
+    "a square of its layers": ("encoder.params.hidden", [40, 20_000], "larger than what"),
     "many outputs": ("n_outputs", 1_000_000_000, "n_outputs="),
     "some outputs": ("n_outputs", 1_000_000, "was meta-trained on"),
     "steps without end": ("hyperparameters.n_steps", 10**9, "n_steps="),
@@ -83,7 +84,8 @@ def test_a_spec_that_declares_what_cannot_be(case, tmp_path):
     def change(parts):
         forger.holder(parts.spec, path)[path[-1]] = value
 
-    found = fate_of("sinusoid-maml", change, tmp_path)
+    name = "sinusoid-ridge" if case == "a square of its layers" else "sinusoid-maml"
+    found = fate_of(name, change, tmp_path)
     assert found.fate.startswith("refused") and words in found.why, found
 
 

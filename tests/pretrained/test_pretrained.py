@@ -171,7 +171,8 @@ def test_files_and_names_do_not_get_in_each_others_way(tmp_path, monkeypatch):
 def test_an_unknown_name_is_an_error_that_tells_the_names(wrong):
     with pytest.raises(ValueError, match="omniglot-conv4"):
         load_meta_init(wrong)
-    with pytest.raises(FileNotFoundError, match="neither a file nor one of those"):
+    told = "neither a file nor one of those" if wrong else "meta_init must be"
+    with pytest.raises((FileNotFoundError, ValueError), match=told):
         ProtoNetClassifier(wrong).fit([[0.0], [1.0]], [0, 1])
 
 

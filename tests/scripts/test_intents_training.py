@@ -137,11 +137,11 @@ def test_gradients_reach_all_that_is_learned(letters):
 @pytest.mark.parametrize(
     ("params", "match"),
     [
-        ({"penalty": 0.0}, "penalty must be positive"),
-        ({"noise": -1.0}, "noise must be positive"),
-        ({"ridge": 0.0}, "ridge must be positive"),
+        ({"penalty": 0.0}, "penalty must be a positive finite number"),
+        ({"noise": -1.0}, "noise must be a positive finite number"),
+        ({"ridge": 0.0}, "ridge must be a positive finite number"),
         ({"n_steps": 0}, "n_steps must be an int"),
-        ({"lengthscale": 0.0}, "lengthscale must be positive"),
+        ({"lengthscale": 0.0}, "lengthscale must be a positive finite number"),
     ],
 )
 def test_what_makes_no_sense_is_said(letters, params, match):
