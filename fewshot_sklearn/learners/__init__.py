@@ -26,17 +26,8 @@ from .inner_loop import (
     spread,
 )
 from .kernels import make_kernel
-from .learner import (
-    TASKS_PER_CHUNK,
-    FeatureLearner,
-    Gaussian,
-    Learner,
-    Outputs,
-    State,
-    episode_loss,
-    joined,
-    present_classes,
-)
+from .learner import TASKS_PER_CHUNK, FeatureLearner, Learner
+from .outputs import Gaussian, Outputs, State, episode_loss, joined, present_classes
 from .pretraining import PretrainedLearner
 from .random_numbers import OwnRandomNumbers, draws
 from .refinement import Refinement

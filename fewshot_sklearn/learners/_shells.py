@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .learner import State
+from .outputs import State
 
 
 class Shells:

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..encoders import LayerNorm, Shape
-from .learner import FeatureLearner, Gaussian
+from .learner import FeatureLearner
+from .outputs import Gaussian
 from .sequences import masked_softmax
 
 #: What the sharpness of a kernel starts from, in units of one over the variance of the features.

@@ -20,7 +20,8 @@ from ..tasks import IGNORED_CODE, memberships
 from ._attention_written_out import AttentionWrittenOut, may_attend
 from ._shells import Shells
 from .descent import CrossEntropy, Layers, SquaredError, SupportLoss, affine, backpropagate, run
-from .learner import TASKS_PER_CHUNK, FeatureLearner, State, present_classes
+from .learner import TASKS_PER_CHUNK, FeatureLearner
+from .outputs import State, present_classes
 
 HEAD = ("head.weight", "head.bias")
 #: What a state holds beside the encoder's weights.

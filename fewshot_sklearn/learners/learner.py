@@ -5,19 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
-from torch.nn import functional as F
 
 from ..encoders import Shape, channels_last, n_features_out, safe_under_vmap
-from ..tasks import IGNORED_CODE, Support
+from ..tasks import Support
+from ._scale import mean_and_scale, scaled
+from .outputs import Gaussian, Outputs, State, episode_loss, joined
 from .random_numbers import OwnRandomNumbers
-
-#: What `Learner.adapt` returns: named tensors and nothing else.
-State = dict[str, Tensor]
 
 #: Tasks a vmapped call takes at once on a CPU: what stays in its cache.
 TASKS_PER_CHUNK = 25
@@ -27,25 +25,6 @@ NUMBERS_AT_ONCE = 2**27
 OF_STATE = 8
 #: Rows a convolutional encoder takes at once on a CPU: what malloc keeps hold of between calls.
 ROWS_PER_CHUNK = 160
-
-
-class Gaussian(NamedTuple):
-    """A predictive distribution: means and variances of shape (n, n_outputs)."""
-
-    mean: Tensor
-    variance: Tensor
-
-
-Outputs = Tensor | Gaussian
-
-
-def joined(items: list[Any], join: Callable[[list[Tensor]], Tensor]) -> Any:
-    """Stack or concatenate what a function of tasks returned: tensors, Gaussians or states."""
-    if isinstance(items[0], Gaussian):
-        return Gaussian(*(join(list(parts)) for parts in zip(*items, strict=True)))
-    if isinstance(items[0], dict):
-        return {name: join([item[name] for item in items]) for name in items[0]}
-    return join(items)
 
 
 class Learner(nn.Module):
@@ -312,20 +291,20 @@ class Learner(nn.Module):
             Weights.
         """
         if X is not None:
-            self.x_mean, self.x_rest, self.x_scale = _mean_and_scale(X, w, self.x_mean)
+            self.x_mean, self.x_rest, self.x_scale = mean_and_scale(X, w, self.x_mean)
         if y is not None and self.n_outputs is not None:
-            self.y_mean, self.y_rest, self.y_scale = _mean_and_scale(y, w, self.y_mean)
+            self.y_mean, self.y_rest, self.y_scale = mean_and_scale(y, w, self.y_mean)
 
     def scaled(self, X: Tensor) -> Tensor:
         """Bring rows to the scale the encoder was trained on.
 
         The mean is taken off before anything is rounded: rows far from zero come in float64.
         """
-        return _scaled(X, self.x_mean, self.x_rest, self.x_scale)
+        return scaled(X, self.x_mean, self.x_rest, self.x_scale)
 
     def scaled_targets(self, y: Tensor) -> Tensor:
         """Bring targets to the scale that adaptation works in, as `scaled` does with rows."""
-        return _scaled(y, self.y_mean, self.y_rest, self.y_scale)
+        return scaled(y, self.y_mean, self.y_rest, self.y_scale)
 
     def in_units(self, outputs: Outputs) -> Outputs:
         """Scaled means, and variances, in the units of the targets, in float64."""
@@ -363,35 +342,6 @@ def _vmapped(learner: Learner, method: str, chunk: int, *batch: Tensor) -> Any:
 @cache
 def _compiled_map() -> Callable[..., Any]:
     return torch.compile(_vmapped)
-
-
-def _scaled(values: Tensor, mean: Tensor, rest: Tensor, scale: Tensor) -> Tensor:
-    if values.dtype == torch.float64:
-        return ((values - mean - rest) / scale).to(mean.dtype)
-    return ((values - mean) / scale).to(mean.dtype)
-
-
-def _mean_and_scale(
-    values: Tensor, w: Tensor | None, like: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    values = values if values.dtype == torch.float64 else values.to(like.dtype)
-    w = torch.ones(len(values)) if w is None else w
-    w = w.to(values.device, values.dtype)
-    if like.ndim == 0:  # one scale for all pixels
-        rows = values.flatten(1)
-        mean = (rows.mean(1) * w).sum() / w.sum()
-        variance = ((rows - mean).square().mean(1) * w).sum() / w.sum()
-    else:
-        mean = (w[:, None] * values).sum(0) / w.sum()
-        variance = (w[:, None] * (values - mean).square()).sum(0) / w.sum()
-    scale = variance.sqrt()
-    negligible = scale <= 10 * torch.finfo(values.dtype).eps * mean.abs()
-    kept = mean.to(like)
-    return (
-        kept,
-        (mean.to(like.device) - kept).to(like),
-        torch.where(negligible, 1.0, scale).to(like),
-    )
 
 
 class FeatureLearner(Learner):
@@ -438,57 +388,3 @@ class FeatureLearner(Learner):
     def episode_of_features(self, Z: Tensor, y: Tensor, w: Tensor, Z_query: Tensor) -> Outputs:
         """`episode`, given the features of the support and query rows of one task."""
         return self.predict_features_in_parts(self.adapt_features(Z, y, w), Z_query)
-
-
-def present_classes(y: Tensor, w: Tensor) -> Tensor:
-    """Which classes have support: a boolean (..., n_way) tensor."""
-    return (w[..., None] * y).sum(-2) > 0
-
-
-def episode_loss(outputs: Outputs, y_query: Tensor) -> Tensor:
-    """Mean query loss of each task, averaged over the tasks.
-
-    Cross-entropy for class codes, negative log likelihood for a Gaussian,
-    squared error otherwise.
-
-    Parameters
-    ----------
-    outputs : Tensor of shape (T, n_query, n_way or n_outputs) or Gaussian
-        What `Learner.forward` returned.
-    y_query : Tensor
-        Codes (T, n_query), -100 where padded; or targets (T, n_query,
-        n_outputs), NaN where padded.
-
-    Returns
-    -------
-    Tensor of shape ()
-        The loss.
-    """
-    if not y_query.is_floating_point():
-        assert isinstance(outputs, Tensor)
-        missing = y_query == IGNORED_CODE
-        if _none(missing):
-            return F.cross_entropy(outputs.flatten(0, 1), y_query.flatten())
-        losses = F.cross_entropy(
-            outputs.transpose(1, 2), y_query, ignore_index=IGNORED_CODE, reduction="none"
-        )
-        return (losses.sum(1) / (~missing).sum(1).clamp_min(1)).mean()
-    missing = y_query.isnan()
-    complete = _none(missing)
-    if complete and isinstance(outputs, Tensor):
-        return F.mse_loss(outputs, y_query)
-    y_query = y_query.nan_to_num()
-    if isinstance(outputs, Gaussian):
-        error = (outputs.mean - y_query).square()
-        losses = 0.5 * (error / outputs.variance + outputs.variance.log())
-    else:
-        losses = (outputs - y_query).square()
-    if complete:
-        return losses.mean()
-    losses = torch.where(missing, 0.0, losses)
-    return (losses.sum((1, 2)) / (~missing).sum((1, 2)).clamp_min(1)).mean()
-
-
-def _none(missing: Tensor) -> bool:
-    """Whether nothing is padded; not asked on a GPU, which would have to be waited for."""
-    return missing.device.type == "cpu" and not missing.any()

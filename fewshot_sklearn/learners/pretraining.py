@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .learner import FeatureLearner, Outputs
+from .learner import FeatureLearner
+from .outputs import Outputs
 
 
 class PretrainedLearner(FeatureLearner):

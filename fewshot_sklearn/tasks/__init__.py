@@ -50,13 +50,11 @@ from .sampling import (
     ClassEpisodes,
     EpisodeRows,
     GroupEpisodes,
-    IntOrRange,
     PooledRows,
-    check_int_or_range,
-    check_n_shots,
     split_tasks,
     usable_rows,
 )
+from .shots import IntOrRange, check_int_or_range, check_n_shots
 from .splits import TaskKFold, TaskShuffleSplit
 
 __all__ = [

@@ -1,0 +1,33 @@
+"""Bringing values to a scale, and learning it, without losing what lies far from zero."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def scaled(values: Tensor, mean: Tensor, rest: Tensor, scale: Tensor) -> Tensor:
+    if values.dtype == torch.float64:
+        return ((values - mean - rest) / scale).to(mean.dtype)
+    return ((values - mean) / scale).to(mean.dtype)
+
+
+def mean_and_scale(values: Tensor, w: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    values = values if values.dtype == torch.float64 else values.to(like.dtype)
+    w = torch.ones(len(values)) if w is None else w
+    w = w.to(values.device, values.dtype)
+    if like.ndim == 0:  # one scale for all pixels
+        rows = values.flatten(1)
+        mean = (rows.mean(1) * w).sum() / w.sum()
+        variance = ((rows - mean).square().mean(1) * w).sum() / w.sum()
+    else:
+        mean = (w[:, None] * values).sum(0) / w.sum()
+        variance = (w[:, None] * (values - mean).square()).sum(0) / w.sum()
+    scale = variance.sqrt()
+    negligible = scale <= 10 * torch.finfo(values.dtype).eps * mean.abs()
+    kept = mean.to(like)
+    return (
+        kept,
+        (mean.to(like.device) - kept).to(like),
+        torch.where(negligible, 1.0, scale).to(like),
+    )
