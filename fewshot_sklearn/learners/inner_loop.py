@@ -254,6 +254,9 @@ class InnerLoopLearner(FeatureLearner):
             share = torch.where(good, share, share / 2)
         return params, curve
 
+    def numbers_a_row(self, state: State) -> int:
+        return state["loss_curve"].shape[:-1].numel() * self._width()  # weights are multiplied with
+
     def tasks_at_once(self, X: Tensor, X_query: Tensor) -> int:
         if X.device.type != "cpu" or self.head_only:
             return super().tasks_at_once(X, X_query)

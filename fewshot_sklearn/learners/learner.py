@@ -157,9 +157,14 @@ class Learner(nn.Module):
         support rows; layers of an encoder are as wide as the rows and the features, or
         as many maps of an image.
         """
-        known = sum(t.numel() for t in state.values())
-        wide = math.prod(self.input_shape) * (64 if self.convolves else 1) + self.n_features
-        return max(1, NUMBERS_AT_ONCE // (OF_STATE * (known + wide)))
+        return max(1, NUMBERS_AT_ONCE // (OF_STATE * self.numbers_a_row(state)))
+
+    def numbers_a_row(self, state: State) -> int:
+        """Numbers that predicting one row of each task meets, of the states and of the layers."""
+        return sum(t.numel() for t in state.values()) + self._width()
+
+    def _width(self) -> int:
+        return math.prod(self.input_shape) * (64 if self.convolves else 1) + self.n_features
 
     def _in_parts(
         self, predict: Callable[[State, Tensor], Outputs], state: State, rows: Tensor, axis: int
