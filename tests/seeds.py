@@ -49,6 +49,8 @@ class Row(NamedTuple):
     @property
     def margin(self):
         """Standard deviations from the threshold to the mean; negative if on the wrong side."""
+        if not np.isfinite(self.values).all():
+            return -np.inf
         away = (self.values.mean() - self.threshold) * (1 if self.direction == "above" else -1)
         spread = self.values.std(ddof=1) if len(self.values) > 1 else 0.0
         return away / spread if spread > 0 else np.copysign(np.inf, away)

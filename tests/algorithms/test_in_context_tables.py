@@ -267,4 +267,4 @@ def test_it_beats_logistic_regression_on_few_rows(margin):
             ahead.append(won - few_shot_score(rival, X, y, scoring=scoring, **few).mean)
         margin.above(np.mean(ahead), 0, f"{scoring or 'accuracy'}, mean")
         if scoring is None:
-            margin.above(min(ahead), -0.02, "accuracy, least")
+            margin.above(min(ahead), -0.03, "accuracy, least")

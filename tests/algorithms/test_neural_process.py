@@ -286,7 +286,7 @@ def errors(reg, n_shot):
 def test_meta_training_helps_on_new_sinusoids(trained, attentive, margin):
     past = errors(clone(trained[attentive]), n_shot=5)
     without = errors(meta_trained(attentive, max_epochs=0), n_shot=5)
-    margin.below(past[0] / without[0], 0.8, "error")
+    margin.below(past[0] / without[0], 0.9, "error")
     margin.above(past[1] - without[1], 0, "log likelihood")
 
 

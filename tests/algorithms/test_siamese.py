@@ -159,7 +159,7 @@ def test_meta_training_helps_on_new_classes(noisy_digits, margin):
     untrained = few_shot_score(start, X_new, y_new, n_shot=3, n_episodes=20)
     learned = few_shot_score(trained, X_new, y_new, n_shot=3)
     margin.above(learned.mean - untrained.mean, 0.1, "gain")
-    for n_way, n_shot, least in [(2, 1, 0.75), (5, 1, 0.45), (12, 10, 0.35)]:
+    for n_way, n_shot, least in [(2, 1, 0.7), (5, 1, 0.45), (12, 10, 0.35)]:
         score = few_shot_score(trained, X_new, y_new, n_way=n_way, n_shot=n_shot, n_episodes=50)
         margin.above(score.mean, least, f"{n_way} ways, {n_shot} shots")
 

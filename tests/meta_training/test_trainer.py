@@ -214,10 +214,10 @@ def noisy_classes(n_classes, seed):
 def test_the_loss_on_held_out_tasks_goes_down(estimator, margin):
     past = noisy_classes(40, seed=1)
     if type(estimator).__name__ in REGRESSORS:
-        waves = make_sinusoid_tasks(100, n_shot=6, n_query=6, random_state=0)
+        waves = make_sinusoid_tasks(200, n_shot=6, n_query=6, random_state=0)
         past = waves.data, waves.target, waves.groups
-    options = {"max_epochs": 20, "lr": 0.01, "n_valid_episodes": 40, "validation_fraction": 0.4}
-    history = small(estimator, **options).fit(*past).history
+    many = {"n_episodes": 64, "n_valid_episodes": 200, "validation_fraction": 0.3}
+    history = small(estimator, max_epochs=14, lr=0.01, **many).fit(*past).history
     margin.below(history[-1, "valid_loss"] / history[0, "valid_loss"], 1)
 
 
