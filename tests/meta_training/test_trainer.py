@@ -392,7 +392,7 @@ def test_a_callback_may_score_as_training_goes(digits, digits_new, margin):
     callback = ("new", NewTasks(*digits_new))
     trainer = small(callbacks=[callback]).fit(digits[0], digits[1] + 100)
     assert max(trainer.history[:, "new_tasks"]) <= 1
-    margin.above(min(trainer.history[:, "new_tasks"]), 0.5)
+    margin.above(min(trainer.history[:, "new_tasks"]), 0.42)  # a third is chance
     assert trainer.meta_init_ == small().fit(digits[0], digits[1] + 100).meta_init_
 
 
