@@ -384,7 +384,7 @@ class NewTasks(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         clf = clone(net.estimator).set_params(meta_init=net._make_meta_init())
-        score = few_shot_score(clf, self.X, self.y, n_way=2, n_shot=2, n_episodes=10)
+        score = few_shot_score(clf, self.X, self.y, n_way=2, n_shot=2, n_episodes=60)
         net.history.record("new_tasks", score.mean)
 
 
@@ -392,7 +392,7 @@ def test_a_callback_may_score_as_training_goes(digits, digits_new, margin):
     callback = ("new", NewTasks(*digits_new))
     trainer = small(callbacks=[callback]).fit(digits[0], digits[1] + 100)
     assert max(trainer.history[:, "new_tasks"]) <= 1
-    margin.above(min(trainer.history[:, "new_tasks"]), 0.42)  # a third is chance
+    margin.above(min(trainer.history[:, "new_tasks"]), 0.52)  # half is chance
     assert trainer.meta_init_ == small().fit(digits[0], digits[1] + 100).meta_init_
 
 
