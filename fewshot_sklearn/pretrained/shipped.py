@@ -70,7 +70,7 @@ def load_meta_init(name: str) -> MetaInit:
     >>> init.card()["licence"]
     'MIT'
     """
-    if name not in list_meta_inits():
+    if not isinstance(name, str) or name not in list_meta_inits():
         raise ValueError(
             f"There is no meta-init named {name!r}; those that come with the package are "
             f"{list(list_meta_inits())}."

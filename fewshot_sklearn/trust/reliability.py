@@ -17,7 +17,7 @@ from sklearn.base import clone
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
-from ..model_selection import EpisodeAnswers, EpisodeSplit
+from ..model_selection import EpisodeAnswers, EpisodeSplit, check_axes, pyplot
 from ..tasks import IntOrRange
 from .calibration import ReliabilityBins, reliability_bins, top_label
 from .classifier import TrustedClassifier
@@ -235,7 +235,8 @@ class ReliabilityDisplay:
         ReliabilityDisplay
             Itself.
         """
-        import matplotlib.pyplot as plt
+        check_axes(ax)
+        plt = pyplot()
 
         if ax is None:
             _, ax = plt.subplots(figsize=(5, 5.5), layout="constrained")
