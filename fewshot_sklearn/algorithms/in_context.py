@@ -323,7 +323,7 @@ class InContextClassifier(_InContextEstimator, FewShotClassifier):
         if init is None or self._learner_class_of(init) is self._learner_class:
             return super()._new_learner(input_shape, n_outputs, seed, past)
         sizes = self._hyperparameters(init.spec["hyperparameters"])
-        with OwnRandomNumbers(seed):
+        with OwnRandomNumbers(seed), init.declared_sizes():
             return InContextTables(Identity(input_shape), input_shape, n_outputs, **sizes)
 
     def _spec(self, learner: Learner) -> dict[str, Any]:
