@@ -281,8 +281,12 @@ def test_meta_training_is_reproducible_and_leaves_the_random_state_alone(pool, o
     first, again = (meta_train(clf, X, y, **few).meta_init for _ in range(2))
     other = meta_train(clf, X, y, **few, chunk_size=3).meta_init
     assert first == again and torch.equal(torch.get_rng_state(), before)
-    for name, tensor in first.tensors.items():
-        np.testing.assert_allclose(other.tensors[name], tensor, rtol=1e-3, atol=1e-5)
+    # Chunks sum in another order: a weight near a kink may round away, the movement may not.
+    start = meta_train(clf, X, y, **few | {"max_epochs": 0}).meta_init.tensors
+    moved = {name: np.linalg.norm(t - start[name]) for name, t in first.tensors.items()}
+    apart = {name: np.linalg.norm(other.tensors[name] - t) for name, t in first.tensors.items()}
+    assert max(moved.values()) > 0.01
+    assert all(apart[name] <= 0.05 * moved[name] for name in moved), (apart, moved)
 
 
 def test_convolutions_are_trained(pool):
