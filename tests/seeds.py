@@ -76,6 +76,8 @@ def run(level, seed, options):
         env.pop(name, None)
     if level != "native":
         env |= dict(zip(VARIABLES, LEVELS[level], strict=True))
+        # what was compiled for one instruction set is not looked up for another
+        env["TORCHINDUCTOR_CACHE_DIR"] = str(KEPT / f"compiled-{level}")
     command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-m", "trained", *options]
     command += ["-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)

@@ -211,6 +211,8 @@ def test_steps_that_go_wrong_are_taken_back(factor):
     learner = random_learner("no encoder", n_steps=40, trained_steps=3).eval()
     learner.meta_learner.input_gate.bias.data += 5.0
     X, codes, w, X_query = make_task(learner)
+    X, w = np.vstack([X, X[:1]]), np.append(w, 1.0)  # a row under two labels: no step fits all
+    codes = np.append(codes, (codes[0] + 1) % 3)
     outputs, state = outputs_of(learner, factor * X, codes, w, factor * X_query)
     curve = state["loss_curve"].numpy()
     assert np.isfinite(outputs).all()

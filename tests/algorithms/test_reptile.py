@@ -178,7 +178,7 @@ def test_padding_changes_nothing(kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_fit_is_the_inner_optimiser_on_all_support_rows(kind, optimizer):
-    lr = 0.05 if optimizer == "sgd" else 0.005
+    lr = 0.05 if optimizer == "sgd" else 0.0005
     learner = make_learner(kind, inner_optimizer=optimizer, inner_lr=lr, n_steps=8).eval()
     batch, _ = make_batch(learner, 3)
     for X, y, w, X_query in zip(*batch.values(), strict=True):

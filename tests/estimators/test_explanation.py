@@ -220,10 +220,10 @@ def test_past_classes_stand_beside_the_support(trained, digits_new):
 
 def test_past_tasks_of_a_regression_are_those_that_explain_the_support(trained, sinusoid_new):
     X, y, groups = sinusoid_new
-    reg = trained["RidgeHeadRegressor"].fit(X[:5], y[:5])
+    reg = trained["RidgeHeadRegressor"].fit(X[:20], y[:20])
     past = TaskMemory.from_data(reg, X, y, groups)
-    told = explain(reg, X[5:8], X[:5], y[:5], n_neighbors=3, past=past)
-    ids, errors = past.nearest_tasks(reg, X[:5], y[:5], 3)
+    told = explain(reg, X[20:23], X[:20], y[:20], n_neighbors=3, past=past)
+    ids, errors = past.nearest_tasks(reg, X[:20], y[:20], 3)
     found = near(told, "past")
     assert (found["neighbor"] == ids).all()
     np.testing.assert_allclose(found["distance"].astype(float), np.tile(errors, (3, 1)))

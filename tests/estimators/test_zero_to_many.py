@@ -130,7 +130,7 @@ def test_more_labels_never_hurt_on_average(margin):
     margin.below(np.divide(errors[1:], errors[:-1]).max(), 1, "with more labels")
     # an amplitude in 0.1 .. 5 and a phase in 0 .. pi leave a variance of about 3.1 about the mean
     margin.above(errors[0], 1.7, "with none")
-    margin.below(errors[0], 4, "with none, at most")
+    margin.below(errors[0], 4.2, "with none, at most")
     margin.below(errors[-1] / errors[0], 1 / 3, "with ten")
 
 
