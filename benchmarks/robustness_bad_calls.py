@@ -39,10 +39,11 @@ BAD: tuple[Any, ...] = ("foo", -1, float("inf"), float("nan"), [], object())
 MEANT = (ValueError, TypeError, OSError, ImportError)
 #: Parameters that may be anything, by the name of the class; "" is every class.
 ANYTHING: dict[str, set[str]] = {"": {"callbacks"}, "ProtoNetClassifier": {"unlabelled"}}
-#: Values that are right after all: the name of a column, of a file or of a device, all processors.
+#: Values that are right after all: a column by name or place, a file, a device, all processors.
 RIGHT = {
     ("device", "foo"),
     ("task", "foo"),
+    ("task", -1),
     ("checkpoint", "foo"),
     ("n_jobs", -1),
     ("max_rows", float("inf")),

@@ -11,6 +11,7 @@ import pytest
 import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
+from sklearn.utils import get_tags
 from torch import nn
 
 import fewshot_sklearn
@@ -24,6 +25,9 @@ from fewshot_sklearn import (
     RidgeHeadRegressor,
     TaskKFold,
     TaskShuffleSplit,
+    TaskwiseClassifier,
+    TrustedClassifier,
+    TrustedRegressor,
     expected_calibration_error,
     few_shot_score,
     select_queries,
@@ -61,7 +65,14 @@ KINDS = [
     for c in (getattr(fewshot_sklearn, name) for name in fewshot_sklearn.__all__)
     if isinstance(c, type) and issubclass(c, FewShotEstimator)
 ]
-OTHERS = [MetaTrainer, ESMetaTrainer, EpisodeSplit, TaskKFold, TaskShuffleSplit]
+TRAINERS = [MetaTrainer, ESMetaTrainer]
+#: Estimators that hold, choose between or watch over others.
+AROUND_OTHERS = [
+    c
+    for c in (getattr(fewshot_sklearn, name) for name in fewshot_sklearn.__all__)
+    if isinstance(c, type) and issubclass(c, BaseEstimator) and c not in [*KINDS, *TRAINERS]
+]
+OTHERS = [*TRAINERS, *AROUND_OTHERS, EpisodeSplit, TaskKFold, TaskShuffleSplit]
 
 
 def rows(n=16):
@@ -95,7 +106,7 @@ def test_defaults_are_allowed(kind):
     check_parameters(kind(**kind._defaults))
 
 
-@pytest.mark.parametrize("kind", [MetaTrainer, ESMetaTrainer], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", TRAINERS, ids=lambda kind: kind.__name__)
 def test_defaults_of_trainers_are_allowed(kind):
     check_parameters(kind(ProtoNetClassifier()))
 
@@ -128,7 +139,24 @@ def test_fit_refuses_by_name(kind):
         assert not hasattr(made, "state_")
 
 
-@pytest.mark.parametrize("kind", [MetaTrainer, ESMetaTrainer], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", AROUND_OTHERS, ids=lambda kind: kind.__name__)
+def test_estimators_around_others_refuse_by_name(kind):
+    X, y = rows()
+    check_parameters(kind())
+    for name, value in refused(kind):
+        with pytest.raises(ValueError, match=rf"{name}\W"):
+            kind(**{name: value}).fit(X, y)
+
+
+@pytest.mark.parametrize("kind", [TrustedClassifier, TrustedRegressor, TaskwiseClassifier])
+def test_tags_of_what_cannot_be_fitted(kind):
+    asked = get_tags(kind()).estimator_type
+    assert get_tags(kind("no estimator")).estimator_type == asked
+    with pytest.raises(ValueError, match=f"estimator must be a {asked}"):
+        kind("no estimator").fit(*rows())
+
+
+@pytest.mark.parametrize("kind", TRAINERS, ids=lambda kind: kind.__name__)
 def test_trainers_refuse_by_name(kind):
     X, y = rows(48)
     for name, value in refused(kind):

@@ -12,7 +12,7 @@ from sklearn.metrics import check_scoring
 from ..estimators import FewShotEstimator
 from ..learners import InnerLoopLearner
 from ..model_selection import check_axes, pyplot
-from ..tasks import Flag, Whole, check_arguments, check_parameters
+from ..tasks import SCORING, Flag, Whole, check_arguments, check_parameters
 from ._drawing import class_colors
 
 
@@ -72,7 +72,7 @@ class AdaptationDisplay:
     >>> plt.close(display.figure_)
     """
 
-    _constraints = {"n_steps": Whole(1) | None, "log_loss": Flag()}
+    _constraints = {"n_steps": Whole(1) | None, "scoring": SCORING, "log_loss": Flag()}
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class AdaptationDisplay:
         ValueError
             When the estimator has no inner loop.
         """
-        check_arguments(cls._constraints, n_steps=n_steps)
+        check_arguments(cls._constraints, n_steps=n_steps, scoring=scoring)
         check_axes(ax, several=True)
         inner = isinstance(estimator, FewShotEstimator) and issubclass(
             estimator._learner_class, InnerLoopLearner

@@ -18,11 +18,30 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import check_consistent_length, check_random_state
 
 from ..algorithms import ProtoNetClassifier
-from ..tasks import IntOrRange, check_n_shots, comparable, indexable, taken
+from ..tasks import (
+    N_JOBS,
+    SCORING,
+    Flag,
+    IntOrRange,
+    Name,
+    check_arguments,
+    check_n_shots,
+    comparable,
+    indexable,
+    taken,
+)
 from ._comparison_table import comparison_table, episode_table
 from ._paired_scores import first_shots, score_everyone, warn_failures
 from .pooled import PastRows, PooledClassifier, PooledRegressor
 from .scoring import EpisodeSplit, tasks_seen
+
+#: What the arguments may be; those of the episodes are checked where these are drawn.
+_ARGUMENTS = {
+    "scoring": SCORING,
+    "reference": Name() | None,
+    "return_scores": Flag(),
+    "n_jobs": N_JOBS,
+}
 
 
 def compare_few_shot(
@@ -168,6 +187,9 @@ def compare_few_shot(
     2            neighbor        1  0.74      0.50
     3            neighbor        5  0.91      0.50
     """
+    check_arguments(
+        _ARGUMENTS, scoring=scoring, reference=reference, return_scores=return_scores, n_jobs=n_jobs
+    )
     given = _named(estimators)
     classify = _kind_is_classification(given)
     if not classify and n_way is not None:

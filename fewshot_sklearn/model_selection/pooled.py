@@ -22,12 +22,20 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..estimators import fitted_to_labels
+from ..tasks import Anything, Flag, Learns, Number, Seed, Whole, check_parameters
 from ._past_ridge import PastRidge
 from .past_rows import PastRows
 
 
 class _Pooled(BaseEstimator):
     """What the two share: the rows that a new task's are pooled with."""
+
+    _constraints = {
+        "past": Anything(),
+        "with_task": Flag(),
+        "max_rows": Whole(1) | None,
+        "random_state": Seed(),
+    }
 
     estimator: Any
     past: Any
@@ -147,6 +155,12 @@ class PooledRegressor(RegressorMixin, _Pooled):
     array([8.9])
     """
 
+    _constraints = {
+        "estimator": Learns("regressor") | None,
+        "alpha": Number(low=0) | None,
+        "task_alpha": Number(low=0) | None,
+    }
+
     def __init__(
         self,
         estimator: Any = None,
@@ -181,6 +195,7 @@ class PooledRegressor(RegressorMixin, _Pooled):
         self : object
             The fitted estimator.
         """
+        check_parameters(self)
         X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
         y = y.astype(np.float64)
         past = self._past_rows(X.shape[1])
@@ -280,6 +295,8 @@ class PooledClassifier(ClassifierMixin, _Pooled):
     array(['no', 'yes'], dtype='<U3')
     """
 
+    _constraints = {"estimator": Learns("classifier") | None}
+
     def __init__(
         self,
         estimator: Any = None,
@@ -310,6 +327,7 @@ class PooledClassifier(ClassifierMixin, _Pooled):
         self : object
             The fitted estimator.
         """
+        check_parameters(self)
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
         past = self._past = self._past_rows(X.shape[1])

@@ -13,7 +13,15 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length
 
 from ..estimators import CodedLabels, FewShotEstimator, adapts_in_batches
-from ..tasks import N_JOBS, EpisodeRows, IntOrRange, check_arguments, check_parameters, comparable
+from ..tasks import (
+    N_JOBS,
+    SCORING,
+    EpisodeRows,
+    IntOrRange,
+    check_arguments,
+    check_parameters,
+    comparable,
+)
 from ._stand_in import stand_ins
 from .episode_answers import EpisodeAnswers
 from .episode_split import EpisodeSplit
@@ -22,7 +30,7 @@ from .scores import FewShotScore
 #: Share of rows that may equal rows trained on by chance, as numbers of few digits do.
 CHANCE = 0.01
 #: Beside what `EpisodeSplit` declares.
-_ARGUMENTS = {"n_jobs": N_JOBS}
+_ARGUMENTS = {"scoring": SCORING, "n_jobs": N_JOBS}
 
 
 def few_shot_score(
@@ -89,7 +97,7 @@ def few_shot_score(
     """
     split = EpisodeSplit(n_way, n_shot, n_query, n_episodes, random_state)
     check_parameters(split)
-    check_arguments(_ARGUMENTS, n_jobs=n_jobs)
+    check_arguments(_ARGUMENTS, scoring=scoring, n_jobs=n_jobs)
     if isinstance(estimator, FewShotEstimator):  # whose `fit` may not be asked
         check_parameters(estimator)
     y = np.asarray(y)

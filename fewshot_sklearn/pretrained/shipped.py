@@ -41,7 +41,6 @@ def list_meta_inits() -> tuple[str, ...]:
     return tuple(sorted(name.removesuffix(_SUFFIX) for name in found if name.endswith(_SUFFIX)))
 
 
-@cache
 def load_meta_init(name: str) -> MetaInit:
     """Load a meta-initialization that comes with the package.
 
@@ -72,9 +71,14 @@ def load_meta_init(name: str) -> MetaInit:
     """
     if not isinstance(name, str) or name not in list_meta_inits():
         raise ValueError(
-            f"There is no meta-init named {name!r}; those that come with the package are "
+            f"There is no meta-init of the name {name!r}; those that come with the package are "
             f"{list(list_meta_inits())}."
         )
+    return _loaded(name)
+
+
+@cache
+def _loaded(name: str) -> MetaInit:
     with as_file(files(__package__) / "weights" / f"{name}{_SUFFIX}") as path:
         return MetaInit.load(path)
 

@@ -19,13 +19,21 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..estimators import fitted_to_labels
-from ._candidates import HoldsStrategies, Strategies, named
+from ..tasks import Anything, Number, check_parameters
+from ._candidates import COMBINE, TEMPERATURE, HoldsStrategies, Strategies, named
 from .experience import Experience
 
 
 class ByExperience(HoldsStrategies):
     """What `StrategyClassifier` and `StrategyRegressor` share."""
 
+    _constraints = {
+        "strategies": Anything(),
+        "experience": Anything(),
+        "temperature": TEMPERATURE,
+        "combine": COMBINE,
+        "min_probability": Number(low=0, below=1),
+    }
     _estimator_type: str
 
     def __init__(
@@ -45,16 +53,9 @@ class ByExperience(HoldsStrategies):
 
     def _choose(self, n_shots: float) -> Strategies:
         """Weigh the strategies by experience; return those to fit."""
+        check_parameters(self)
         pairs = named(self.strategies, self._estimator_type)
         names = [name for name, _ in pairs]
-        if self.combine not in ("best", "ensemble"):
-            raise ValueError(f"combine must be 'best' or 'ensemble', got {self.combine!r}.")
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be positive, got {self.temperature!r}.")
-        if not 0 <= self.min_probability < 1:
-            raise ValueError(
-                f"min_probability must be at least 0 and below 1, got {self.min_probability!r}."
-            )
         known = self.experience
         if isinstance(known, str | os.PathLike):
             known = Experience.load(known)

@@ -17,9 +17,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 
 from ..algorithms import ProtoNetClassifier
+from ..tasks import OneOf, Positive
 
 Strategies = list[tuple[str, Any]]
 
+#: How much better by score is how much more probable, and what is done with the probable ones.
+TEMPERATURE, COMBINE = Positive(), OneOf("best", "ensemble")
 #: Parameters that a strategy must not be named like.
 PARAMETERS = (
     "strategies", "experience", "temperature", "combine", "min_probability", "n_way", "n_shots",

@@ -18,8 +18,20 @@ from sklearn.utils import check_consistent_length, check_random_state, get_tags
 
 from ..estimators import fitted_to_labels
 from ..model_selection import EpisodeSplit
-from ..tasks import IntOrRange, check_n_shots, indexable, taken
-from ._candidates import HoldsStrategies, Strategies, named, pairs_of
+from ..tasks import (
+    N_JOBS,
+    SCORING,
+    Anything,
+    IntOrRange,
+    Seed,
+    Whole,
+    WholeOrRange,
+    check_n_shots,
+    check_parameters,
+    indexable,
+    taken,
+)
+from ._candidates import COMBINE, TEMPERATURE, HoldsStrategies, Strategies, named, pairs_of
 from .classifier import StrategyClassifier
 from .experience import Experience
 from .regressor import StrategyRegressor
@@ -100,6 +112,19 @@ class StrategySelector(HoldsStrategies):
     >>> reg.fit(X[:2], y[:2]).best_strategy_, reg.fit(X[:20], y[:20]).best_strategy_
     ('mean', 'linear')
     """
+
+    _constraints = {
+        "strategies": Anything(),
+        "n_way": WholeOrRange(2) | None,
+        "n_shots": Anything(),  # see check_n_shots
+        "n_query": WholeOrRange(1) | None,
+        "n_episodes": Whole(1),
+        "temperature": TEMPERATURE,
+        "scoring": SCORING,
+        "combine": COMBINE,
+        "n_jobs": N_JOBS,
+        "random_state": Seed(),
+    }
 
     __metadata_request__fit = {"groups": True}
     __metadata_request__partial_fit = {"groups": True}
@@ -183,6 +208,7 @@ class StrategySelector(HoldsStrategies):
         return get_tags(pairs[0][1]).estimator_type if pairs else "classifier"
 
     def _learn(self, X: Any, y: Any, groups: Any, known: Experience | None) -> StrategySelector:
+        check_parameters(self)
         kind = self._kind()
         if kind not in ("classifier", "regressor"):
             raise ValueError("strategies must all be classifiers or all regressors.")

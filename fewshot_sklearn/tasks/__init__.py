@@ -15,6 +15,7 @@ from .batch import (
 from .by_task import RowsByTask, padded_size
 from .constraints import (
     N_JOBS,
+    SCORING,
     Anything,
     ClassOf,
     Constraint,
@@ -22,6 +23,8 @@ from .constraints import (
     Flag,
     Function,
     Kind,
+    Learns,
+    Name,
     Number,
     OneOf,
     Positive,
@@ -60,6 +63,7 @@ from .splits import TaskKFold, TaskShuffleSplit
 __all__ = [
     "IGNORED_CODE",
     "N_JOBS",
+    "SCORING",
     "UNLABELLED_CODE",
     "Anything",
     "ArrayTasks",
@@ -76,6 +80,8 @@ __all__ = [
     "GroupEpisodes",
     "IntOrRange",
     "Kind",
+    "Learns",
+    "Name",
     "Number",
     "OneOf",
     "PooledRows",

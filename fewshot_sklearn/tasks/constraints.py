@@ -16,6 +16,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+from sklearn.base import is_classifier, is_regressor
 
 #: Longest description of a wrong value in an error.
 LONGEST = 80
@@ -289,6 +290,27 @@ class FilePath(Constraint):
         return isinstance(value, str | os.PathLike) and bool(os.fspath(value))
 
 
+class Learns(Constraint):
+    """An estimator: an object, and no class, that can be fitted.
+
+    Parameters
+    ----------
+    kind : {"classifier", "regressor"} or None, default=None
+        What it must be, too.
+    """
+
+    def __init__(self, kind: str | None = None):
+        self.kind = kind
+        self.told = f"a {kind}" if kind else "an estimator"
+
+    def allows(self, value: Any) -> bool:
+        if isinstance(value, type) or not hasattr(value, "fit"):
+            return False
+        if self.kind is None:
+            return True
+        return bool((is_classifier if self.kind == "classifier" else is_regressor)(value))
+
+
 class Function(Constraint):
     """What can be called.
 
@@ -325,8 +347,19 @@ class Anything(Constraint):
         return True
 
 
+class Name(Constraint):
+    """A name, of what is looked at where it is used."""
+
+    told = "a name"
+
+    def allows(self, value: Any) -> bool:
+        return isinstance(value, str)
+
+
 #: Number of processes, as joblib takes it.
 N_JOBS = Whole(1) | Whole(high=-1) | None
+#: How answers are scored: one number.
+SCORING = Name() | Function("a scorer") | None
 
 
 def check_arguments(constraints: Mapping[str, Constraint], prefix: str = "", **values: Any) -> None:

@@ -24,7 +24,18 @@ from ..estimators import (
     adapts_in_batches,
     check_weights,
 )
-from ..tasks import RowsByTask, comparable, distinct, indexable, n_rows, taken
+from ..tasks import (
+    N_JOBS,
+    Anything,
+    OneOf,
+    RowsByTask,
+    check_parameters,
+    comparable,
+    distinct,
+    indexable,
+    n_rows,
+    taken,
+)
 from ._alone import fit_each, fit_one
 from ._batches import adapt_tasks, answer_tasks, local_classes
 from ._files import SavesTasks
@@ -47,6 +58,8 @@ class Taskwise(SavesTasks, BaseEstimator):
     targets; the states of the tasks are in `_states` where it is meta-trained,
     and fitted clones of it in `_fitted` (with `_pooled`, of all rows) where not.
     """
+
+    _constraints = {"task": Anything(), "unseen": OneOf("prior", "error"), "n_jobs": N_JOBS}
 
     __metadata_request__fit = {"groups": True}
     __metadata_request__partial_fit = {"groups": True}
@@ -77,12 +90,8 @@ class Taskwise(SavesTasks, BaseEstimator):
         raise NotImplementedError
 
     def _checked_inner(self) -> Any:
-        if self.unseen not in ("prior", "error"):
-            raise ValueError(f"unseen must be 'prior' or 'error', got {self.unseen!r}.")
-        inner = self._inner()
-        if not hasattr(inner, "fit") or get_tags(inner).estimator_type != self._kind:
-            raise ValueError(f"estimator must be a {self._kind}, got {inner!r}.")
-        inner = clone(inner)
+        check_parameters(self)
+        inner = clone(self._inner())
         if adapts_in_batches(inner):  # a file is read once
             inner.meta_init = inner.meta_init_ = inner._resolve_meta_init()
         return inner

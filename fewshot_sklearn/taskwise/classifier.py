@@ -13,6 +13,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 
 from ..algorithms import ProtoNetClassifier
+from ..tasks import Learns
 from ._base import Taskwise
 
 
@@ -92,6 +93,7 @@ class TaskwiseClassifier(ClassifierMixin, Taskwise):
     array(['low'], dtype='<U4')
     """
 
+    _constraints = {"estimator": Learns("classifier") | None}
     _kind = "classifier"
     _default = ProtoNetClassifier
 

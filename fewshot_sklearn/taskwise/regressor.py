@@ -14,6 +14,7 @@ from sklearn.utils import check_array, column_or_1d, get_tags
 from ..algorithms import RidgeHeadRegressor
 from ..estimators import adapts_in_batches
 from ..learners import Gaussian
+from ..tasks import Learns
 from ._base import Taskwise
 
 
@@ -85,6 +86,7 @@ class TaskwiseRegressor(RegressorMixin, Taskwise):
     array([-0.33])
     """
 
+    _constraints = {"estimator": Learns("regressor") | None}
     _kind = "regressor"
     _default = RidgeHeadRegressor
 

@@ -17,8 +17,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validat
 from ..algorithms import ProtoNetClassifier, RidgeHeadRegressor
 from ..estimators import check_weights, fitted_to_labels
 from ..model_selection import EpisodeAnswers, held_out_losses
-from ..tasks import EpisodeRows, indexable, taken
-from ._conformal import check_coverage
+from ..tasks import Anything, EpisodeRows, Number, indexable, taken
 from .novelty import task_distance
 from .task_calibration import TaskCalibration
 
@@ -26,6 +25,10 @@ from .task_calibration import TaskCalibration
 class FitsAndCompares(BaseEstimator):
     """What `TrustedClassifier` and `TrustedRegressor` share."""
 
+    _constraints = {
+        "calibration": Anything(),
+        "novelty_level": Number(above=0, below=1),
+    }
     _estimator_type: str
 
     def __init__(
@@ -74,7 +77,6 @@ class FitsAndCompares(BaseEstimator):
         return self.calibration_
 
     def _fit(self, X: Any, y: np.ndarray, sample_weight: Any, codes: np.ndarray | None) -> None:
-        check_coverage(self.novelty_level, "novelty_level")
         self.calibration_ = self._known()
         weights = check_weights(sample_weight, len(y))
         self.estimator_ = _fitted(self._inner(), X, y, sample_weight)
@@ -139,7 +141,10 @@ class FitsAndCompares(BaseEstimator):
         return hasattr(self, "estimator_")
 
     def __sklearn_tags__(self) -> Any:
-        tags, inner = super().__sklearn_tags__(), get_tags(self._inner())
+        tags, inner = super().__sklearn_tags__(), self._inner()
+        if not hasattr(inner, "__sklearn_tags__"):  # fit will say what is wrong with it
+            return tags
+        inner = get_tags(inner)
         tags.input_tags.sparse = inner.input_tags.sparse
         tags.input_tags.allow_nan = inner.input_tags.allow_nan
         tags.target_tags.multi_output = (

@@ -22,6 +22,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from ..model_selection import features_of, logits_of
+from ..tasks import Learns, check_parameters
 from ._trusted_fit import FitsAndCompares
 from .novelty import row_scores
 
@@ -120,6 +121,7 @@ class TrustedClassifier(ClassifierMixin, FitsAndCompares):
     """
 
     _estimator_type = "classifier"
+    _constraints = dict.fromkeys(("estimator", "fallback"), Learns("classifier") | None)
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> TrustedClassifier:
         """Fit the estimator, and see whether the task is like the past ones.
@@ -143,6 +145,7 @@ class TrustedClassifier(ClassifierMixin, FitsAndCompares):
         ValueError
             When `calibration` is none, or one of regressors.
         """
+        check_parameters(self)
         validate_data(self, X, y, skip_check_array=True)
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)

@@ -16,15 +16,30 @@ import warnings
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
+from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.utils import check_consistent_length, check_random_state
 
 from ..algorithms import ProtoNetClassifier, RidgeHeadRegressor
 from ..model_selection import EpisodeSplit, tasks_seen
-from ..tasks import EpisodeRows, IntOrRange, check_int_or_range, check_n_shots, comparable, numbered
+from ..tasks import (
+    N_JOBS,
+    Anything,
+    EpisodeRows,
+    IntOrRange,
+    Learns,
+    OneOf,
+    Seed,
+    Whole,
+    WholeOrRange,
+    check_int_or_range,
+    check_n_shots,
+    check_parameters,
+    comparable,
+    numbered,
+)
 from ._evidence import Fold, PastAnswers
 from .classifier import TrustedClassifier
-from .novelty import check_row_score
+from .novelty import ROW_SCORES
 from .regressor import TrustedRegressor
 
 
@@ -126,6 +141,17 @@ default="class_mean"
     True
     """
 
+    _constraints = {
+        "estimator": Learns("classifier") | Learns("regressor") | None,
+        "n_way": WholeOrRange(2) | None,
+        "n_shots": Anything(),  # see check_n_shots
+        "n_query": WholeOrRange(1) | None,
+        "n_episodes": Whole(1),
+        "novelty_score": OneOf(*ROW_SCORES),
+        "n_jobs": N_JOBS,
+        "random_state": Seed(),
+    }
+
     __metadata_request__fit = {"groups": True}
 
     def __init__(
@@ -179,12 +205,10 @@ default="class_mean"
             shots or episodes are left out; when the tasks are too few to promise a
             coverage of 0.9.
         """
+        check_parameters(self)
         estimator = self.estimator
         if estimator is None:
             estimator = RidgeHeadRegressor() if self.n_way is None else ProtoNetClassifier()
-        if not (is_classifier(estimator) or is_regressor(estimator)):
-            raise ValueError(f"estimator must be a classifier or a regressor, got {estimator!r}.")
-        check_row_score(self.novelty_score)
         shots = check_n_shots(self.n_shots)
         y = comparable(y, "y") if is_classifier(estimator) else np.asarray(y)
         check_consistent_length(X, y, groups)

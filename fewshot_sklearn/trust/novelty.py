@@ -13,8 +13,6 @@ out-of-distribution examples in neural networks. ICLR 2017 (maximum probability)
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy.spatial.distance import cdist
 from scipy.special import log_softmax, logsumexp
@@ -109,13 +107,6 @@ def row_scores(
     if name == "class_mean":
         return -class_distances(Z, codes, Z_query)
     return -cdist(Z_query, Z).min(1)
-
-
-def check_row_score(name: Any) -> str:
-    """The name of a row score, or a ValueError."""
-    if name not in ROW_SCORES:
-        raise ValueError(f"novelty_score must be one of {list(ROW_SCORES)}, got {name!r}.")
-    return name
 
 
 def task_distance(Z: np.ndarray, past: np.ndarray, other: np.ndarray | None = None) -> float:

@@ -16,6 +16,7 @@ from sklearn.utils import column_or_1d, get_tags
 from sklearn.utils.validation import validate_data
 
 from ..model_selection import means_of
+from ..tasks import Learns, check_parameters
 from ._trusted_fit import FitsAndCompares
 
 
@@ -96,6 +97,7 @@ class TrustedRegressor(RegressorMixin, FitsAndCompares):
     """
 
     _estimator_type = "regressor"
+    _constraints = dict.fromkeys(("estimator", "fallback"), Learns("regressor") | None)
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> TrustedRegressor:
         """Fit the estimator, and see whether the task is like the past ones.
@@ -120,6 +122,7 @@ class TrustedRegressor(RegressorMixin, FitsAndCompares):
             When `calibration` is none, one of classifiers, or of another number of
             targets.
         """
+        check_parameters(self)
         validate_data(self, X, y, skip_check_array=True)
         several = get_tags(self).target_tags.multi_output
         y = np.asarray(y) if several else column_or_1d(y, warn=True)

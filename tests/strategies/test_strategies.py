@@ -375,7 +375,7 @@ def test_default_strategies():
         ({"strategies": {"a__b": Ridge()}}, "names without '__'"),
         ({"strategies": {"combine": Ridge()}}, "other than"),
         ({"strategies": {"a": DummyClassifier()}}, "must all be regressors"),
-        ({"temperature": 0}, "temperature must be positive"),
+        ({"temperature": 0}, "temperature must be a positive"),
         ({"combine": "all"}, "combine must be 'best' or 'ensemble'"),
         ({"min_probability": 1}, "min_probability must be"),
         ({"experience": 3}, "experience must be"),

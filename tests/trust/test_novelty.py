@@ -9,8 +9,9 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
+from fewshot_sklearn import TrustLearner
 from fewshot_sklearn.trust import ROW_SCORES, row_scores, task_distance
-from fewshot_sklearn.trust.novelty import check_row_score, within_class_spread
+from fewshot_sklearn.trust.novelty import within_class_spread
 
 
 def test_spread_is_the_pooled_covariance():
@@ -53,8 +54,8 @@ def test_rows_of_other_classes_score_lower(name):
 
 
 def test_unknown_score():
-    with pytest.raises(ValueError, match="novelty_score must be one of"):
-        check_row_score("distance")
+    with pytest.raises(ValueError, match="novelty_score must be 'class_mean', 'support_row', 'e"):
+        TrustLearner(novelty_score="distance").fit(*load_digits(return_X_y=True))
 
 
 def test_task_distance_is_to_the_five_nearest_rows_of_other_tasks():

@@ -275,7 +275,7 @@ def test_an_int_learns_the_same_again(learned):
 @pytest.mark.parametrize(
     ("params", "said"),
     [
-        ({"estimator": StandardScaler()}, "classifier or a regressor"),
+        ({"estimator": StandardScaler()}, "a classifier, a regressor or None"),
         ({"n_shots": ()}, "n_shots"),
         ({"n_shots": (0, 1)}, "n_shots"),
         ({"novelty_score": "distance"}, "novelty_score"),
