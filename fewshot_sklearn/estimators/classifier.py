@@ -72,7 +72,7 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
             warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
             check_classification_targets(y)
         classes, codes = distinct(y, "y")
-        members = memberships(torch.as_tensor(codes), len(classes), torch.float64)
+        members = memberships(torch.from_numpy(codes), len(classes), torch.float64)
         return classes, members.numpy()
 
     def fit_prior(self, classes: Any, probabilities: Any = None) -> FewShotClassifier:
@@ -115,7 +115,7 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
         if PRIOR not in self.state_:
             return super()._outputs(X)
         _, rows = self._fitted_learner_and_rows(X)
-        logits = torch.as_tensor(self.state_[PRIOR], dtype=self._compute_dtype()).log()
+        logits = torch.from_numpy(self.state_[PRIOR]).to(self._compute_dtype()).log()
         return logits.expand(len(rows), -1)
 
     def predict_proba(self, X: Any) -> np.ndarray:

@@ -95,7 +95,7 @@ class MetaEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewShotEs
         """
         check_parameters(self)
         X = validate_data(self, X, dtype=ROW_DTYPES, allow_nd=True)
-        rows = torch.empty((0, *X.shape[1:]), dtype=self._compute_dtype())
+        rows = torch.empty((0, *X.shape[1:]), dtype=self._compute_dtype(), device="cpu")
         self.meta_init_ = self._meta_init_for(Support(rows, rows, rows), None)
         return self
 

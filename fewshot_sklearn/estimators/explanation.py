@@ -126,7 +126,7 @@ def _compared(
 ) -> tuple[str, np.ndarray, np.ndarray]:
     """Name of the comparison; distances and similarities (n, n_support) of features."""
     parameter = next(learner.parameters(), None)
-    a, b = (torch.as_tensor(part).to(parameter) for part in (Z, rows))
+    a, b = (torch.from_numpy(part).to(parameter) for part in (Z, rows))
     if callable(kernel := getattr(learner, "kernel", None)):
         with torch.no_grad():
             a, b = a.double(), b.double()

@@ -83,7 +83,7 @@ class ManyTasks:
     # ------------------------------------------------------------------ tensors of a batch
     def tensor(self, array: np.ndarray) -> Tensor:
         """An array where it is computed with, in the estimator's precision."""
-        return torch.as_tensor(np.ascontiguousarray(array)).to(self.device, self.dtype)
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, self.dtype)
 
     @torch.no_grad()
     def features(self, used: np.ndarray) -> Tensor:

@@ -32,7 +32,7 @@ def _adapted_states(
     learner: Learner, rows: Tensor, targets: np.ndarray, of_task: list[np.ndarray]
 ) -> dict[str, np.ndarray]:
     """What predicts of each task's adapted state; nothing, where it grows with the rows."""
-    y = torch.as_tensor(targets).to(rows.device)
+    y = torch.as_tensor(targets, device=rows.device)
     w = learner.x_mean.new_ones(len(rows))
 
     def adapted(part: np.ndarray) -> State:
@@ -52,7 +52,7 @@ def _adapted_states(
 @torch.no_grad()
 def predicted(learner: Learner, kept: Mapping[str, np.ndarray], rows: Tensor) -> np.ndarray:
     """Means (n_tasks, n_rows, n_outputs) that the states of many tasks predict."""
-    states = {name: torch.tensor(array).to(rows.device) for name, array in kept.items()}
+    states = {name: torch.tensor(array, device=rows.device) for name, array in kept.items()}
 
     def one(state: State) -> Tensor:
         if "coef" in state:  # of a linear head: the spread of its posterior moves no mean

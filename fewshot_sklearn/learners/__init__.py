@@ -7,6 +7,7 @@ from .attention import (
     check_sizes,
     predictive,
 )
+from .defaults import own_defaults
 from .descent import (
     Batch,
     Descent,
@@ -73,6 +74,7 @@ __all__ = [
     "log_sums_by_class",
     "make_kernel",
     "masked_softmax",
+    "own_defaults",
     "predictive",
     "present_classes",
     "reading_order",

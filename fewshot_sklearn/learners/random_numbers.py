@@ -7,13 +7,15 @@ Seeding it, even for a moment, gives other threads the same numbers, and takes t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from .defaults import own_defaults
 
 #: Layers of torch that draw random numbers, apart from those with a rate of dropout.
 DRAWING = (nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
@@ -25,8 +27,8 @@ class OwnRandomNumbers(TorchDispatchMode):
     """Within this context whatever torch draws in this thread comes from generators of its own.
 
     The numbers are those that ``torch.manual_seed(seed)`` would give. torch's global
-    generators are neither read nor written, and torch's default dtype does not count:
-    what is made without a dtype is float32.
+    generators are neither read nor written, and torch's defaults do not count: what is
+    made without a dtype is float32, and without a device it is on the CPU.
 
     Parameters
     ----------
@@ -47,7 +49,17 @@ class OwnRandomNumbers(TorchDispatchMode):
     def __init__(self, seed: int):
         super().__init__()
         self.generators: dict[torch.device, torch.Generator] = {}
+        self._defaults: list[AbstractContextManager[Any]] = []
         self.seed(seed)
+
+    def __enter__(self) -> Self:
+        self._defaults.append(own_defaults())
+        self._defaults[-1].__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)
+        self._defaults.pop().__exit__(*raised)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -80,33 +92,25 @@ class OwnRandomNumbers(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        own, takes_generator, makes = _about(func)
+        own, takes_generator = _about(func)
         kwargs = dict(kwargs or {})
         if takes_generator and kwargs.get("generator") is None:
             tensors = (a for a in args if isinstance(a, torch.Tensor))
             device = next((a.device for a in tensors), kwargs.get("device"))
             kwargs["generator"] = self._on(torch.device(device or "cpu"))
-        if makes and kwargs.get("dtype") is None:
-            kwargs["dtype"] = torch.float32
         return own(*args, **kwargs)
 
 
-#: What makes floating point tensors of torch's default dtype, unless another is asked for.
-_MAKERS = {"empty", "empty_strided", "eye", "linspace", "ones", "rand", "randn", "zeros"}
-
-
 @cache
-def _about(func: Any) -> tuple[Any, bool, bool]:
-    """The overload of an operation that takes a generator, whether it does, what it makes."""
-    names = {argument.name for argument in func._schema.arguments}
+def _about(func: Any) -> tuple[Any, bool]:
+    """The overload of an operation that takes a generator, and whether it does."""
+    if "generator" in {argument.name for argument in func._schema.arguments}:
+        return func, True
     packet = func.overloadpacket
-    makes = packet.__name__ in _MAKERS and "dtype" in names
-    if "generator" in names:
-        return func, True, makes
     other = "generator" if func._overloadname == "default" else f"{func._overloadname}_generator"
     if other in packet.overloads():
-        return getattr(packet, other), True, makes
-    return func, False, makes
+        return getattr(packet, other), True
+    return func, False
 
 
 def draws(module: nn.Module) -> bool:

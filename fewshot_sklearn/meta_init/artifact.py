@@ -210,7 +210,7 @@ class MetaInit:
 
     def state_dict(self) -> dict[str, Tensor]:
         """The tensors, as views of the buffer: do not write to them."""
-        body = torch.empty(0, dtype=torch.uint8)
+        body = torch.empty(0, dtype=torch.uint8, device="cpu")
         if self._start < self.nbytes:  # torch makes no tensor of nothing
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # torch: the buffer is not writable
@@ -434,7 +434,7 @@ def _read_header(
 def _place(key: str, entry: dict[str, Any]) -> tuple[int, int]:
     """Where a tensor of the header begins and ends."""
     (first, last), shape = entry["data_offsets"], entry["shape"]
-    width = torch.empty(0, dtype=_KINDS[entry["dtype"]]).element_size()
+    width = _KINDS[entry["dtype"]].itemsize
     numbers = [first, last, *shape]
     sizes = type(shape) is list and len(shape) <= MOST_AXES
     if not sizes or not all(type(n) is int and 0 <= n < 2**48 for n in numbers):

@@ -232,5 +232,5 @@ class PastTasks:
             X = np.concatenate([part for t in drawn for part in (t.X, t.X_query)])
             y = np.concatenate([part for t in drawn for part in (t.y, t.y_query)])
         if self.classification:
-            return torch.as_tensor(X), None
-        return torch.as_tensor(X), torch.as_tensor(y)
+            return torch.from_numpy(X), None
+        return torch.from_numpy(X), torch.from_numpy(y)

@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ..estimators import Device, FewShotEstimator, resolve_device
-from ..learners import Learner, OwnRandomNumbers, draws, episode_loss
+from ..learners import Learner, OwnRandomNumbers, draws, episode_loss, own_defaults
 from ..meta_init import MetaInit
 from ..model_selection import few_shot_score
 from ..tasks import (
@@ -354,7 +354,7 @@ class MetaTrainer(EpisodicNet):
             check_place(self.checkpoint)
         if afresh or not hasattr(self, "seed_"):
             self.seed_ = int(check_random_state(self.random_state).randint(2**31))
-        with self._own_precision():
+        with self._own_precision(), own_defaults():
             self.plan_ = PastTasks(self, X, y, groups, afresh)
             try:
                 if afresh:

@@ -119,7 +119,7 @@ def _stand_in(answers: EpisodeAnswers, one: EpisodeRows, asked: Any, told: Outpu
         assert isinstance(told, torch.Tensor)
         labels = y[one.support[np.unique(one.support_codes, return_index=True)[1]]]
         order = np.argsort(labels)
-        made.classes_, told = labels[order], told[:, torch.as_tensor(order)]
+        made.classes_, told = labels[order], told[:, torch.from_numpy(order)]
     made._told = told
     return made
 

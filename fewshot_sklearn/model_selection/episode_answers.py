@@ -111,7 +111,7 @@ class EpisodeAnswers:
         """
         used = np.arange(len(self.y)) if used is None else used
         if self.batched:
-            return self._many.features(used)[torch.as_tensor(used)].cpu().double().numpy()
+            return self._many.features(used)[torch.from_numpy(used)].cpu().double().numpy()
         return plain_features(taken(self.X, used))
 
     def coded(self, rows: EpisodeRows) -> EpisodeRows:

@@ -119,7 +119,7 @@ class RandomAffine:
         matrix[:, 1, 0] = np.sin(angle) * stretch[:, 0]
         matrix[:, 1, 1] = np.cos(angle) * stretch[:, 1]
         matrix[:, :, 2] = shift
-        images = torch.as_tensor(np.ascontiguousarray(X)).to(torch.float32)
+        images = torch.from_numpy(np.ascontiguousarray(X)).to(torch.float32)
         images = images.reshape(n, height, width, channels).permute(0, 3, 1, 2)
         grid = F.affine_grid(torch.from_numpy(matrix), list(images.shape), align_corners=False)
         grid = self._bent(grid, rng)

@@ -148,17 +148,22 @@ def pad_tasks(
     """
     stacked = tasks if isinstance(tasks, TaskBatch) else stack_tasks(tasks)
 
+    # those on a device stay there, whatever torch's default is
+    where = stacked.X.device if isinstance(stacked.X, Tensor) else "cpu"
+
     def floating(array: Any) -> Tensor:
-        values = torch.as_tensor(array)
+        values = torch.as_tensor(array, device=where)
         return values if keep_float64 and values.dtype == torch.float64 else values.to(dtype)
 
     X, X_query = floating(stacked.X), floating(stacked.X_query)
     if stacked.w is None:
-        w = torch.ones(X.shape[:2], dtype=dtype)
+        w = torch.ones(X.shape[:2], dtype=dtype, device="cpu")
     else:
-        w = torch.as_tensor(stacked.w).to(dtype)
+        w = torch.as_tensor(stacked.w, device="cpu").to(dtype)
     if stacked.y.dtype.kind in "iu":
-        codes, y_query = (torch.as_tensor(a).long() for a in (stacked.y, stacked.y_query))
+        codes, y_query = (
+            torch.as_tensor(a, device="cpu").long() for a in (stacked.y, stacked.y_query)
+        )
         n_way = 1 + max(int(c.max()) for c in (codes, y_query) if c.numel())
         y = memberships(codes, n_way, dtype)
     else:

@@ -126,7 +126,7 @@ def _trimmed(
 
 
 def _taken(X: Any, rows: np.ndarray) -> Any:
-    return X[torch.as_tensor(rows).to(X.device)] if isinstance(X, Tensor) else X[rows]
+    return X[torch.from_numpy(rows).to(X.device)] if isinstance(X, Tensor) else X[rows]
 
 
 class ArrayTasks:
@@ -160,7 +160,7 @@ class ArrayTasks:
     def move(self, device: torch.device) -> None:
         """Keep the rows on a device, where batches are then put together; not if augmented."""
         if self.augment is None:
-            self.X = torch.as_tensor(self.X).to(device)
+            self.X = torch.as_tensor(self.X, device=device)
 
     def tasks(self, seed: int, indices: Sequence[int]) -> TaskBatch:
         """The tasks of the given numbers."""

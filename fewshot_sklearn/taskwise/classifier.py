@@ -189,7 +189,7 @@ class TaskwiseClassifier(ClassifierMixin, Taskwise):
                 out[rows] = self._in_columns(inner.predict_proba(some), inner.classes_)
             return out
         X, answered = self._answered(X, numbers)
-        out = torch.zeros(shape, dtype=self._template._compute_dtype()).numpy()
+        out = torch.zeros(shape, dtype=self._template._compute_dtype(), device="cpu").numpy()
         for rows, real, logits, own in answered:
             columns = np.broadcast_to(own[:, None], (*real.shape, own.shape[1]))[real]
             out[rows[real][:, None], columns] = logits.softmax(-1).cpu().numpy()[real]

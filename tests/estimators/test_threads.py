@@ -125,18 +125,3 @@ def test_trainings_in_threads_repeat(make, encoder):
     digests = {train(0), *in_threads(train, 4)}
     assert len(digests) == 1
     assert torch.equal(before, torch.get_rng_state())
-
-
-@pytest.mark.parametrize("name", ["ProtoNetClassifier", "MAMLRegressor", "InContextRegressor"])
-def test_the_default_dtype_of_torch_changes_nothing(digits_new, sinusoid_new, name):
-    X, y, asked = tasks_of(name, digits_new, sinusoid_new)[0]
-    make = getattr(fewshot_sklearn, name)
-    estimator = make(encoder="mlp", random_state=0, device="cpu", dtype="float32")
-    before = scores_of(clone(estimator).fit(X, y), asked)
-    torch.set_default_dtype(torch.float64)
-    try:
-        after = scores_of(clone(estimator).fit(X, y), asked)
-    finally:
-        torch.set_default_dtype(torch.float32)
-    assert before.dtype == after.dtype
-    np.testing.assert_array_equal(before, after)
