@@ -1,6 +1,6 @@
 """scikit-learn's side of a learner: what all classifiers, regressors and transformers share."""
 
-from .base import FewShotEstimator, adapts_in_batches
+from .base import FewShotEstimator
 from .classifier import PRIOR, FewShotClassifier
 from .coded_labels import CodedLabels, fitted_to_labels
 from .embedding import MetaEmbedding
@@ -10,6 +10,15 @@ from .explanation import (
     encoder_features,
     explain,
     feature_metric,
+)
+from .frozen_steps import (
+    adapts_in_batches,
+    as_final_sees,
+    final_step,
+    freeze_steps,
+    frozen_steps,
+    through,
+    with_final,
 )
 from .many_tasks import ManyTasks
 from .regressor import FewShotRegressor, ProbabilisticRegressor
@@ -37,6 +46,7 @@ __all__ = [
     "MetaEmbedding",
     "ProbabilisticRegressor",
     "adapts_in_batches",
+    "as_final_sees",
     "check_range",
     "check_weights",
     "column_names",
@@ -44,8 +54,13 @@ __all__ = [
     "encoder_features",
     "explain",
     "feature_metric",
+    "final_step",
     "finite_targets",
     "fitted_to_labels",
+    "freeze_steps",
+    "frozen_steps",
     "resolve_device",
+    "through",
+    "with_final",
     "with_shared_texts",
 ]

@@ -207,22 +207,5 @@ class FewShotEstimator(HasLearner):
         return diagram if init is None else diagram + init._repr_html_()
 
 
-def adapts_in_batches(estimator: Any) -> bool:
-    """Whether many tasks can be adapted to in one call: a meta-trained estimator of ours.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Any scikit-learn estimator.
-
-    Returns
-    -------
-    bool
-        False too where `fit` adds altered copies of its rows.
-    """
-    ours = isinstance(estimator, FewShotEstimator)
-    return ours and estimator.meta_init is not None and not estimator.n_augment
-
-
 def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy().copy()

@@ -23,6 +23,7 @@ from ..estimators import (
     ROW_DTYPES,
     FeatureMetric,
     FewShotEstimator,
+    as_final_sees,
     encoder_features,
     feature_metric,
 )
@@ -172,6 +173,7 @@ class TaskMemory:
             When groups are needed and missing, or a class occurs in several
             groups: then it names no single thing.
         """
+        estimator, X = as_final_sees(estimator, X)
         if not isinstance(estimator, FewShotEstimator):
             raise ValueError(
                 f"estimator must be one of this package, got {type(estimator).__name__}."

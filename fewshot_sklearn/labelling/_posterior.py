@@ -24,7 +24,7 @@ from ..algorithms import (
     RidgeHeadRegressor,
     with_intercept,
 )
-from ..estimators import ROW_DTYPES, ManyTasks, adapts_in_batches
+from ..estimators import ROW_DTYPES, ManyTasks, adapts_in_batches, as_final_sees
 from ..learners import Gaussian
 
 
@@ -130,6 +130,7 @@ def bootstrap_predictions(
     weights = len(y) * rng.dirichlet(np.ones(len(y)), n_draws)
     y_array = np.asarray(y)
     if adapts_in_batches(estimator) and not (is_classifier(estimator) and y_array.ndim > 1):
+        X_new, (estimator, X) = as_final_sees(estimator, X_new)[1], as_final_sees(estimator, X)
         return _adapted_at_once(estimator, X, y_array, X_new, weights)
     if not has_fit_parameter(estimator, "sample_weight"):
         raise ValueError(

@@ -37,6 +37,7 @@ def card_rows(
         ("hyperparameters", _settings(spec.get("hyperparameters"))),
         ("encoder", _encoder(spec.get("encoder"))),
         ("rows", _shape(spec)),
+        ("rows come through", _flat(", then ".join(provenance.get("steps", [])))),
         ("outputs", spec.get("n_outputs")),
         ("size", f"{n_parameters:,} parameters, {nbytes / 1024:,.0f} KiB"),
         ("trained on", tasks and f"{tasks['count']:,} {tasks['kind']}"),
@@ -80,6 +81,10 @@ def card_html(title: str, lines: list[tuple[str, str]]) -> str:
 
 def _settings(values: dict[str, Any] | None) -> str:
     return ", ".join(f"{name}={_short(value)}" for name, value in (values or {}).items())
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _short(value: Any) -> str:

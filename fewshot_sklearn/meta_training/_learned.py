@@ -9,6 +9,7 @@ import sklearn
 import torch
 
 from .. import __version__
+from ..estimators import frozen_steps
 from ..learners import Learner
 from ..meta_init import MetaInit, RowSketch
 from ._beginning import begun_from
@@ -53,6 +54,7 @@ def learned(trainer: Any, plan: PastTasks) -> MetaInit:
     provenance = {
         "tasks": _tasks_seen(plan.tasks, before.get("tasks")),
         "rows": _rows_seen(plan.row_sketch, before.get("rows")),
+        "steps": [repr(getattr(one, "estimator", one)) for one in frozen_steps(plan.whole)[0]],
         "settings": {name: getattr(trainer, name) for name in told},
         "tasks_per_step": trainer.batch_size,
         "tasks_seen": trainer.n_episodes * len(trainer.history),

@@ -9,9 +9,19 @@ import joblib
 import numpy as np
 import torch
 from sklearn.base import is_classifier
-from sklearn.utils import check_array, check_X_y
+from sklearn.pipeline import Pipeline
+from sklearn.utils import check_array
 
-from ..estimators import ROW_DTYPES, check_range, column_names, finite_targets
+from ..estimators import (
+    ROW_DTYPES,
+    check_range,
+    column_names,
+    final_step,
+    finite_targets,
+    freeze_steps,
+    frozen_steps,
+    through,
+)
 from ..meta_init import MetaInit, RowSketch, task_digests
 from ..tasks import (
     ArrayTasks,
@@ -21,8 +31,11 @@ from ..tasks import (
     GroupEpisodes,
     PooledRows,
     comparable,
+    indexable,
+    n_rows,
     refuse_missing,
     split_tasks,
+    taken,
     usable_rows,
 )
 
@@ -61,8 +74,10 @@ class PastTasks:
     ----------
     train, valid : Episodes, Episodes or None
         Streams of tasks; validation has tasks of its own.
+    whole : estimator
+        The trainer's; of a pipeline, with the steps before the last fitted and frozen.
     estimator : estimator
-        The trainer's, with the hyperparameters of its meta-init written out.
+        Its last step, with the hyperparameters of its meta-init written out.
     input_shape : tuple of int
         Shape of one row.
     n_outputs : int or None
@@ -82,7 +97,10 @@ class PastTasks:
     def __init__(self, trainer: Any, X: Any, y: Any, groups: Any, afresh: bool):
         self.trainer, self.classification = trainer, is_classifier(trainer.estimator)
         self.afresh = afresh
-        self.estimator = trainer.estimator._as_trained()
+        self.whole = (
+            trainer.estimator if afresh else getattr(trainer, "estimator_", trainer.estimator)
+        )
+        self.estimator = final_step(trainer.estimator)._as_trained()
         self.feature_names: list[str] | None = None
         self.tasks: dict[str, Any] | None = None
         self.row_sketch: RowSketch | None = None
@@ -98,7 +116,7 @@ class PastTasks:
                 )
             if y is not None or groups is not None:
                 raise ValueError("With a generator of tasks, y and groups must be None.")
-            source = GeneratedTasks(X, self.classification)
+            source = GeneratedTasks(self._through_frozen_steps(X), self.classification)
             self.train = Episodes(source, trainer.n_episodes, seed=seed)
             if trainer.validation_fraction > 0:
                 self.valid = Episodes(source, trainer.n_valid_episodes, seed=seed + 1)
@@ -106,9 +124,9 @@ class PastTasks:
             self.input_shape, targets = first.X.shape[1:], first.y
             data = joblib.hash([tuple(self.train[i]) for i in range(3)])
         else:
-            self._from_arrays(X, y, groups, seed)
+            X = self._from_arrays(X, y, groups, seed)
             self.input_shape, targets = self._rows.shape[1:], self._targets
-            data = joblib.hash([np.asarray(X), np.asarray(y), groups])
+            data = joblib.hash([X, np.asarray(y), groups])
         self.n_outputs = None if self.classification else targets.shape[1]
         settings = {
             name: _described(value)
@@ -125,48 +143,36 @@ class PastTasks:
         self.estimator._check_fits(init, self.input_shape, self.n_outputs, columns)
         self.feature_names = columns or names  # an array has the columns that were there before
 
-    def _from_arrays(self, X: Any, y: Any, groups: Any, seed: int) -> None:
-        trainer = self.trainer
-        self.feature_names = column_names(X)
-        if y is None:
-            raise ValueError("y is needed: the labels or targets of the past tasks.")
-        if self.classification:
-            X, y = check_array(X, dtype=ROW_DTYPES, allow_nd=True), comparable(y, "y")
-            targets = None
-        else:
-            if groups is None:
-                raise ValueError(
-                    "groups is needed to meta-train a regressor: it says which task each row "
-                    "belongs to. Inside cross_validate pass params={'groups': groups}, with "
-                    "sklearn.set_config(enable_metadata_routing=True)."
-                )
-            refuse_missing(np.asarray(y), "y", "target")
-            X, y = check_X_y(
-                X, y, dtype=ROW_DTYPES, allow_nd=True, multi_output=True, y_numeric=True
+    def _through_frozen_steps(self, generator: Any) -> Any:
+        """A generator of tasks whose rows are as the last step of a pipeline sees them."""
+        steps, final = frozen_steps(self.whole)
+        if isinstance(final, Pipeline):
+            raise ValueError(
+                "With a generator of tasks there are no past rows that the steps of a pipeline "
+                "could be fitted to: fit them before, and wrap each in "
+                "sklearn.frozen.FrozenEstimator."
             )
-            targets = finite_targets(y)
+        if not steps:
+            return generator
+
+        def generate(rng: np.random.Generator) -> tuple[Any, Any, Any, Any]:
+            X, y, X_query, y_query = generator(rng)
+            return through(steps, X), y, through(steps, X_query), y_query
+
+        return generate
+
+    def _from_arrays(self, X: Any, y: Any, groups: Any, seed: int) -> np.ndarray:
+        trainer, piped = self.trainer, isinstance(self.whole, Pipeline)
+        X = X if piped else self._checked_rows(X)
+        y, groups = self._checked_tasks(y, groups, n_rows(X))
+        train, valid = self._split(y, groups, seed)
+        if piped:
+            X = self._checked_rows(self._through_steps(X, y, train))
+        targets = None if self.classification else finite_targets(y)
         for name, values in (("X", X), ("y", targets)):
             if values is not None:
                 check_range(values, torch.float32, name)  # that of all trainings
-        if trainer.n_unlabelled and getattr(self.estimator, "unlabelled", None) is None:
-            raise ValueError(
-                "n_unlabelled needs an estimator that is told how rows without a label are marked, "
-                f"such as ProtoNetClassifier(unlabelled=-1), got {self.estimator!r}."
-            )
-        groups = None if groups is None else comparable(groups)
-        for name, column in (("y", y), ("groups", groups)):
-            if column is not None and len(column) != len(X):
-                raise ValueError(f"{name} has {len(column)} rows, but X has {len(X)}.")
         units = y if groups is None else groups
-        pretrains = self.estimator._learner_class.pretrains
-        # what pretrains does so on all classes, however few rows they have
-        usable = usable_rows(y if self.classification else None, groups, warns=not pretrains)
-        train, valid = split_tasks(
-            y, groups, trainer.validation_fraction, np.random.default_rng([seed, 0]), usable
-        )
-        if pretrains:
-            held_out = [] if valid is None else units[valid]
-            train = np.flatnonzero(~np.isin(units, held_out))
         digests = task_digests(units[train])
         kind = "classes" if groups is None else "groups"
         self.tasks = {"kind": kind, "count": len(digests), "ids": digests}
@@ -188,12 +194,63 @@ class PastTasks:
             outputs = None if targets is None else targets[rows]
             return Episodes(ArrayTasks(X[rows], outputs, sampler, augment), n, seed=seed)
 
-        if pretrains:
+        if self.estimator._learner_class.pretrains:
             self.train = self._pool(y[train], None if groups is None else groups[train])
         else:
             self.train = stream(train, trainer.n_episodes, seed, trainer.augment)
         if valid is not None:
             self.valid = stream(valid, trainer.n_valid_episodes, seed + 1, None)
+        return X
+
+    def _checked_rows(self, X: Any) -> np.ndarray:
+        self.feature_names = column_names(X)
+        return check_array(X, dtype=ROW_DTYPES, allow_nd=True)
+
+    def _checked_tasks(self, y: Any, groups: Any, n_rows: int) -> tuple[np.ndarray, Any]:
+        """Labels or targets, and the task of each row, that can be counted on."""
+        if y is None:
+            raise ValueError("y is needed: the labels or targets of the past tasks.")
+        if self.trainer.n_unlabelled and getattr(self.estimator, "unlabelled", None) is None:
+            raise ValueError(
+                "n_unlabelled needs an estimator that is told how rows without a label are marked, "
+                f"such as ProtoNetClassifier(unlabelled=-1), got {self.estimator!r}."
+            )
+        if self.classification:
+            y = comparable(y, "y")
+        elif groups is None:
+            raise ValueError(
+                "groups is needed to meta-train a regressor: it says which task each row belongs "
+                "to. Inside cross_validate pass params={'groups': groups}, with "
+                "sklearn.set_config(enable_metadata_routing=True)."
+            )
+        else:
+            refuse_missing(np.asarray(y), "y", "target")
+            y = check_array(y, ensure_2d=False, input_name="y")
+        groups = None if groups is None else comparable(groups)
+        for name, column in (("y", y), ("groups", groups)):
+            if column is not None and len(column) != n_rows:
+                raise ValueError(f"{name} has {len(column)} rows, but X has {n_rows}.")
+        return y, groups
+
+    def _split(
+        self, y: np.ndarray, groups: np.ndarray | None, seed: int
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Numbers of the rows to train on, and of those of the tasks held out."""
+        pretrains = self.estimator._learner_class.pretrains
+        # what pretrains does so on all classes, however few rows they have
+        usable = usable_rows(y if self.classification else None, groups, warns=not pretrains)
+        fraction, rng = self.trainer.validation_fraction, np.random.default_rng([seed, 0])
+        train, valid = split_tasks(y, groups, fraction, rng, usable)
+        if pretrains:
+            units = y if groups is None else groups
+            train = np.flatnonzero(~np.isin(units, [] if valid is None else units[valid]))
+        return train, valid
+
+    def _through_steps(self, X: Any, y: np.ndarray, train: np.ndarray) -> Any:
+        """Rows as the last step sees them, after steps fitted to those trained on alone."""
+        X = indexable(X)
+        self.whole = freeze_steps(self.whole, taken(X, train), y[train])
+        return through(frozen_steps(self.whole)[0], X)
 
     def _pool(self, y: np.ndarray, groups: np.ndarray | None) -> Episodes:
         """Batches of rows of all past classes, as many rows as an episode at most has."""

@@ -14,7 +14,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ..estimators import Device, FewShotEstimator, resolve_device
+from ..estimators import Device, FewShotEstimator, final_step, resolve_device, with_final
 from ..learners import Learner, OwnRandomNumbers, draws, episode_loss, own_defaults
 from ..meta_init import MetaInit
 from ..model_selection import few_shot_score
@@ -61,8 +61,10 @@ class MetaTrainer(EpisodicNet):
     Parameters
     ----------
     estimator : estimator
-        What to meta-train, such as ``ProtoNetClassifier(encoder="conv4")``. It
-        is not changed. If it has a meta-init, training goes on from there.
+        What to meta-train, such as ``ProtoNetClassifier(encoder="conv4")``; or a
+        pipeline that ends in it, whose other steps are fitted once, to the rows that
+        are trained on, and stay so for ever (`sklearn.frozen.FrozenEstimator`). It is
+        not changed. If it has a meta-init, training goes on from there.
     n_way : int or (low, high), default=5
         Classes an episode; classification only.
     n_shot : int or (low, high), default=5
@@ -128,7 +130,8 @@ class MetaTrainer(EpisodicNet):
     Attributes
     ----------
     estimator_ : estimator
-        A clone of `estimator` that carries the learned meta-init.
+        A clone of `estimator` that carries the learned meta-init; a pipeline with its
+        other steps frozen, which takes the rows that `fit` took.
     meta_init_ : MetaInit
         What was learned.
     history : skorch.history.History
@@ -344,12 +347,14 @@ class MetaTrainer(EpisodicNet):
         return self._train(X, y, groups, afresh=not self.initialized_)
 
     def _train(self, X: Any, y: Any, groups: Any, afresh: bool) -> MetaTrainer:
-        if not isinstance(self.estimator, FewShotEstimator):
+        final = final_step(self.estimator)
+        if not isinstance(final, FewShotEstimator):
             raise ValueError(
-                f"estimator must be a few-shot estimator of this package, got {self.estimator!r}."
+                "estimator must be a few-shot estimator of this package, or a pipeline that ends "
+                f"in one, got {self.estimator!r}."
             )
         check_parameters(self)
-        check_parameters(self.estimator)
+        check_parameters(final)
         if self.checkpoint is not None:
             check_place(self.checkpoint)
         if afresh or not hasattr(self, "seed_"):
@@ -366,9 +371,11 @@ class MetaTrainer(EpisodicNet):
                     super().partial_fit(self.plan_.train, None)
                 finish(self.module_, self.plan_)
                 self.meta_init_ = self._make_meta_init()
+                whole = self.plan_.whole
             finally:
                 del self.plan_
-        self.estimator_ = clone(self.estimator).set_params(meta_init=self.meta_init_)
+        final = clone(final).set_params(meta_init=self.meta_init_)
+        self.estimator_ = with_final(whole, final)
         return self
 
     @contextmanager
@@ -434,19 +441,28 @@ class MetaTrainer(EpisodicNet):
         return learned(self, self._plan())
 
     # ------------------------------------------------------------------ score
-    def score(self, X: Any, y: Any, groups: Any = None) -> float:
+    def score(self, X: Any, y: Any, groups: Any = None, sample_weight: None = None) -> float:
         """Mean score over 600 episodes of tasks that were not trained on.
 
         Parameters
         ----------
         X, y, groups : see `fit`
             Rows of other tasks.
+        sample_weight : None
+            For scikit-learn's tools, which hand it on; episodes have no weights.
 
         Returns
         -------
         float
             Mean accuracy or R^2 after adapting to `n_shot` rows.
+
+        Raises
+        ------
+        ValueError
+            When weights are given.
         """
+        if sample_weight is not None:
+            raise ValueError("sample_weight must be None: the rows of episodes weigh the same.")
         check_is_fitted(self, "estimator_")
         estimator = self.estimator_
         return few_shot_score(

@@ -2,7 +2,7 @@
 
 from .answers import Answers, held_out_losses, joined_answers
 from .axes import check_axes, pyplot
-from .comparison import compare_few_shot, flattened
+from .comparison import compare_few_shot
 from .curve_display import FewShotCurveDisplay
 from .episode_answers import EpisodeAnswers
 from .episode_split import EpisodeSplit
@@ -26,7 +26,6 @@ __all__ = [
     "compare_few_shot",
     "features_of",
     "few_shot_score",
-    "flattened",
     "held_out_losses",
     "joined_answers",
     "labels_saved",

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone, is_classifier, is_regressor
-from sklearn.dummy import DummyClassifier, DummyRegressor
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import check_consistent_length, check_random_state
 
-from ..algorithms import ProtoNetClassifier
 from ..tasks import (
     N_JOBS,
     SCORING,
@@ -28,11 +19,10 @@ from ..tasks import (
     check_n_shots,
     comparable,
     indexable,
-    taken,
 )
 from ._comparison_table import comparison_table, episode_table
 from ._paired_scores import first_shots, score_everyone, warn_failures
-from .pooled import PastRows, PooledClassifier, PooledRegressor
+from ._rivals import all_classify, baselines_of, by_name, pooled_rivals, steps_to_numbers
 from .scoring import EpisodeSplit, tasks_seen
 
 #: What the arguments may be; those of the episodes are checked where these are drawn.
@@ -92,7 +82,8 @@ def compare_few_shot(
         features, nearest centroid, a random forest and the classes' shares
         ("prior"); for regression, ridge regression and a Gaussian process of
         standardised features, a random forest and the mean. Images are
-        flattened for them. None adds none.
+        flattened for them, and rows that are no numbers come to them through the
+        frozen steps of the first estimator that has some. None adds none.
     past : (X, y, groups) or None, default=None
         Past tasks, as meta-training had them: adds regressions of past and new
         rows pooled, without and with a column for the task
@@ -190,8 +181,8 @@ def compare_few_shot(
     check_arguments(
         _ARGUMENTS, scoring=scoring, reference=reference, return_scores=return_scores, n_jobs=n_jobs
     )
-    given = _named(estimators)
-    classify = _kind_is_classification(given)
+    given = by_name(estimators)
+    classify = all_classify(given)
     if not classify and n_way is not None:
         raise ValueError(
             "To compare regressors pass n_way=None and groups: each group is then one task."
@@ -203,9 +194,10 @@ def compare_few_shot(
     split = EpisodeSplit(n_way, max(shots), n_query, n_episodes, random_state)
     rows = split.episodes(y, groups)
     seed = int(check_random_state(random_state).randint(2**31))
-    rivals = _baselines(baselines, classify, X, seed)
+    before = steps_to_numbers(given, X)
+    rivals = baselines_of(baselines, classify, before, seed)
     if past is not None:
-        rivals |= _pooled_rivals(past, classify, X, y, groups, n_way, seed)
+        rivals |= pooled_rivals(past, classify, X, y, groups, n_way, before, seed)
     if twice := set(given) & set(rivals):
         raise ValueError(f"estimators must have other names than baselines, got {sorted(twice)}.")
     everyone = given | rivals
@@ -230,113 +222,6 @@ def compare_few_shot(
     table = comparison_table(results, shots, tasks, sizes, list(rivals), reference)
     table.attrs = {"scoring": _scoring_name(scoring), "n_way": n_way}
     return (table, episode_table(scores, shots, tasks)) if return_scores else table
-
-
-# ---------------------------------------------------------------- what is compared
-def _named(estimators: Any) -> dict[str, Any]:
-    if isinstance(estimators, Mapping):
-        named = dict(estimators)
-    else:
-        several = list(estimators) if isinstance(estimators, list | tuple) else [estimators]
-        classes = [
-            type(one.steps[-1][1] if isinstance(one, Pipeline) else one).__name__ for one in several
-        ]
-        named = {
-            f"{name}-{classes[:i].count(name) + 1}" if classes.count(name) > 1 else name: one
-            for i, (name, one) in enumerate(zip(classes, several, strict=True))
-        }
-    if not named:
-        raise ValueError("estimators must be at least one, got none.")
-    for name, one in named.items():
-        if not isinstance(name, str) or isinstance(one, type) or not hasattr(one, "fit"):
-            raise ValueError(
-                "estimators must be an estimator, a list of them, or a dict of names and "
-                f"estimators, got {name!r}: {one!r}."
-            )
-    return named
-
-
-def _kind_is_classification(named: dict[str, Any]) -> bool:
-    if all(is_classifier(one) for one in named.values()):
-        return True
-    if all(is_regressor(one) for one in named.values()):
-        return False
-    raise ValueError(
-        f"estimators must be all classifiers or all regressors, got {list(named.values())!r}."
-    )
-
-
-def flattened(X: Any) -> np.ndarray:
-    """Images and the like as flat rows of floats."""
-    return np.asarray(X).reshape(len(X), -1).astype(np.float64)
-
-
-def _baselines(baselines: Any, classify: bool, X: Any, seed: int) -> dict[str, Any]:
-    if baselines is None:
-        return {}
-    if isinstance(baselines, Mapping):
-        named = _named(baselines) if baselines else {}
-        if named and _kind_is_classification(named) != classify:
-            raise ValueError("baselines must be of the kind of the estimators.")
-        return named
-    if not isinstance(baselines, str) or baselines != "default":
-        raise ValueError(
-            f"baselines must be 'default', a dict of names and estimators or None, got "
-            f"{baselines!r}."
-        )
-    flat = [FunctionTransformer(flattened)] if getattr(X, "ndim", 2) > 2 else []
-
-    def of(*steps: Any) -> Any:
-        return make_pipeline(*flat, *steps) if flat or len(steps) > 1 else steps[0]
-
-    if classify:
-        return {
-            "logistic regression": of(StandardScaler(), LogisticRegression(max_iter=1000)),
-            # scikit-learn's NearestCentroid has no probabilities at one row a class
-            "nearest centroid": of(ProtoNetClassifier()),
-            "random forest": of(RandomForestClassifier(random_state=seed)),
-            "prior": of(DummyClassifier(strategy="prior")),
-        }
-    kernel = ConstantKernel() * RBF() + WhiteKernel(0.1)
-    process = GaussianProcessRegressor(kernel, normalize_y=True, random_state=seed)
-    return {
-        "ridge": of(StandardScaler(), Ridge()),
-        "random forest": of(RandomForestRegressor(random_state=seed)),
-        "Gaussian process": of(StandardScaler(), process),
-        "mean": of(DummyRegressor()),
-    }
-
-
-def _pooled_rivals(
-    past: Any, classify: bool, X: Any, y: np.ndarray, groups: Any, n_way: Any, seed: int
-) -> dict[str, Any]:
-    if not isinstance(past, tuple | list) or len(past) != 3:
-        raise ValueError("past must be (X, y, groups): rows of past tasks and whose they are.")
-    X_past, y_past, past_groups = past
-    if groups is not None and (again := len(np.intersect1d(groups, np.asarray(past_groups)))):
-        warnings.warn(
-            f"{again} of these tasks have ids that past has too: pooled models are optimistic "
-            "unless they only share the names.",
-            stacklevel=3,
-        )
-    if classify:
-        labels = np.unique(y)
-        narrow = n_way is not None and len(labels) > np.min(n_way)
-        if narrow or set(labels.tolist()) != set(np.unique(np.asarray(y_past)).tolist()):
-            return {}
-    images = getattr(X, "ndim", 2) > 2
-    rows = PastRows(flattened(X_past) if images else X_past, y_past, past_groups)
-    make: Any = PooledClassifier if classify else PooledRegressor
-    both = {
-        "pooled": make(past=rows, random_state=seed),
-        "pooled, with task": make(past=rows, with_task=True, random_state=seed),
-    }
-    for one in both.values():  # what needs computing once is kept with the rows
-        first = taken(X, np.arange(1))
-        clone(one).fit(flattened(first) if images else first, y[:1])
-    if images:
-        return {n: make_pipeline(FunctionTransformer(flattened), e) for n, e in both.items()}
-    return both
 
 
 def _scoring_name(scoring: Any) -> str:

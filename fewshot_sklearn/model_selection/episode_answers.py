@@ -14,7 +14,7 @@ import torch
 from joblib import Parallel, delayed
 from sklearn.base import is_classifier
 
-from ..estimators import ManyTasks, adapts_in_batches
+from ..estimators import ManyTasks, adapts_in_batches, as_final_sees
 from ..learners import Gaussian, Outputs
 from ..tasks import IGNORED_CODE, UNLABELLED_CODE, EpisodeRows, indexable, taken
 from .answers import Answers, joined_answers
@@ -40,13 +40,13 @@ class EpisodeAnswers:
     """
 
     def __init__(self, estimator: Any, X: Any, y: Any, n_jobs: int | None = None):
-        self.estimator, self.n_jobs = estimator, n_jobs
-        self.X, self.y = indexable(X), np.asarray(y)
-        self.classifies = is_classifier(estimator)
+        self.n_jobs, self.classifies = n_jobs, is_classifier(estimator)
         self.batched = adapts_in_batches(estimator)
+        self.estimator, X = as_final_sees(estimator, X) if self.batched else (estimator, X)
+        self.X, self.y = indexable(X), np.asarray(y)
         if self.batched:
             n_outputs = None if self.classifies else self._targets.shape[1]
-            self._many = ManyTasks(estimator, X, n_outputs)
+            self._many = ManyTasks(self.estimator, X, n_outputs)
 
     @property
     def _targets(self) -> np.ndarray:

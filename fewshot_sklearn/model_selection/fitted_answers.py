@@ -8,9 +8,14 @@ from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.pipeline import Pipeline
 
-from ..estimators import FewShotClassifier, adapts_in_batches, fitted_to_labels
+from ..estimators import (
+    FewShotClassifier,
+    adapts_in_batches,
+    as_final_sees,
+    final_step,
+    fitted_to_labels,
+)
 from ..tasks import taken
 from .answers import Answers
 
@@ -103,7 +108,7 @@ def means_of(fitted: Any, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
 
 def returns_std(estimator: Any) -> bool:
     """Whether a regressor's `predict` takes ``return_std``."""
-    final = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    final = final_step(estimator)
     try:
         return "return_std" in inspect.signature(final.predict).parameters
     except (AttributeError, ValueError):
@@ -113,6 +118,7 @@ def returns_std(estimator: Any) -> bool:
 def features_of(estimator: Any, X: Any) -> np.ndarray | None:
     """Features (n_rows, n_features) of any rows, as `EpisodeAnswers.features` has them."""
     if adapts_in_batches(estimator):
+        estimator, X = as_final_sees(estimator, X)
         return estimator.embed(X).astype(np.float64)
     return plain_features(X)
 

@@ -9,10 +9,15 @@ import numpy as np
 from sklearn.base import ClassifierMixin, is_classifier, is_regressor
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import cross_val_score
-from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length
 
-from ..estimators import CodedLabels, FewShotEstimator, adapts_in_batches
+from ..estimators import (
+    CodedLabels,
+    FewShotEstimator,
+    adapts_in_batches,
+    as_final_sees,
+    final_step,
+)
 from ..tasks import (
     N_JOBS,
     SCORING,
@@ -98,8 +103,8 @@ def few_shot_score(
     split = EpisodeSplit(n_way, n_shot, n_query, n_episodes, random_state)
     check_parameters(split)
     check_arguments(_ARGUMENTS, scoring=scoring, n_jobs=n_jobs)
-    if isinstance(estimator, FewShotEstimator):  # whose `fit` may not be asked
-        check_parameters(estimator)
+    if isinstance(final := final_step(estimator), FewShotEstimator):  # whose `fit` may not be asked
+        check_parameters(final)
     y = np.asarray(y)
     groups = None if groups is None else comparable(groups)
     if is_classifier(estimator):
@@ -118,7 +123,7 @@ def few_shot_score(
 
 def tasks_seen(estimator: Any, y: Any, groups: Any = None, X: Any = None) -> str:
     """What to warn of where a meta-init has seen some of these tasks or rows; else nothing."""
-    final = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    final = final_step(estimator)
     if not isinstance(final, FewShotEstimator):
         return ""
     init = final._resolve_meta_init()
@@ -126,8 +131,9 @@ def tasks_seen(estimator: Any, y: Any, groups: Any = None, X: Any = None) -> str
         return ""
     kind, ids = ("classes", y) if groups is None else ("groups", groups)
     named = init.cite_tasks(ids, kind)
+    seen_by, seen = (None, None) if X is None else as_final_sees(estimator, X)
     # what a pipeline is given is not what its last step sees
-    rows = init.cite_rows(X) if X is not None and final is estimator else 0
+    rows = init.cite_rows(seen) if seen_by is final else 0
     if X is not None and rows > CHANCE * len(X):
         return (
             f"{init!r} was meta-trained on {rows:,} of these {len(X):,} rows, and on {named:,} of "
@@ -181,7 +187,7 @@ def scores_of_episodes(
     try:
         return cross_val_score(estimator, X, y, **options, error_score="raise")
     except Exception:
-        if not is_classifier(estimator) or isinstance(estimator, FewShotEstimator):
+        if not is_classifier(estimator) or isinstance(final_step(estimator), FewShotEstimator):
             raise
         try:  # it may take no labels but 0, 1, ...
             return cross_val_score(CodedLabels(estimator), X, y, **options, error_score="raise")
@@ -194,6 +200,7 @@ def _batched_scores(
     estimator: Any, X: Any, y: np.ndarray, rows: EpisodeRows, scoring: Any
 ) -> np.ndarray:
     answers = EpisodeAnswers(estimator, X, y)
+    estimator = answers.estimator  # the last step of a pipeline, which is scored
     accuracy = getattr(type(estimator), "score", None) is ClassifierMixin.score
     if scoring == "accuracy" or (scoring is None and accuracy):  # counted for all at once
         told = answers.about_queries(rows)

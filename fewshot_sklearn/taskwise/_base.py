@@ -23,6 +23,9 @@ from ..estimators import (
     ManyTasks,
     adapts_in_batches,
     check_weights,
+    frozen_steps,
+    through,
+    with_final,
 )
 from ..tasks import (
     N_JOBS,
@@ -68,6 +71,7 @@ class Taskwise(SavesTasks, BaseEstimator):
     __metadata_request__score = {"groups": True}
 
     _kind: str
+    _before: list[Any] = []  # of a pipeline: the frozen steps that rows go through to the template
     _default: type[FewShotEstimator]
 
     def __init__(
@@ -89,12 +93,16 @@ class Taskwise(SavesTasks, BaseEstimator):
     def _checked_y(self, y: Any, inner: Any) -> np.ndarray:
         raise NotImplementedError
 
-    def _checked_inner(self) -> Any:
+    def _checked_inner(self) -> tuple[list[Any], Any]:
+        """Frozen steps that rows go through, and a clone of what adapts to tasks."""
         check_parameters(self)
-        inner = clone(self._inner())
-        if adapts_in_batches(inner):  # a file is read once
-            inner.meta_init = inner.meta_init_ = inner._resolve_meta_init()
-        return inner
+        inner = self._inner()
+        if not adapts_in_batches(inner):
+            return [], clone(inner)
+        before, final = frozen_steps(inner)
+        inner = clone(final)
+        inner.meta_init = inner.meta_init_ = inner._resolve_meta_init()  # a file is read once
+        return before, inner
 
     # ------------------------------------------------------------------ whose rows
     def _check_as_in_fit(self, ids: np.ndarray | None) -> None:
@@ -112,6 +120,7 @@ class Taskwise(SavesTasks, BaseEstimator):
         features, ids = features_and_ids(X, groups, place)
         self._check_as_in_fit(ids)
         if ids is None:
+            features = through(self._before, features)
             return features, np.full(n_rows(X), 0 if len(self.tasks_) else -1)
         asked, which = distinct(ids)
         check_asked(self.tasks_, asked, self.task, X, place)
@@ -121,7 +130,7 @@ class Taskwise(SavesTasks, BaseEstimator):
                 f"X has rows of {len(unknown)} task(s) that fit did not see: {named(unknown)}. "
                 "With unseen='prior' they are predicted as tasks without labels."
             )
-        return features, at[which]
+        return through(self._before, features), at[which]
 
     def _numbers(self, tasks: Any) -> np.ndarray:
         """Numbers of known tasks."""
@@ -136,7 +145,7 @@ class Taskwise(SavesTasks, BaseEstimator):
     # ------------------------------------------------------------------ fit
     def _learn(self, X: Any, y: Any, groups: Any, sample_weight: Any, afresh: bool) -> None:
         afresh = afresh or not self.__sklearn_is_fitted__()
-        inner = self._checked_inner() if afresh else self._template
+        before, inner = self._checked_inner() if afresh else (self._before, self._template)
         validate_data(self, X, y, reset=afresh, skip_check_array=True)
         place = task_column(self.task, X, groups, None if afresh else self._task_place)
         X, ids = features_and_ids(X, groups, place)
@@ -156,8 +165,10 @@ class Taskwise(SavesTasks, BaseEstimator):
                 raise ValueError("X has no rows.")
         by_task = RowsByTask.of(which)
         if adapts_in_batches(inner):
+            X = through(before, X)
             classes, pieces = self._adapted(inner, X, y, w, tasks, which, by_task, afresh)
             self._take_up(inner, tasks, classes, afresh, one_task, place)
+            self._before = before
             self._put(tasks, classes, pieces)
             self._keep_classes_in_use()
             return
@@ -174,6 +185,7 @@ class Taskwise(SavesTasks, BaseEstimator):
     def _begin(self, inner: Any, one_task: bool, place: int | None) -> None:
         """Know no task."""
         self._template, self._one_task, self._task_place = inner, one_task, place
+        self._before = []
         self._stacked, self._states = adapts_in_batches(inner), TaskStates()
         self._fitted, self._pooled = np.empty(0, object), None
         self.tasks_: np.ndarray = np.zeros(0, int)
@@ -328,7 +340,7 @@ class Taskwise(SavesTasks, BaseEstimator):
         inner.state_, own = self._states.take(number)
         if own is not None:
             inner.classes_ = self.classes_[own]
-        return inner
+        return with_final(self._inner(), inner)
 
     def forget(self, tasks: Any) -> Any:
         """Remove tasks, and all that was learned from their rows alone.

@@ -82,7 +82,7 @@ class SavesTasks:
             When the file is damaged or of another kind, or what it holds was
             adapted by another estimator, or from another meta-init.
         """
-        inner = self._checked_inner()
+        before, inner = self._checked_inner()
         if not adapts_in_batches(inner):
             raise _cannot_be_saved(inner)
         states, meta = TaskStates.load(path)
@@ -95,6 +95,7 @@ class SavesTasks:
         if self._kind == "regressor":
             inner._y_ndim = meta["y_ndim"]
         self._begin(inner, meta["one_task"], meta["task_place"])
+        self._before = before
         self._states, self.tasks_ = states, from_json(meta["tasks"])
         if self._kind == "classifier":
             self.classes_ = from_json(meta["classes"])

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import log_softmax
 
-from ..estimators import FewShotEstimator
 from ..model_selection import Answers, EpisodeAnswers, held_out_losses, joined_answers
 from ..tasks import EpisodeRows
 from ._conformal import TaskQuantiles, class_scores
@@ -60,7 +59,7 @@ class PastAnswers:
         self.answers = EpisodeAnswers(estimator, X, y, n_jobs)
         self.classifies = self.answers.classifies
         self.y, self.groups, self.novelty_score = y, groups, novelty_score
-        embeds = isinstance(estimator, FewShotEstimator) and self.answers.batched
+        embeds = self.answers.batched
         rng = np.random.default_rng(seed)
         sample = np.sort(rng.permutation(len(y))[:PAST_ROWS])
         Z = self.answers.features(sample)

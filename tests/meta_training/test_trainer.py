@@ -627,7 +627,7 @@ def test_regression_without_groups_is_an_error(waves, name):
     ("given", "told"),
     [
         ({"y": None}, "y is needed"),
-        ({"y": np.zeros(3)}, "inconsistent"),
+        ({"y": np.zeros(3)}, "y has 3 rows, but X has 240"),
         ({"groups": np.zeros(3)}, "groups has 3 rows"),
         ({"X": np.full((240, 1), np.nan)}, "NaN"),
         ({"X": np.zeros(240)}, "2D"),

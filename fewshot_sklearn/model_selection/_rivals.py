@@ -1,0 +1,140 @@
+"""What stands beside estimators that are compared: plain ones, and past rows pooled with new."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from ..algorithms import ProtoNetClassifier
+from ..estimators import final_step, frozen_steps, through
+from ..tasks import taken
+from .fitted_answers import plain_features
+from .pooled import PastRows, PooledClassifier, PooledRegressor
+
+
+def by_name(estimators: Any) -> dict[str, Any]:
+    if isinstance(estimators, Mapping):
+        named = dict(estimators)
+    else:
+        several = list(estimators) if isinstance(estimators, list | tuple) else [estimators]
+        classes = [type(final_step(one)).__name__ for one in several]
+        named = {
+            f"{name}-{classes[:i].count(name) + 1}" if classes.count(name) > 1 else name: one
+            for i, (name, one) in enumerate(zip(classes, several, strict=True))
+        }
+    if not named:
+        raise ValueError("estimators must be at least one, got none.")
+    for name, one in named.items():
+        if not isinstance(name, str) or isinstance(one, type) or not hasattr(one, "fit"):
+            raise ValueError(
+                "estimators must be an estimator, a list of them, or a dict of names and "
+                f"estimators, got {name!r}: {one!r}."
+            )
+    return named
+
+
+def all_classify(named: dict[str, Any]) -> bool:
+    if all(is_classifier(one) for one in named.values()):
+        return True
+    if all(is_regressor(one) for one in named.values()):
+        return False
+    raise ValueError(
+        f"estimators must be all classifiers or all regressors, got {list(named.values())!r}."
+    )
+
+
+def flattened(X: Any) -> np.ndarray:
+    """Images and the like as flat rows of floats."""
+    return np.asarray(X).reshape(len(X), -1).astype(np.float64)
+
+
+def steps_to_numbers(given: dict[str, Any], X: Any) -> list[Any]:
+    """What makes flat numbers of rows for those that stand beside the estimators given.
+
+    Images are flattened; what is no number goes through the frozen steps of the first estimator
+    that has some.
+    """
+    if plain_features(X) is not None:
+        return [FunctionTransformer(flattened)] if getattr(X, "ndim", 2) > 2 else []
+    return next((steps for one in given.values() if (steps := frozen_steps(one)[0])), [])
+
+
+def baselines_of(baselines: Any, classify: bool, before: list[Any], seed: int) -> dict[str, Any]:
+    if baselines is None:
+        return {}
+    if isinstance(baselines, Mapping):
+        named = by_name(baselines) if baselines else {}
+        if named and all_classify(named) != classify:
+            raise ValueError("baselines must be of the kind of the estimators.")
+        return named
+    if not isinstance(baselines, str) or baselines != "default":
+        raise ValueError(
+            f"baselines must be 'default', a dict of names and estimators or None, got "
+            f"{baselines!r}."
+        )
+
+    def of(*steps: Any) -> Any:
+        return make_pipeline(*before, *steps) if before or len(steps) > 1 else steps[0]
+
+    if classify:
+        return {
+            "logistic regression": of(StandardScaler(), LogisticRegression(max_iter=1000)),
+            # scikit-learn's NearestCentroid has no probabilities at one row a class
+            "nearest centroid": of(ProtoNetClassifier()),
+            "random forest": of(RandomForestClassifier(random_state=seed)),
+            "prior": of(DummyClassifier(strategy="prior")),
+        }
+    kernel = ConstantKernel() * RBF() + WhiteKernel(0.1)
+    process = GaussianProcessRegressor(kernel, normalize_y=True, random_state=seed)
+    return {
+        "ridge": of(StandardScaler(), Ridge()),
+        "random forest": of(RandomForestRegressor(random_state=seed)),
+        "Gaussian process": of(StandardScaler(), process),
+        "mean": of(DummyRegressor()),
+    }
+
+
+def pooled_rivals(
+    past: Any,
+    classify: bool,
+    X: Any,
+    y: np.ndarray,
+    groups: Any,
+    n_way: Any,
+    before: list[Any],
+    seed: int,
+) -> dict[str, Any]:
+    if not isinstance(past, tuple | list) or len(past) != 3:
+        raise ValueError("past must be (X, y, groups): rows of past tasks and whose they are.")
+    X_past, y_past, past_groups = past
+    if groups is not None and (again := len(np.intersect1d(groups, np.asarray(past_groups)))):
+        warnings.warn(
+            f"{again} of these tasks have ids that past has too: pooled models are optimistic "
+            "unless they only share the names.",
+            stacklevel=3,
+        )
+    if classify:
+        labels = np.unique(y)
+        narrow = n_way is not None and len(labels) > np.min(n_way)
+        if narrow or set(labels.tolist()) != set(np.unique(np.asarray(y_past)).tolist()):
+            return {}
+    rows = PastRows(through(before, X_past), y_past, past_groups)
+    make: Any = PooledClassifier if classify else PooledRegressor
+    both = {
+        "pooled": make(past=rows, random_state=seed),
+        "pooled, with task": make(past=rows, with_task=True, random_state=seed),
+    }
+    for one in both.values():  # what needs computing once is kept with the rows
+        clone(one).fit(through(before, taken(X, np.arange(1))), y[:1])
+    return {n: make_pipeline(*before, e) for n, e in both.items()} if before else both
