@@ -46,7 +46,8 @@ def learned(trainer: Any, plan: PastTasks) -> MetaInit:
     spec = plan.estimator._spec(trainer.module_)
     if plan.feature_names is not None:
         spec["feature_names"] = plan.feature_names
-    last = trainer.history[-1] if len(trainer.history) else {}
+    best = getattr(trainer, "best_epoch_", None)
+    last = trainer.history[-1 if best is None else best - 1] if len(trainer.history) else {}
     # a generator draws tasks of its own sizes
     told = ("lr",) if plan.tasks is None else ("n_way", "n_shot", "n_query", "lr")
     earlier = begun_from(plan, trainer.encoder_from) if plan.afresh else trainer.meta_init_

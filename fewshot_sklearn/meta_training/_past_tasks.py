@@ -82,6 +82,8 @@ class PastTasks:
         Shape of one row.
     n_outputs : int or None
         Number of targets; None for classification.
+    n_held_out : int
+        Number of tasks (classes, without groups) kept for validation.
     n_classes : int or None
         Number of past classes, where a method tells all of them apart.
     feature_names : list of str or None
@@ -106,6 +108,7 @@ class PastTasks:
         self.row_sketch: RowSketch | None = None
         self.valid: Episodes | None = None
         self.n_classes: int | None = None
+        self.n_held_out = 0
         seed = trainer.seed_
         pretrains = self.estimator._learner_class.pretrains
         if callable(X):
@@ -136,6 +139,14 @@ class PastTasks:
         own = {name: _described(value) for name, value in self.estimator.get_params().items()}
         facts = f"{settings}{sorted(own.items())}{data}"
         self.fingerprint = f"{hashlib.sha256(facts.encode()).hexdigest()[:12]}-seed{seed}"
+
+    @property
+    def encoder_told(self) -> str:
+        """Name of the encoder."""
+        encoder = self.estimator.encoder
+        if isinstance(encoder, str) or encoder is None:
+            return encoder or "no encoder"
+        return getattr(encoder, "__name__", type(encoder).__name__)
 
     def check_fits(self, init: MetaInit) -> None:
         """Refuse to go on from a meta-init with data of another format."""
@@ -173,6 +184,7 @@ class PastTasks:
             if values is not None:
                 check_range(values, torch.float32, name)  # that of all trainings
         units = y if groups is None else groups
+        self.n_held_out = 0 if valid is None else len(np.unique(units[valid]))
         digests = task_digests(units[train])
         kind = "classes" if groups is None else "groups"
         self.tasks = {"kind": kind, "count": len(digests), "ids": digests}

@@ -88,8 +88,10 @@ def save_epoch(trainer: Any, path: str | os.PathLike[str], fingerprint: str) -> 
     fingerprint : str
         Says which settings and data the state belongs to.
     """
+    stopping = trainer._stopping
     state = {
         "fingerprint": fingerprint,
+        "best": (stopping.best, stopping.weights),
         "module": dict(trainer.module_.state_dict()),
         "optimizer": trainer.optimizer_.state_dict(),
         "history": json.dumps(trainer.history.to_list()),
@@ -139,3 +141,4 @@ def load_epoch(trainer: Any, path: str | os.PathLike[str], fingerprint: str) -> 
     for name, callback in trainer.callbacks_:
         _restore_callback(callback, state["callbacks"].get(name, {}))
     trainer.history.extend(json.loads(state["history"]))
+    trainer._stopping.best, trainer._stopping.weights = state.get("best", (None, None))

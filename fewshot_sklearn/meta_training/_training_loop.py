@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, InputShapeSetter
 
 from ..learners import Learner, draws, episode_loss, joined
 from ..tasks import ArrayTasks, Episodes
+from ._pooled_scores import answers_of, pooled_score
 
 #: What happens at every batch.
 _AT_BATCHES = ("on_batch_begin", "on_batch_end", "on_grad_computed")
@@ -176,19 +178,26 @@ class EpisodicNet(NeuralNet):
         super()._set_training(training)
         self._mode, self._bad_steps = training, torch.zeros((), dtype=torch.int64)
         start, losses, sizes = len(self.history[-1]["batches"]), [], []
+        told: list[Any] = []
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
             losses.append(step["loss"].detach())
             sizes.append(len(batch[1]))
+            if not training:
+                told.append(answers_of(step["y_pred"], batch[1]))
             if self._listeners["on_batch_end"]:
                 self.history.record_batch(f"{prefix}_loss", losses[-1].item())
                 self.history.record_batch(f"{prefix}_batch_size", sizes[-1])
                 self.notify("on_batch_end", batch=batch, training=training, **step)
-        told = torch.stack(losses).tolist()
-        rows = self.history[-1]["batches"][start:]
-        for row, loss, size in zip(rows, told, sizes, strict=True):
+        rows, found = self.history[-1]["batches"][start:], torch.stack(losses).tolist()
+        for row, loss, size in zip(rows, found, sizes, strict=True):
             row[f"{prefix}_loss"], row[f"{prefix}_batch_size"] = loss, size
+        if told:
+            truth, answers = (np.concatenate(part) for part in zip(*told, strict=True))
+            self.history.record(
+                "valid_score", pooled_score(truth, answers, truth.dtype.kind != "f")
+            )
         self.history.record(f"{prefix}_batch_count", len(sizes))
         if bad := int(self._bad_steps):
             warnings.warn(

@@ -13,6 +13,7 @@ import torch
 from sklearn.base import clone, is_classifier
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
+from skorch.callbacks import LRScheduler
 
 from ..estimators import Device, FewShotEstimator, final_step, resolve_device, with_final
 from ..learners import Learner, OwnRandomNumbers, draws, episode_loss, own_defaults
@@ -28,6 +29,7 @@ from ..tasks import (
     Kind,
     Number,
     OneOf,
+    Positive,
     Seed,
     TaskLoader,
     TaskStream,
@@ -40,7 +42,10 @@ from ..tasks import (
 from ._beginning import new_learner
 from ._learned import finish, learned
 from ._past_tasks import PastTasks
+from ._progress import Progress
 from ._resume import check_place, load_epoch, save_epoch
+from ._stopping import Enough, Stopping
+from ._threads import few_threads
 from ._training_loop import EpisodicNet
 
 #: What skorch hands to the constructor when it clones or loads.
@@ -115,8 +120,19 @@ class MetaTrainer(EpisodicNet):
         Outer-loop optimizer; ``optimizer__*`` sets its arguments.
     lr : float, default=1e-3
         Outer-loop learning rate.
-    max_epochs : int, default=10
-        Number of epochs.
+    max_epochs : int, default=100
+        Number of epochs, at most.
+    n_iter_no_change : int or None, default=10
+        Training ends after so many epochs in which ``valid_loss`` did not fall; after
+        each half of them the learning rate is multiplied by 0.3 (not where a callback
+        is an ``LRScheduler``). None goes on to `max_epochs`, as does a training without
+        validation.
+    keep_best : bool, default=True
+        Whether what is learned are the weights after the epoch of least ``valid_loss``,
+        and not after the last.
+    time_budget : float or None, default=None
+        Seconds that training may take: no epoch begins that would likely end later. The
+        first one always runs.
     batch_size : int, default=16
         Tasks a step.
     device : str or None, default="auto"
@@ -134,6 +150,8 @@ class MetaTrainer(EpisodicNet):
         other steps frozen, which takes the rows that `fit` took.
     meta_init_ : MetaInit
         What was learned.
+    best_epoch_ : int or None
+        Number of the epoch whose weights these are, from 1; None without validation.
     history : skorch.history.History
         Losses by epoch and batch.
     module_ : Learner
@@ -180,6 +198,9 @@ class MetaTrainer(EpisodicNet):
         "optimizer": Function("a class of torch.optim"),
         "lr": Number(0),
         "max_epochs": Whole(0),
+        "n_iter_no_change": Whole(1) | None,
+        "keep_best": Flag(),
+        "time_budget": Positive() | None,
         "batch_size": Whole(1),
         "device": Device(or_none=True),
         "iterator_train": Function("a class of loaders"),
@@ -215,7 +236,10 @@ class MetaTrainer(EpisodicNet):
         criterion: Any = episode_loss,
         optimizer: Any = torch.optim.Adam,
         lr: float = 1e-3,
-        max_epochs: int = 10,
+        max_epochs: int = 100,
+        n_iter_no_change: int | None = 10,
+        keep_best: bool = True,
+        time_budget: float | None = None,
         batch_size: int = 16,
         device: Any = "auto",
         iterator_train: Any = TaskLoader,
@@ -237,6 +261,9 @@ class MetaTrainer(EpisodicNet):
         self.chunk_size = chunk_size
         self.precision = precision
         self.random_state = random_state
+        self.n_iter_no_change = n_iter_no_change
+        self.keep_best = keep_best
+        self.time_budget = time_budget
         super().__init__(
             module=None,
             criterion=criterion,
@@ -357,6 +384,7 @@ class MetaTrainer(EpisodicNet):
         check_parameters(final)
         if self.checkpoint is not None:
             check_place(self.checkpoint)
+        self.best_epoch_ = None
         if afresh or not hasattr(self, "seed_"):
             self.seed_ = int(check_random_state(self.random_state).randint(2**31))
         with self._own_precision(), own_defaults():
@@ -367,8 +395,12 @@ class MetaTrainer(EpisodicNet):
                 elif known := getattr(self, "meta_init_", None):
                     self.plan_.check_fits(known)
                 self._bring_rows_to_the_device(self.plan_.train)
-                with self._own_random_numbers():
+                with (
+                    self._own_random_numbers(),
+                    few_threads(getattr(self.module_, "convolves", True)),
+                ):
                     super().partial_fit(self.plan_.train, None)
+                self._take_best()
                 finish(self.module_, self.plan_)
                 self.meta_init_ = self._make_meta_init()
                 whole = self.plan_.whole
@@ -394,6 +426,20 @@ class MetaTrainer(EpisodicNet):
             del self._random_numbers
             for learner in learners:
                 learner.random_numbers = None
+
+    def _take_best(self) -> None:
+        """Go back to the weights of the best epoch, where they were kept."""
+        stopping = self.__dict__.pop("_stopping")
+        self.best_epoch_ = None if stopping.best is None else stopping.best + 1
+        if stopping.weights is not None:
+            self.module_.load_state_dict(stopping.weights)
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Any]]:
+        return [(n, Progress() if n == "print_log" else c) for n, c in super()._default_callbacks]
+
+    def _has_scheduler(self) -> bool:
+        return any(isinstance(callback, LRScheduler) for _, callback in self.callbacks_)
 
     def _plan(self) -> PastTasks:
         if not hasattr(self, "plan_"):
@@ -421,10 +467,21 @@ class MetaTrainer(EpisodicNet):
 
     def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **fit_params: Any) -> Any:
         """Skorch's loop, for the epochs that the checkpoint does not hold yet."""
-        if self.checkpoint is not None and self._plan().afresh:
-            load_epoch(self, self.checkpoint, self._plan().fingerprint)
+        resumes = self.checkpoint is not None and self._plan().afresh
+        self._stopping = Stopping(
+            self.keep_best,
+            None if self._has_scheduler() else self.n_iter_no_change,
+            self.time_budget,
+            len(self.history),
+        )
+        if resumes:
+            load_epoch(self, self.checkpoint, self._plan().fingerprint)  # type: ignore[arg-type]
             epochs = max(0, self.max_epochs - len(self.history))
-        return super().fit_loop(X, y, epochs=epochs, **fit_params)
+        try:
+            self._stopping.check(self.history)
+            return super().fit_loop(X, y, epochs=epochs, **fit_params)
+        except Enough:
+            return self
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         # dropout and the like depend on the epoch alone, so that a resumed run repeats them
@@ -434,8 +491,12 @@ class MetaTrainer(EpisodicNet):
     def notify(self, method_name: str, **kwargs: Any) -> None:
         """Tell the callbacks; after an epoch's, write the checkpoint."""
         super().notify(method_name, **kwargs)
-        if method_name == "on_epoch_end" and self.checkpoint is not None:
+        if method_name != "on_epoch_end":
+            return
+        self._stopping.after_epoch(self)
+        if self.checkpoint is not None:
             save_epoch(self, self.checkpoint, self._plan().fingerprint)
+        self._stopping.check(self.history)
 
     def _make_meta_init(self) -> MetaInit:
         return learned(self, self._plan())

@@ -407,9 +407,9 @@ def test_epoch_scoring_with_a_callable(digits):
 def test_the_progress_table_is_skorchs(digits):
     lines = []
     small(verbose=1, callbacks__print_log__sink=lines.append).fit(*digits)
-    assert "train_loss" in lines[0]
-    assert "valid_loss" in lines[0]
-    assert len(lines) == 4
+    assert "train_loss" in lines[2]
+    assert "valid_loss" in lines[2]
+    assert len(lines) == 6
 
 
 class Interrupt(Callback):
@@ -559,12 +559,12 @@ def test_global_random_states_have_no_influence(digits):
 
 # ---------------------------------------------------------------- going on
 def test_partial_fit_goes_on_as_one_longer_run(estimator, past):
-    trainer = small(estimator).fit(*past)
+    trainer = small(estimator, keep_best=False).fit(*past)
     short = trainer.meta_init_
     trainer.partial_fit(*past)
     assert trainer.meta_init_ != short
     assert trainer.estimator_.meta_init is trainer.meta_init_
-    assert trainer.meta_init_ == small(estimator, max_epochs=4).fit(*past).meta_init_
+    assert trainer.meta_init_ == small(estimator, max_epochs=4, keep_best=False).fit(*past).meta_init_
 
 
 def test_partial_fit_starts_where_there_is_nothing_to_go_on_from(digits):
@@ -572,9 +572,9 @@ def test_partial_fit_starts_where_there_is_nothing_to_go_on_from(digits):
 
 
 def test_warm_start_goes_on(digits):
-    trainer = small(warm_start=True).fit(*digits)
+    trainer = small(warm_start=True, keep_best=False).fit(*digits)
     assert len(trainer.fit(*digits).history) == 4
-    assert trainer.meta_init_ == small(max_epochs=4).fit(*digits).meta_init_
+    assert trainer.meta_init_ == small(max_epochs=4, keep_best=False).fit(*digits).meta_init_
 
 
 def test_an_estimator_with_a_meta_init_starts_from_it(estimator, past):
