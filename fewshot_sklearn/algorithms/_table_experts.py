@@ -13,7 +13,8 @@ functions take leading axes of tasks, and a row of weight two is the row twice.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,8 @@ from torch.nn import functional as F
 
 from ..learners import present_classes
 from ..tasks import shares
+
+Kind = TypeVar("Kind")
 
 #: Standardised values are bent back towards this, so that no outlier rules a distance.
 BEND = 4.0
@@ -167,24 +170,23 @@ class Kernels:
 
     def __call__(self, rows: Views) -> Tensor:
         """Similarities (..., len(SIMILARITIES), n_rows, n) of rows and support rows."""
-        distances: dict[tuple[bool, int, str], Tensor] = {}
-        out = []
-        for s in SIMILARITIES:
-            kind = s.ranks, s.power, s.form
-            if kind not in distances:
-                weights = self.weights[s.ranks][s.power][..., None, :]
-                A, B = rows[s.ranks], self.support[s.ranks]
-                distances[kind] = _compared(A, B, weights, s.form)
-            d = distances[kind]
-            if s.form == "linear":
-                out.append(d)
-                continue
-            if kind not in self.mean_distances:  # the support with itself comes first
-                p = shares(self.w)
-                mean = (p[..., None] * d * p[..., None, :]).sum((-1, -2), keepdim=True)
-                self.mean_distances[kind] = torch.where(mean > 1e-9, mean, 1.0)
-            out.append((-d / (s.width * self.mean_distances[kind])).exp())
-        return torch.stack(out, -3)
+        A, B = rows.values, self.support.values
+        out = A.new_empty((*A.shape[:-2], len(SIMILARITIES), A.shape[-2], B.shape[-2]))
+        for i, similarity in enumerate(SIMILARITIES):
+            out[..., i, :, :] = self._compared(rows, similarity)
+        return out
+
+    def _compared(self, rows: Views, s: Similarity) -> Tensor:
+        weights = self.weights[s.ranks][s.power][..., None, :]
+        d = _compared(rows[s.ranks], self.support[s.ranks], weights, s.form)
+        if s.form == "linear":
+            return d
+        kind = s.ranks, s.power, s.form
+        if kind not in self.mean_distances:  # the support with itself comes first
+            p = shares(self.w)
+            mean = ((p[..., None, :] @ d)[..., 0, :] * p).sum(-1)[..., None, None]
+            self.mean_distances[kind] = torch.where(mean > 1e-9, mean, 1.0)
+        return (-d / (s.width * self.mean_distances[kind])).exp()
 
 
 def _compared(A: Tensor, B: Tensor, weights: Tensor, form: str) -> Tensor:
@@ -221,12 +223,15 @@ class Experts(NamedTuple):
 EXPERTS_READ = (*(similarity for similarity, _ in RIDGES), *MEANS)
 
 
-def ridges(K: Tensor, y: Tensor, w: Tensor) -> Experts:
+def ridges(
+    K: Tensor, y: Tensor, w: Tensor, chosen: Sequence[tuple[int, float]] = RIDGES
+) -> Experts:
     """Kernel ridge regressions of the memberships (Rasmussen and Williams 2006, section 2.2)."""
     present = present_classes(y, w)[..., None, :].to(y.dtype)
     target = ((y - 1 / present.sum(-1, keepdim=True).clamp_min(1.0)) * present)[..., None, :, :]
-    K = K[..., [similarity for similarity, _ in RIDGES], :, :] + 1.0  # a constant, penalised too
-    penalty = K.new_tensor([penalty for _, penalty in RIDGES])[:, None]
+    K = K[..., [similarity for similarity, _ in chosen], :, :].to(y.dtype)
+    K += 1.0  # a constant, penalised too
+    penalty = K.new_tensor([penalty for _, penalty in chosen])[:, None]
     root = w.sqrt()[..., None, :]
     inner = root[..., :, None] * K * root[..., None, :]
     inverse = torch.linalg.inv(inner + torch.diag_embed(penalty.expand(inner.shape[:-1])))
@@ -239,9 +244,9 @@ def ridges(K: Tensor, y: Tensor, w: Tensor) -> Experts:
     return Experts(coefficients, coefficients.sum(-2, keepdim=True), left_out)
 
 
-def class_means(K: Tensor, y: Tensor, w: Tensor) -> Experts:
+def class_means(K: Tensor, y: Tensor, w: Tensor, chosen: Sequence[int] = MEANS) -> Experts:
     """Minus the squared distance to each class mean, in the space of each similarity."""
-    K = K[..., list(MEANS), :, :]
+    K = K[..., list(chosen), :, :].to(y.dtype)
     mass = (w[..., None] * y)[..., None, :, :]
     total = mass.sum(-2, keepdim=True)
     share = mass / total.clamp_min(torch.finfo(w.dtype).tiny)
@@ -262,10 +267,23 @@ def class_means(K: Tensor, y: Tensor, w: Tensor) -> Experts:
     return Experts(2 * share.expand_as(to_class), -within, left_out)
 
 
-def all_experts(K: Tensor, y: Tensor, w: Tensor) -> Experts:
-    """The experts on similarities (..., len(SIMILARITIES), n, n) of the support rows."""
-    pairs = zip(ridges(K, y, w), class_means(K, y, w), strict=True)
-    return Experts(*(torch.cat(parts, -3) for parts in pairs))
+def all_experts(K: Tensor, y: Tensor, w: Tensor, at_once: int = N_EXPERTS) -> Experts:
+    """The experts on similarities (..., len(SIMILARITIES), n, n) of the support rows.
+
+    Parameters
+    ----------
+    K, y, w : Tensor
+        Similarities, memberships and weights; all is computed in the precision of the latter two.
+    at_once : int, default=N_EXPERTS
+        Experts that are made at once, which bounds the memory.
+    """
+    parts = [ridges(K, y, w, some) for some in _divided(RIDGES, at_once)]
+    parts += [class_means(K, y, w, some) for some in _divided(MEANS, at_once)]
+    return Experts(*(torch.cat(some, -3) for some in zip(*parts, strict=True)))
+
+
+def _divided(kinds: Sequence[Kind], size: int) -> Iterator[Sequence[Kind]]:
+    return (kinds[first : first + size] for first in range(0, len(kinds), size))
 
 
 def centred(scores: Tensor, present: Tensor) -> Tensor:

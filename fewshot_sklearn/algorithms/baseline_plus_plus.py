@@ -6,6 +6,7 @@ few-shot classification. ICLR 2019.
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -94,8 +95,8 @@ class BaselinePlusPlus(PretrainedLearner):
         scaled, rate = self.scale * Z, self.inner_lr * self.scale
         pull, push = rate * (wanted.mT @ Z), rate * total * Z
         for _ in range(self.n_steps):
-            p = torch.softmax(scaled @ W.mT + mask, -1)
-            step = p.mT @ push - pull  # inner_lr times the gradient of the product
+            # inner_lr times the gradient of the product
+            step = self._pushed(scaled, W, mask, push) - pull
             along = torch.linalg.vecdot(step, W)[..., None]
             W = _unit(torch.addcmul(W - step, along, W))
         return W, torch.zeros_like(W[..., 0])
@@ -116,9 +117,18 @@ class BaselinePlusPlus(PretrainedLearner):
         W = Z.new_zeros((*wanted.shape[:-2], wanted.shape[-1], Z.shape[-1]))
         keep, pull, push = 1 - rate * decay, rate * (wanted.mT @ Z), rate * total * Z
         for _ in range(self.n_steps):
-            p = torch.softmax(Z @ W.mT + mask, -1)
-            W = torch.addcmul(pull, keep, W) - p.mT @ push
+            W = torch.addcmul(pull, keep, W) - self._pushed(Z, W, mask, push)
         return W[..., :-1], W[..., -1]
+
+    def _pushed(self, Z: Tensor, W: Tensor, mask: Tensor, push: Tensor) -> Tensor:
+        """softmax(Z W' + mask)' push, over as many rows at once as memory allows."""
+        parts = self.parts_of(Z, W.shape[:-1].numel())
+        pushes = push.split(parts[0].shape[-2], -2)
+        products = (
+            torch.softmax(rows @ W.mT + mask, -1).mT @ some
+            for rows, some in zip(parts, pushes, strict=True)
+        )
+        return reduce(torch.add, products)
 
     def predict_features(self, state: State, Z: Tensor) -> Tensor:
         if self.cosine:

@@ -22,6 +22,8 @@ from ..tasks import OneOf, Positive, Whole
 LEAST_NOISE = 1e-6
 #: Added to the diagonal of a covariance, in units of its largest entry, for the same reason.
 JITTER = 1e-12
+#: Tables of all pairs of rows that adapting holds at once.
+OF_PAIRS = 4
 
 
 class DeepKernel(FeatureLearner):
@@ -71,6 +73,9 @@ class DeepKernel(FeatureLearner):
         root, S = self.factor(Z, w)
         alpha = S[..., None] * torch.cholesky_solve(S[..., None] * self.targets(y), root)
         return {"Z": Z, "S": S, "root": root, "alpha": alpha}
+
+    def numbers_to_adapt(self, n_rows: int, n_labels: int) -> int:
+        return super().numbers_to_adapt(n_rows, n_labels) + OF_PAIRS * n_rows**2
 
     def cross(self, state: State, Z: Tensor) -> Tensor:
         """Covariance k(z, z_i) of rows asked for with the support rows."""

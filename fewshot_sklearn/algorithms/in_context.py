@@ -41,11 +41,13 @@ from ..learners import (
 )
 from ..meta_init import MetaInit
 from ..pretrained import load_meta_init
-from ..tasks import Whole
+from ..tasks import TableFormat, Whole
 from .in_context_tables import InContextTables
 
 #: Queries that a prediction takes at once, which bounds its memory.
 QUERIES_AT_ONCE = 256
+#: Numbers that adapting holds for each number of a token, beside keys and values of each layer.
+OF_TOKENS = 4
 
 
 class InContextLearner(SmoothingLearner):
@@ -114,9 +116,19 @@ class InContextLearner(SmoothingLearner):
         for layer in self.layers:
             read.append(torch.stack(layer.read(h), -4))
             if layer is not self.layers[-1]:
-                h = layer(h, *read[-1].unbind(-4), w[..., None, :])
+                h = self._read_by_rows(layer, h, read[-1], w[..., None, :])
         # (..., n_layers, 2, n_labels, n, n_hidden), the two being keys and values
         return {"Z": Z, "y": y, "w": w, "read": torch.stack(read, -5)}
+
+    def _read_by_rows(self, layer: TransformerLayer, h: Tensor, read: Tensor, w: Tensor) -> Tensor:
+        """The next state of h, a table of all pairs of whose rows may be too large."""
+        keys, values = read.unbind(-4)
+        pairs = h.shape[:-2].numel() * layer.attention.n_heads * keys.shape[-2]
+        return self.by_rows(lambda part: layer(part, keys, values, w), h, pairs)
+
+    def numbers_to_adapt(self, n_rows: int, n_labels: int) -> int:
+        tokens = (2 * len(self.layers) + OF_TOKENS) * self.row.out_features
+        return super().numbers_to_adapt(n_rows, n_labels) + n_rows * n_labels * tokens
 
     def predict_features(self, state: State, Z: Tensor) -> Outputs:
         parts = [Z] if self.training else Z.split(QUERIES_AT_ONCE, -2)
@@ -317,11 +329,16 @@ class InContextClassifier(_InContextEstimator, FewShotClassifier):
         return super()._learner_class_of(init)
 
     def _new_learner(
-        self, input_shape: Shape, n_outputs: int | None, seed: int, past: bool = True
+        self,
+        input_shape: Shape,
+        n_outputs: int | None,
+        seed: int,
+        past: bool = True,
+        table: TableFormat | None = None,
     ) -> Learner:
         init = self._resolve_meta_init()
         if init is None or self._learner_class_of(init) is self._learner_class:
-            return super()._new_learner(input_shape, n_outputs, seed, past)
+            return super()._new_learner(input_shape, n_outputs, seed, past, table)
         sizes = self._hyperparameters(init.spec["hyperparameters"])
         with OwnRandomNumbers(seed), init.declared_sizes():
             return InContextTables(Identity(input_shape), input_shape, n_outputs, **sizes)

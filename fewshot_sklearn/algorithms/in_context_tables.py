@@ -29,6 +29,7 @@ from ..learners import (
     TransformerLayer,
     check_sizes,
     present_classes,
+    rows_for,
 )
 from ._table_experts import (
     EXPERTS_READ,
@@ -43,6 +44,11 @@ from ._table_experts import (
 
 #: Numbers that a prediction's largest tensor holds at once, which bounds its memory.
 AT_ONCE = 10_000_000
+#: Tables of all pairs of rows that adapting holds at once; those that it takes to make an expert.
+OF_PAIRS, OF_EXPERT = 14, 8
+#: Tables of rows and classes for each expert, and for each number of a token beside those that its
+#: layers read.
+OF_LABELS, OF_TOKENS = 7, 16
 #: Tasks of a training batch that go together, padded to the largest of them.
 TASKS_TOGETHER = 8
 #: Sharpnesses at which the experts are tried on the rows left out.
@@ -100,6 +106,7 @@ class InContextTables(FeatureLearner):
     ):
         super().__init__(encoder, input_shape, n_outputs)
         check_sizes(n_hidden, n_heads, n_layers)
+        self.n_hidden = n_hidden
         # rows of any width, brought to scale by each task's own support
         self.x_mean, self.x_rest, self.x_scale = torch.zeros(()), torch.zeros(()), torch.ones(())
         self.name = nn.Parameter(torch.randn(N_EXPERTS, n_hidden) * 0.1)
@@ -129,7 +136,9 @@ class InContextTables(FeatureLearner):
             kernels = Kernels(scale, scale(Z), y, w)
             # duplicates and heavy weights bring single precision to its end; training has none
             dtype = Z.dtype if self.training else torch.float64
-            exact = all_experts(*(t.to(dtype) for t in (kernels.among, y, w)))
+            pairs = y.shape[:-2].numel() * y.shape[-2] ** 2
+            at_once = N_EXPERTS if self.training else rows_for(OF_EXPERT * pairs)
+            exact = all_experts(kernels.among, y.to(dtype), w.to(dtype), at_once)
             experts = Experts(*(t.to(Z.dtype) for t in exact))
             present = present_classes(y, w)
             scores = centred(experts.left_out, present[..., None, None, :])
@@ -159,12 +168,11 @@ class InContextTables(FeatureLearner):
             "summary": summary,
         }
         h = self._tokens(state, scores, counts, left_out=True)[1]
-        alike = kernels.among[..., list(STEERING), :, :]
         read = []
         for layer in self.layers:
             read.append(torch.stack(layer.read(h), -4))
             if layer is not self.layers[-1]:
-                h = self._through(layer, h, read[-1], w, alike)
+                h = self._through(layer, h, read[-1], w, kernels.among)
         # (..., n_layers, 2, n_way, n, n_hidden), the two being keys and values
         return state | {"read": torch.stack(read, -5)}, scale, kernels
 
@@ -192,18 +200,29 @@ class InContextTables(FeatureLearner):
         return logits, h if left_out else h + self.unknown
 
     def _through(
-        self, layer: SteeredLayer, h: Tensor, read: Tensor, w: Tensor, alike: Tensor
+        self, layer: SteeredLayer, h: Tensor, read: Tensor, w: Tensor, K: Tensor
     ) -> Tensor:
-        """A layer, over so many rows at once as memory allows."""
+        """A layer, over so many rows at once as memory allows; K are all their similarities."""
         keys, values = read.unbind(-4)
         n_heads = layer.attention.n_heads
         row = max(1, h.shape[:-2].numel() * n_heads * keys.shape[-2])
         step = h.shape[-2] if self.training else max(1, AT_ONCE // row)
-        parts = zip(h.split(step, -2), alike.split(step, -2), strict=True)
-        done = [layer.steered(rows, keys, values, w, near) for rows, near in parts]
+        parts = zip(h.split(step, -2), K.split(step, -2), strict=True)
+        done = [
+            layer.steered(rows, keys, values, w, alike[..., list(STEERING), :, :])
+            for rows, alike in parts
+        ]
         return done[0] if len(done) == 1 else torch.cat(done, -2)
 
+    def numbers_to_adapt(self, n_rows: int, n_labels: int) -> int:
+        a_label = OF_LABELS * N_EXPERTS + (2 * len(self.layers) + OF_TOKENS) * self.n_hidden
+        return OF_PAIRS * n_rows**2 + a_label * n_rows * n_labels
+
     # ------------------------------------------------------------------ predict
+    def numbers_a_row(self, state: State) -> int:
+        # `_predicted` divides further what meets the state
+        return state["y"].shape[:-2].numel() * (state["y"].shape[-1] + state["Z"].shape[-1])
+
     def predict_features(self, state: State, Z: Tensor) -> Tensor:
         with torch.no_grad():
             scale = TableScale(state["Z"], state["w"])
@@ -235,6 +254,7 @@ class InContextTables(FeatureLearner):
         return TableScale(state["Z"], state["w"])(Z).values
 
     def _predicted(self, state: State, scale: TableScale, kernels: Kernels, Z: Tensor) -> Tensor:
+        # each expert's similarities to the support rows, and its scores
         row = max(1, state["coefficients"].shape[:-2].numel() * sum(state["y"].shape[-2:]))
         row = max(row, state["Z"].numel())
         step = Z.shape[-2] if self.training else max(1, AT_ONCE // row)
@@ -249,9 +269,8 @@ class InContextTables(FeatureLearner):
             scores = K[..., list(EXPERTS_READ), :, :] @ state["coefficients"] + state["offsets"]
             scores = centred(scores, (counts > 0)[..., None, None, :]) / state["spread"]
         logits, h = self._tokens(state, scores, counts, left_out=False)
-        alike = K[..., list(STEERING), :, :]
         for layer, read in zip(self.layers, state["read"].unbind(-5), strict=True):
-            h = self._through(layer, h, read, w, alike)
+            h = self._through(layer, h, read, w, K)
         return logits + self.answer(self.answer_norm(h))[..., 0].mT
 
 

@@ -26,6 +26,8 @@ from ..tasks import Positive, Whole
 
 #: The kernel of a row with itself is one; this keeps equal rows from making it singular.
 JITTER = 1e-6
+#: Tables of all pairs of rows, and of rows and classes, that the steps hold at once.
+OF_PAIRS, OF_LABELS = 6, 6
 
 
 class KernelLogistic(FeatureLearner):
@@ -93,6 +95,10 @@ class KernelLogistic(FeatureLearner):
         ridge = torch.linalg.solve(A + noise * unit, S * wanted)
         coef = S * (a + self.log_ridge.double().exp() * ridge)
         return {"Z": Z, "coef": coef, "present": present}
+
+    def numbers_to_adapt(self, n_rows: int, n_labels: int) -> int:
+        steps = OF_LABELS * n_rows * n_labels
+        return super().numbers_to_adapt(n_rows, n_labels) + steps + OF_PAIRS * n_rows**2
 
     def predict_features(self, state: State, Z: Tensor) -> Tensor:
         scores = self.kernel(Z.double(), state["Z"].double()) @ state["coef"]

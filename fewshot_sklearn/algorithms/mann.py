@@ -23,6 +23,11 @@ from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import FeatureLearner, LSTMCell, State, in_order, present_classes, reading_order
 from ..tasks import Number, Whole
 
+#: Logit of the gate, untrained, which is nearly shut: what was just read is hardly written to.
+SHUT = -5.0
+#: Rows after which the part of the memory that may be in use is made larger.
+ROWS_A_BLOCK = 256
+
 
 def label_codes(n: int, size: int, like: Tensor) -> Tensor:
     """Fixed vectors of length one that stand for the first n classes.
@@ -84,6 +89,11 @@ class MANN(FeatureLearner):
     """adapt: writes rows to a memory (eq. 5-8). predict: reads it by likeness (eq. 2-4)."""
 
     scales_inputs_without_past = True  # cosines need rows about the origin
+    learned_only = ("controller", "key", "gate", "output")
+    controller: LSTMCell | None
+    key: nn.Linear | None
+    gate: nn.Linear | None
+    output: nn.Linear | None
 
     def __init__(
         self,
@@ -96,6 +106,7 @@ class MANN(FeatureLearner):
         controller_size: int = 200,
         code_size: int = 32,
         gamma: float = 0.95,
+        past: bool = True,
     ):
         super().__init__(encoder, input_shape, n_outputs)
         sizes = {"n_reads": n_reads, "controller_size": controller_size, "code_size": code_size}
@@ -113,32 +124,54 @@ class MANN(FeatureLearner):
         self.n_slots, self.n_reads, self.gamma = n_slots, n_reads, gamma
         self.code_size, self.slot_size = code_size, self.n_features + code_size
         n_read = n_reads * self.slot_size
+        # strengths of their own tell the heads apart, so that they can learn different keys
+        self.log_strength = nn.Parameter(torch.linspace(math.log(80.0), math.log(10.0), n_reads))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+        if not past:
+            self.controller = self.key = self.gate = self.output = None
+            return
         self.controller = LSTMCell(self.slot_size + n_read, controller_size)
         self.key = nn.Linear(controller_size, n_read)
         self.gate = nn.Linear(controller_size, n_reads)
         self.output = nn.Linear(controller_size + n_read, code_size)
-        # strengths of their own tell the heads apart, so that they can learn different keys
-        self.log_strength = nn.Parameter(torch.linspace(math.log(80.0), math.log(10.0), n_reads))
-        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
         with torch.no_grad():
             for layer in (self.key, self.gate, self.output):
                 layer.weight.zero_()
                 layer.bias.zero_()
-            self.gate.bias.fill_(-5.0)
+            self.gate.bias.fill_(SHUT)
             labels = self.output.weight[:, controller_size:].unflatten(1, (n_reads, -1))
             labels[:, :, self.n_features :] = torch.eye(code_size)[:, None] / n_reads
 
     # ------------------------------------------------------------------ the memory
     def _keys(self, x: Tensor, h: Tensor) -> Tensor:
         """k_t of each head (..., R, D): the row and its label, and what the controller adds."""
+        if self.key is None:
+            return x[..., None, :].expand(*x.shape[:-1], self.n_reads, -1)
         return x[..., None, :] + self.key(h).unflatten(-1, (self.n_reads, self.slot_size))
+
+    def _controlled(self, told: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """State of the controller after a row and what was read before it."""
+        return (h, c) if self.controller is None else self.controller(told, (h, c))
+
+    def _gates(self, h: Tensor) -> Tensor:
+        """How much goes to the slots just read, rather than to the least used (..., R, 1)."""
+        if self.gate is None:
+            return h.new_full((*h.shape[:-1], self.n_reads, 1), SHUT).sigmoid()
+        return self.gate(h).sigmoid()[..., None]
+
+    def _code(self, h: Tensor, r: Tensor) -> Tensor:
+        """The code that is put out, given the controller and what the heads read (..., R, D)."""
+        if self.output is None:
+            return r[..., self.n_features :].mean(-2)
+        return self.output(torch.cat([h, r.flatten(-2)], -1))
 
     def _read(self, k: Tensor, M: Tensor, written: Tensor) -> tuple[Tensor, Tensor]:
         """Read weights (..., m, S) and vectors (..., m, D) of m keys, heads in turn (eq. 2-4)."""
         tiny = torch.finfo(k.dtype).eps
-        unit_k, unit_M = F.normalize(k, dim=-1, eps=tiny), F.normalize(M, dim=-1, eps=tiny)
+        size = torch.linalg.vector_norm(M, dim=-1).clamp_min(tiny)
+        cosines = (F.normalize(k, dim=-1, eps=tiny) @ M.mT) / size[..., None, :]
         strength = self.log_strength.exp().repeat(k.shape[-2] // self.n_reads)
-        K = strength[:, None] * (unit_k @ unit_M.mT)
+        K = strength[:, None] * cosines
         # not minus infinity, which has no softmax while nothing at all is written
         K = K.masked_fill(~written[..., None, :], torch.finfo(K.dtype).min)
         w_r = F.softmax(K, -1) * written[..., None, :]
@@ -154,8 +187,8 @@ class MANN(FeatureLearner):
     def _step(self, x: Tensor, weight: Tensor, before: Memory) -> Memory:
         """The memory after one more row x_t = [features, label code]."""
         told = torch.cat([x, before.r.flatten(-2)], -1)
-        h, c = self.controller(told, (before.h, before.c))
-        k, gate = self._keys(x, h), self.gate(h).sigmoid()[..., None]
+        h, c = self._controlled(told, before.h, before.c)
+        k, gate = self._keys(x, h), self._gates(h)
         w_lu = self._least_used(before)
         w_w = gate * before.w_r + (1 - gate) * w_lu  # eq. 7
         freed = w_lu.sum(-2)
@@ -166,11 +199,11 @@ class MANN(FeatureLearner):
         w_u = self.gamma * before.w_u + w_r.sum(-2) + w_w.sum(-2)  # eq. 5
         return Memory(h, c, r, w_r, w_u, M, written)
 
-    def _blank(self, x: Tensor, n_rows: int) -> Memory:
+    def _blank(self, x: Tensor, n_slots: int) -> Memory:
         """The memory before the first row, with the leading axes of x."""
-        n_slots = self.n_reads * n_rows if self.n_slots is None else self.n_slots
         lead, reads = x.shape[:-1], self.n_reads
-        h, c = self.controller.start(x)
+        none = x.new_zeros(*lead, 0)
+        h, c = (none, none) if self.controller is None else self.controller.start(x)
         return Memory(
             h,
             c,
@@ -181,7 +214,33 @@ class MANN(FeatureLearner):
             torch.zeros(*lead, n_slots, dtype=torch.bool, device=x.device),
         )
 
+    def _written(self, x: Tensor, weight: Tensor, real: Tensor) -> Memory:
+        """The memory after all rows x (..., n, D) that are real.
+
+        Slots are taken in order while any is blank, so that those further on need not be there yet.
+        """
+        n = x.shape[-2]
+        n_slots = self.n_reads * n if self.n_slots is None else self.n_slots
+        memory = self._blank(x[..., 0, :], 0)
+        looks = self.takes_batches and not self.training  # at values, which under vmap nobody can
+        every = real.reshape(-1, n).all(0).tolist() if looks else [False] * n
+        for t in range(n):
+            if t % ROWS_A_BLOCK == 0:
+                memory = _grown(memory, min(n_slots, self.n_reads * (t + ROWS_A_BLOCK)))
+            after = self._step(x[..., t, :], weight[..., t], memory)
+            if every[t]:
+                memory = after
+                continue
+            now = real[..., t]
+            memory = Memory(*(torch.where(_spread(now, a), a, b)
+                              for a, b in zip(after, memory, strict=True)))  # fmt: skip
+        return _grown(memory, n_slots)
+
     # ------------------------------------------------------------------ the two functions
+    def numbers_a_row(self, state: State) -> int:
+        slots, classes = state["written"].numel(), state["present"].numel()
+        return self.n_reads * slots + classes + self._width()
+
     def _class_codes(self, Z: Tensor, y: Tensor, w: Tensor) -> Tensor:
         """Codes of the classes (..., n_way, code_size), which their rows decide, not their names.
 
@@ -201,12 +260,7 @@ class MANN(FeatureLearner):
         x = torch.cat([F.normalize(Z, dim=-1), y @ codes], -1)
         real = w > 0
         weight = w * real.sum(-1, keepdim=True) / w.sum(-1, keepdim=True)
-        memory = self._blank(x[..., 0, :], x.shape[-2])
-        for t in range(x.shape[-2]):
-            after = self._step(x[..., t, :], weight[..., t], memory)
-            now = real[..., t]
-            memory = Memory(*(torch.where(_spread(now, a), a, b)
-                              for a, b in zip(after, memory, strict=True)))  # fmt: skip
+        memory = self._written(x, weight, real)
         kept = ("h", "c", "r", "M", "written")
         state = {name: getattr(memory, name) for name in kept}
         return state | {"codes": codes, "present": present}
@@ -217,12 +271,21 @@ class MANN(FeatureLearner):
         x = torch.cat([Z, Z.new_zeros(*lead, self.code_size)], -1)  # no label is told
         h, c, r = (t[..., None, :].expand(*lead, -1)
                    for t in (state["h"], state["c"], state["r"].flatten(-2)))  # fmt: skip
-        h, _ = self.controller(torch.cat([x, r], -1), (h, c))
+        h, _ = self._controlled(torch.cat([x, r], -1), h, c)
         k = self._keys(x, h).flatten(-3, -2)
         r = self._read(k, state["M"], state["written"])[1].unflatten(-2, (n, self.n_reads))
-        code = self.output(torch.cat([h, r.flatten(-2)], -1))
+        code = self._code(h, r)
         logits = self.log_scale.exp() * (code @ state["codes"].mT)
         return logits.masked_fill(~state["present"][..., None, :], -torch.inf)
+
+
+def _grown(memory: Memory, n_slots: int) -> Memory:
+    """The same memory with blank slots up to a number of them."""
+    more = n_slots - memory.w_u.shape[-1]
+    if not more:
+        return memory
+    w_r, w_u, written = (F.pad(t, (0, more)) for t in (memory.w_r, memory.w_u, memory.written))
+    return memory._replace(w_r=w_r, w_u=w_u, written=written, M=F.pad(memory.M, (0, 0, 0, more)))
 
 
 def _spread(flag: Tensor, like: Tensor) -> Tensor:
@@ -359,6 +422,9 @@ class MANNClassifier(FewShotClassifier):
         self.dtype = dtype
         self.random_state = random_state
         self._set_encoder_params(encoder__params)
+
+    def _learner_params(self, trained: dict[str, Any] | None) -> dict[str, Any]:
+        return super()._learner_params(trained) | {"past": trained is not None}
 
     @property
     def memory_(self) -> np.ndarray:

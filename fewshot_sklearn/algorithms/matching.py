@@ -19,7 +19,15 @@ from torch.nn import functional as F
 
 from ..encoders import Shape
 from ..estimators import FewShotClassifier, with_shared_texts
-from ..learners import FeatureLearner, LSTMCell, State, in_order, log_sums_by_class, masked_softmax
+from ..learners import (
+    FeatureLearner,
+    LSTMCell,
+    State,
+    in_order,
+    log_sums_by_class,
+    masked_softmax,
+    sums_by_own_class,
+)
 from ..tasks import Flag, Whole
 
 
@@ -60,8 +68,8 @@ class MatchingNet(FeatureLearner):
         if self.full_context:
             # the cells read no labels, so rows with the same features are one row, whatever theirs
             rows, _, weights = in_order(Z, torch.zeros_like(w)[..., None], w)
-            same = _same_rows(rows, Z) & (weights > 0)[..., None]
-            mass, w = same.to(Z.dtype) @ mass, weights
+            mass = self.by_rows(lambda part: _same_rows(part, Z) @ mass, rows, w.numel())
+            mass, w = mass * (weights > 0)[..., None], weights
             Z = self.in_context(rows, weights > 0)
         return {"rows": Z, "mass": mass, "weights": w}
 
@@ -86,6 +94,12 @@ class MatchingNet(FeatureLearner):
             hidden, cell = self.reader(torch.cat([Z, read], -1), (h, cell))  # eq. 3
         return hidden + Z
 
+    def numbers_a_row(self, state: State) -> int:
+        if not sums_by_own_class(state["mass"]):
+            return super().numbers_a_row(state)
+        rows, classes = state["mass"][..., 0], state["mass"][..., 0, :]
+        return rows.numel() + classes.numel() + self._width()
+
     def predict_features(self, state: State, Z: Tensor) -> Tensor:
         if self.full_context:
             Z = self.after_reading(state, Z)
@@ -95,10 +109,10 @@ class MatchingNet(FeatureLearner):
 
 
 def _same_rows(rows: Tensor, Z: Tensor) -> Tensor:
-    """Which of Z (..., n, d) each of the rows (..., m, d) stands for, as `in_order` has it."""
+    """Ones where rows (..., m, d) stand for rows Z (..., n, d), as `in_order` has it."""
     size = Z.detach().abs().amax((-1, -2), keepdim=True)
     gap = torch.cdist(rows.detach(), Z.detach(), p=torch.inf)
-    return gap <= 8 * torch.finfo(Z.dtype).eps * size
+    return (gap <= 8 * torch.finfo(Z.dtype).eps * size).to(Z.dtype)
 
 
 @with_shared_texts()

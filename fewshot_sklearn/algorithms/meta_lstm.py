@@ -31,6 +31,8 @@ from ..tasks import Positive, Whole
 
 #: Numbers that a step of meta-training may keep for the way back; two gigabytes.
 NUMBERS_AT_ONCE = 2**29
+#: Numbers that a step holds for each weight and hidden unit: gates, and both of its states.
+OF_GATES = 13
 
 
 def preprocessed(x: Tensor, p: float = 10.0) -> Tensor:
@@ -174,10 +176,15 @@ class MetaLSTM(DescendsCrossEntropy, InnerLoopLearner):
         named = zip(shapes.items(), parts, strict=True)
         return {k: part.unflatten(-1, shape) for (k, shape), part in named}, memory
 
+    def numbers_to_adapt(self, n_rows: int, n_labels: int) -> int:
+        weights = sum(p.numel() for p in self.encoder.parameters())
+        weights += (self.n_features + 1) * n_labels
+        return super().numbers_to_adapt(n_rows, n_labels) + OF_GATES * self.hidden_size * weights
+
     def tasks_at_once(self, X: Tensor, X_query: Tensor) -> int:
         """As many as the gates of all coordinates and steps leave room for."""
         n_weights = sum(p.numel() for p in self.encoder.parameters())
-        a_task = 13 * self.hidden_size * self.n_steps * n_weights
+        a_task = OF_GATES * self.hidden_size * self.n_steps * n_weights
         room = max(1, NUMBERS_AT_ONCE // max(1, a_task))
         return min(room, super().tasks_at_once(X, X_query))
 

@@ -82,7 +82,9 @@ class NeuralProcess(SmoothingLearner):
         mean = (shares(w)[..., None] * r).sum(-2)
         if not self.attentive:
             return {"r": mean}
-        r = self.self_attention(r, *self.self_attention.read(r), w)
+        keys, values = self.self_attention.read(r)
+        pairs = w.numel() * self.cross_attention.n_heads
+        r = self.by_rows(lambda part: self.self_attention(part, keys, values, w), r, pairs)
         keys, values = self.cross_attention.project(self.place(Z), r)
         state = {"r": mean, "w": w, "keys": keys, "values": values}
         return state | {"Z": Z, "target": target} if self.smooths else state

@@ -29,7 +29,8 @@ class ProtoMAML(DescendsCrossEntropy, InnerLoopLearner):
         """
         params = {name: p for name, p in super().start(Z, y, w).items() if "head." not in name}
         with self.rounded(Z, self.first_order):
-            F = self.features(params, Z)
+            parts = [self.features(params, part) for part in self.parts_in_descent(Z, y)]
+        F = parts[0] if len(parts) == 1 else torch.cat(parts, -2)
         F, mass = F.to(Z.dtype), w[..., None] * y
         total = mass.sum(-2).clamp_min(torch.finfo(Z.dtype).tiny)
         m = (mass.sum(-1)[..., None] * F).sum(-2, keepdim=True) / mass.sum((-1, -2))[

@@ -24,7 +24,15 @@ OFFSET, SLOPE = 3.0, 12.0
 
 
 class RelationNet(FeatureLearner):
-    """adapt: class means of the features. predict: log of the relation scores (eq. 1)."""
+    """adapt: class means of the features. predict: log of the relation scores (eq. 1).
+
+    The network starts from the L1 distance. Without a past, and unless its size is told, that is
+    what it is: a layer that says so has as many weights as features squared.
+    """
+
+    learned_only = ("hidden", "out")
+    hidden: nn.Linear | None
+    out: nn.Linear | None
 
     def __init__(
         self,
@@ -33,9 +41,13 @@ class RelationNet(FeatureLearner):
         n_outputs: int | None = None,
         *,
         relation_hidden: int | None = None,
+        past: bool = True,
     ):
         super().__init__(encoder, input_shape, n_outputs)
         d = self.n_features
+        if relation_hidden is None and not past:
+            self.hidden = self.out = None
+            return
         width = 2 * d if relation_hidden is None else relation_hidden
         if not (isinstance(width, int | np.integer) and width >= 1):
             raise ValueError(f"relation_hidden must be None or an int, at least 1, got {width!r}.")
@@ -59,12 +71,18 @@ class RelationNet(FeatureLearner):
         return {"means": means, "present": present_classes(y, w)}
 
     def predict_features(self, state: State, Z: Tensor) -> Tensor:
+        log_relations = F.logsigmoid(self._related(Z, state["means"]))
+        return log_relations.masked_fill(~state["present"][..., None, :], -torch.inf)
+
+    def _related(self, Z: Tensor, means: Tensor) -> Tensor:
+        """Logits of the relation scores (..., n, n_way)."""
+        if self.hidden is None or self.out is None:
+            return OFFSET - SLOPE / self.n_features * torch.cdist(Z, means, p=1.0)
         # the first layer of a concatenation is a sum of layers of its parts
         of_class, of_row = self.hidden.weight.chunk(2, -1)
-        by_class = state["means"] @ of_class.mT + self.hidden.bias
+        by_class = means @ of_class.mT + self.hidden.bias
         hidden = F.relu(by_class[..., None, :, :] + (Z @ of_row.mT)[..., :, None, :])
-        log_relations = F.logsigmoid(self.out(hidden)[..., 0])
-        return log_relations.masked_fill(~state["present"][..., None, :], -torch.inf)
+        return self.out(hidden)[..., 0]
 
     def loss(self, outputs: Outputs, y_query: Tensor) -> Tensor:
         """Squared error of the relation scores to one for a row's own class, else zero (eq. 2)."""
@@ -154,3 +172,6 @@ class RelationNetClassifier(FewShotClassifier):
         self.dtype = dtype
         self.random_state = random_state
         self._set_encoder_params(encoder__params)
+
+    def _learner_params(self, trained: dict[str, Any] | None) -> dict[str, Any]:
+        return super()._learner_params(trained) | {"past": trained is not None}

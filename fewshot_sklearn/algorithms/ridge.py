@@ -26,6 +26,8 @@ from ..tasks import Positive
 FREE = 1e4
 #: What the noise is taken to be with no past tasks to learn it from.
 NOISE_WITHOUT_PAST = 0.1
+#: Tables of all pairs of features, or of rows, that solving holds at once.
+OF_PAIRS = 5
 
 
 def _check_alpha(alpha: float) -> float:
@@ -53,7 +55,9 @@ class RidgeHeadRegression(FeatureLearner):
 
     predict: its predictive distribution (eq. 9). The prior covariance of the
     weights is the full matrix Lambda0^-1 = C C' with a learned factor C, so
-    that the features may span more directions than tasks vary in.
+    that the features may span more directions than tasks vary in. Without a
+    past C is diagonal, and only the diagonal is kept; with fewer rows than
+    features, no more of the posterior either than what the rows span.
     """
 
     centres_inputs_without_past = True
@@ -78,32 +82,92 @@ class RidgeHeadRegression(FeatureLearner):
         factor = torch.full((self.n_features + 1,), spread)
         if free_intercept:
             factor[-1] = FREE
-        self.prior_factor = nn.Parameter(torch.diag(factor))
+        self.prior_factor = nn.Parameter(factor if free_intercept else torch.diag(factor))
         self.prior_mean = nn.Parameter(torch.zeros(self.n_features + 1, n_outputs))
         self.log_noise = nn.Parameter(torch.full((n_outputs,), 2 * float(np.log(noise))))
 
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        """Take a matrix where only its diagonal is kept, and a diagonal where a matrix is."""
+        factor, own = state_dict.get(f"{prefix}prior_factor"), self.prior_factor
+        other = (len(own),) if own.ndim == 2 else (len(own), len(own))
+        if factor is not None and factor.shape == other:
+            state_dict[f"{prefix}prior_factor"] = torch.diag(factor).contiguous()
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _whitened(self, phi: Tensor) -> Tensor:
+        """phi C: features in which the prior is the unit matrix."""
+        factor = self.prior_factor.double()
+        return phi * factor if factor.ndim == 1 else phi @ factor
+
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
-        phi, prior, factor = (
-            with_intercept(Z),
-            self.prior_mean.double(),
-            self.prior_factor.double(),
-        )
-        target = self.scaled_targets(y).double()
-        psi = phi @ factor  # features in which the prior is the unit matrix
-        weighted = psi.mT * w.double()[..., None, :]
-        precision = weighted @ psi + torch.eye(psi.shape[-1], dtype=psi.dtype, device=psi.device)
-        root = torch.linalg.cholesky(precision)
-        shift = torch.cholesky_solve(weighted @ (target - phi @ prior), root)
-        # the posterior covariance is spread' spread
-        spread = torch.linalg.solve_triangular(root, factor.T, upper=False)
-        return {"coef": prior + factor @ shift, "spread": spread}
+        phi, prior = with_intercept(Z), self.prior_mean.double()
+        factor, psi = self.prior_factor.double(), self._whitened(phi)
+        residual = self.scaled_targets(y).double() - phi @ prior
+        plain = factor.ndim == 1
+        if plain and not self.training and psi.shape[-2] < psi.shape[-1]:
+            shift, state = _among_rows(psi, residual, w.double())
+        else:
+            shift, root = _among_features(psi, residual, w.double())
+            wide = torch.diag(factor) if plain else factor.T
+            # the posterior covariance is spread' spread
+            state = {"spread": torch.linalg.solve_triangular(root, wide, upper=False)}
+        moved = factor[:, None] * shift if plain else factor @ shift
+        return {"coef": prior + moved, **state}
+
+    def numbers_to_adapt(self, n_rows: int, n_labels: int) -> int:
+        n = self.n_features + 1
+        if self.prior_factor.ndim == 1:
+            n = min(n_rows, n)
+        return super().numbers_to_adapt(n_rows, n_labels) + OF_PAIRS * n**2
+
+    def halves(self, state: State, phi: Tensor) -> Tensor:
+        """H such that H H' is the covariance of phi W for each target, in units of its noise.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor
+            What `adapt` returned.
+        phi : Tensor of shape (..., n, n_features + 1)
+            Features, with an intercept.
+
+        Returns
+        -------
+        Tensor of shape (..., n, any number)
+            H.
+        """
+        if "spread" in state:
+            return phi @ state["spread"].mT
+        psi, directions = self._whitened(phi), state["directions"]
+        along = psi @ directions.mT
+        # nothing was learned of what is across; not as a difference of squares, which would cancel
+        across = psi - along @ directions
+        inside = torch.linalg.solve_triangular(state["root"], along.mT, upper=False).mT
+        return torch.cat([inside, across], -1)
 
     def predict_features(self, state: State, Z: Tensor) -> Gaussian:
         phi = with_intercept(Z)
-        leverage = 1 + (phi @ state["spread"].mT).square().sum(-1)
+        leverage = 1 + self.halves(state, phi).square().sum(-1)
         mean = (phi @ state["coef"]).to(Z.dtype)
         variance = (leverage[..., None] * self.log_noise.double().exp()).to(Z.dtype)
         return self.in_units(Gaussian(mean, variance))  # type: ignore[return-value]
+
+
+def _among_features(psi: Tensor, residual: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    """Posterior mean of whitened weights, and the Cholesky factor of their precision."""
+    weighted = psi.mT * w[..., None, :]
+    precision = weighted @ psi + torch.eye(psi.shape[-1], dtype=psi.dtype, device=psi.device)
+    root = torch.linalg.cholesky(precision)
+    return torch.cholesky_solve(weighted @ residual, root), root
+
+
+def _among_rows(psi: Tensor, residual: Tensor, w: Tensor) -> tuple[Tensor, State]:
+    """The same with fewer rows than features: directions that rows span, and the factor there."""
+    S = w.sqrt()[..., None]
+    Q, R = torch.linalg.qr((S * psi).mT)
+    unit = torch.eye(R.shape[-1], dtype=R.dtype, device=R.device)
+    root = torch.linalg.cholesky(unit + R @ R.mT)
+    shift = Q @ torch.cholesky_solve(R @ (S * residual), root)
+    return shift, {"directions": Q.mT, "root": root}
 
 
 class RidgeHeadClassification(FeatureLearner):
@@ -138,6 +202,10 @@ class RidgeHeadClassification(FeatureLearner):
         else:
             coef = torch.linalg.solve(phi.mT @ phi + torch.diag(precision), phi.mT @ target)
         return {"coef": coef, "present": present_classes(y, w)}
+
+    def numbers_to_adapt(self, n_rows: int, n_labels: int) -> int:
+        n = min(n_rows, self.n_features + 1)
+        return super().numbers_to_adapt(n_rows, n_labels) + OF_PAIRS * n**2
 
     def predict_features(self, state: State, Z: Tensor) -> Tensor:
         scores = (with_intercept(Z) @ state["coef"]).to(Z.dtype)

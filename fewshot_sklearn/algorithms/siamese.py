@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ..encoders import Shape
 from ..estimators import FewShotClassifier, with_shared_texts
-from ..learners import FeatureLearner, Outputs, State, log_sums_by_class
+from ..learners import FeatureLearner, Outputs, State, log_sums_by_class, sums_by_own_class
 from ..tasks import IGNORED_CODE, memberships
 
 #: Untrained, two rows verify with probability sigmoid(OFFSET - SLOPE * mean |difference|), which
@@ -47,6 +47,12 @@ class Siamese(FeatureLearner):
     def class_logits(self, state: State, pair_logits: Tensor) -> Tensor:
         """Log of the mean probability with which the rows of each class verify."""
         return log_sums_by_class(F.logsigmoid(pair_logits), state["share"])
+
+    def numbers_a_row(self, state: State) -> int:
+        if not sums_by_own_class(state["share"]):
+            return super().numbers_a_row(state)
+        rows, classes = state["share"][..., 0], state["share"][..., 0, :]
+        return rows.numel() + classes.numel() + self._width()
 
     def predict_features(self, state: State, Z: Tensor) -> Tensor:
         return self.class_logits(state, self.pair_logits(Z, state["rows"]))

@@ -14,6 +14,7 @@ from .by_name import (
 )
 from .image import Conv4, ResNet8, ResNet12, channels_last
 from .residual import Residual
+from .table import TableEncoder, TableRows
 
 __all__ = [
     "ENCODERS",
@@ -26,6 +27,8 @@ __all__ = [
     "ResNet12",
     "Residual",
     "Shape",
+    "TableEncoder",
+    "TableRows",
     "channels_last",
     "ids_are_lost",
     "make_encoder",

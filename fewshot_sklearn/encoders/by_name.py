@@ -19,6 +19,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from ..tasks import Number, OneOf, Positive, Several, Whole, check_arguments, constraints_of
 from .image import Conv4, ResNet8, ResNet12, Shape
 from .residual import Residual
+from .table import TableEncoder, TableRows
 
 
 class LayerNorm(nn.Module):
@@ -47,7 +48,7 @@ def safe_under_vmap(encoder: nn.Module) -> bool:
     """
     wary = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RNNBase)
     for module in encoder.modules():
-        ours = type(module) in (Identity, MLP, Fourier, LayerNorm)
+        ours = type(module) in (Identity, MLP, Fourier, LayerNorm, TableEncoder, TableRows)
         plain = type(module).__module__.startswith("torch.nn.modules.")
         if not ours and (not plain or isinstance(module, wary)):
             return False
@@ -184,7 +185,10 @@ ENCODERS: dict[str, type[nn.Module]] = {
 
 
 def make_encoder(
-    encoder: str | type[nn.Module] | nn.Module, input_shape: Shape, params: dict[str, Any]
+    encoder: str | type[nn.Module] | nn.Module,
+    input_shape: Shape,
+    params: dict[str, Any],
+    code_sizes: Sequence[int] = (),
 ) -> nn.Module:
     """Build an encoder for rows of one shape.
 
@@ -199,6 +203,9 @@ def make_encoder(
         Shape of one row.
     params : dict
         Arguments of the encoder's constructor.
+    code_sizes : sequence of int, default=()
+        Of rows of a table: for each code at a row's end how many there are. What they
+        are like is learned, and the encoder gets that in their place.
 
     Returns
     -------
@@ -210,6 +217,9 @@ def make_encoder(
     ValueError
         For an unknown name or arguments that do not fit.
     """
+    if code_sizes:
+        rows = TableRows(input_shape[0] - len(code_sizes), code_sizes)
+        return TableEncoder(rows, make_encoder(encoder, (rows.n_features,), params))
     if isinstance(encoder, nn.Module):
         if params:
             raise ValueError(f"encoder is a module already built; it takes no {sorted(params)}.")

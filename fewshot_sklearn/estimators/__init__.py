@@ -26,11 +26,14 @@ from .shared_texts import with_shared_texts
 from .validation import (
     ROW_DTYPES,
     Device,
+    as_numbers,
+    check_columns,
     check_range,
     check_weights,
     column_names,
     finite_targets,
     resolve_device,
+    validated,
 )
 
 __all__ = [
@@ -47,6 +50,8 @@ __all__ = [
     "ProbabilisticRegressor",
     "adapts_in_batches",
     "as_final_sees",
+    "as_numbers",
+    "check_columns",
     "check_range",
     "check_weights",
     "column_names",
@@ -61,6 +66,7 @@ __all__ = [
     "frozen_steps",
     "resolve_device",
     "through",
+    "validated",
     "with_final",
     "with_shared_texts",
 ]

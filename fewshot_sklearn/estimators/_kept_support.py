@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ..tasks import TableFormat
+
 #: The rows of a `fit`, their labels or targets, and the names of the rows and of the classes.
 KeptSupport = tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]
 
@@ -21,7 +23,13 @@ def _index(X: Any) -> np.ndarray | None:
     return None if index is None or callable(index) else np.asarray(index)
 
 
-def kept_support(given: Any, X: np.ndarray, y: np.ndarray, classes: Any = None) -> KeptSupport:
+def kept_support(
+    given: Any,
+    X: np.ndarray,
+    y: np.ndarray,
+    classes: Any = None,
+    table: TableFormat | None = None,
+) -> KeptSupport:
     """What to keep of the rows of a `fit` for `explain`: arrays, whatever they came in.
 
     Parameters
@@ -34,6 +42,8 @@ def kept_support(given: Any, X: np.ndarray, y: np.ndarray, classes: Any = None) 
         Labels, class probabilities or targets.
     classes : array-like or None, default=None
         Classes that the probabilities are of.
+    table : TableFormat or None, default=None
+        What made numbers of the rows, which are then kept as they were.
 
     Returns
     -------
@@ -41,6 +51,7 @@ def kept_support(given: Any, X: np.ndarray, y: np.ndarray, classes: Any = None) 
         Rows, their y, their names or None, and the classes or None.
     """
     names = _index(given)
+    X = X if table is None else np.asarray(given, dtype=object)
     named = names is not None and X.ndim == 2 and not np.array_equal(names, np.arange(len(X)))
     return X, y, names if named else None, None if classes is None else np.asarray(classes)
 

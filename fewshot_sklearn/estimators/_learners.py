@@ -14,6 +14,7 @@ from ..encoders import ENCODERS, channels_last, make_encoder
 from ..learners import Learner, OwnRandomNumbers, State
 from ..meta_init import MetaInit
 from ..pretrained import find_meta_init
+from ..tasks import TableFormat
 from ._parameters import HasParameters
 from .validation import resolve_device
 
@@ -36,20 +37,30 @@ class HasLearner(HasParameters):
 
     # ------------------------------------------------------------------ without a past
     def _new_learner(
-        self, input_shape: tuple[int, ...], n_outputs: int | None, seed: int, past: bool = True
+        self,
+        input_shape: tuple[int, ...],
+        n_outputs: int | None,
+        seed: int,
+        past: bool = True,
+        table: TableFormat | None = None,
     ) -> Learner:
         """Build a learner without past, from a seed of its own that leaves torch's alone."""
         encoder = "identity" if self.encoder is None else self.encoder
         init = self._resolve_meta_init()  # whose sizes a training that goes on from it has
         sizes = nullcontext() if init is None else init.declared_sizes()
         with OwnRandomNumbers(seed), sizes:
-            built = make_encoder(encoder, input_shape, self._encoder_params())
+            codes = self._code_sizes(table)
+            built = make_encoder(encoder, input_shape, self._encoder_params(), codes)
             trained = self._hyperparameters() if past else None
             params = self._learner_params(trained)
             learner = self._learner_class(built, input_shape, n_outputs, **params)
         if past:  # what cannot be told in the end is not worth hours of training
-            MetaInit.from_state({}, self._spec(learner))
+            MetaInit.from_state({}, self._spec(learner), table=table)
         return learner
+
+    def _code_sizes(self, table: TableFormat | None) -> list[int]:
+        """Of rows of a table, sizes of the codes that the encoder looks up."""
+        return [] if table is None else table.sizes
 
     def _spec(self, learner: Learner) -> dict[str, Any]:
         encoder = self.encoder
@@ -114,7 +125,7 @@ class HasLearner(HasParameters):
                 f"X has rows of shape {shape}, but {init.told} was meta-trained on rows of shape "
                 f"{trained}.{_REFITTED if len(shape) == len(trained) == 1 else ''}"
             )
-        names = spec.get("feature_names")
+        names = init.feature_names
         if names is not None and columns is not None and columns != names:
             raise ValueError(
                 f"X has columns {columns}, but {init.told} was meta-trained on columns {names}, in "
@@ -164,7 +175,7 @@ class HasLearner(HasParameters):
         shape = tuple(spec["input_shape"])
         # not on torch's "meta" device: whatever computes there brings in the compiler, for seconds
         with _refused_by_name(init), OwnRandomNumbers(0), init.declared_sizes():
-            network = make_encoder(encoder, shape, params)
+            network = make_encoder(encoder, shape, params, self._code_sizes(init.table))
             learner = learner_class(network, shape, spec["n_outputs"], **learner_params)
         self._load(learner, init, assign=True)
         learner = learner.to(device, dtype).eval().requires_grad_(False)

@@ -9,18 +9,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils import check_array, check_random_state, check_scalar, estimator_html_repr
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import check_random_state, check_scalar, estimator_html_repr
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from ..learners import Learner, State
 from ..meta_init import MetaInit
-from ..tasks import Support, check_parameters, with_altered_copies
+from ..tasks import Support, TableFormat, check_parameters, with_altered_copies
 from ._answers import refuse_infinite, solvable
 from ._kept_support import KeptSupport, given_support
 from ._learners import HasLearner
+from ._memory import refuse_too_large
 from .explanation import encoder_features, explain
-from .validation import ROW_DTYPES, check_columns, column_names, exact, resolve_device
+from .validation import (
+    as_numbers,
+    check_columns,
+    column_names,
+    exact,
+    resolve_device,
+    usual_unit,
+    validated,
+)
 
 
 class FewShotEstimator(HasLearner):
@@ -45,13 +54,17 @@ class FewShotEstimator(HasLearner):
             X, y, w = with_altered_copies(X, y, w, n, self.augment, rng)
         dtype, device = self._compute_dtype(), resolve_device(self.device)
         self._fitted_dtype = str(dtype)
-        members, weights = (torch.tensor(a, dtype=dtype, device=device) for a in (y, w))
+        # what is given is large, and only read
+        members = torch.from_numpy(y).to(device, dtype)
+        weights = torch.tensor(w, dtype=dtype, device=device)
         keep = self._learner_class.rounds_itself
         known = members if n_outputs is None else exact(y, keep, dtype, device, "y")
         support = Support(exact(X, keep, dtype, device, "X"), known, weights)
         self.meta_init_ = self._meta_init_for(support, n_outputs)
+        learner = self._rebuild(self.meta_init_)
+        refuse_too_large(self, learner, *y.shape)
         with torch.no_grad(), solvable(self.meta_init_, "fit"):
-            state = self._rebuild(self.meta_init_).adapt(support)
+            state = learner.adapt(support)
         self.state_ = {name: _array(t) for name, t in state.items()}
 
     def _meta_init_for(self, support: Support, n_outputs: int | None) -> MetaInit:
@@ -64,11 +77,18 @@ class FewShotEstimator(HasLearner):
             learner = learner.to(support.X.device, self._compute_dtype())
             scales = learner.scales_inputs_without_past or learner.centres_inputs_without_past
             learner.fit_scale(support.X if scales else None, support.y, support.w)
+            if not scales:
+                learner.x_scale = learner.x_scale * usual_unit(support.X)
             if learner.centres_inputs_without_past:
                 learner.x_scale = torch.ones_like(learner.x_scale)
             init = MetaInit.from_state(learner.state_dict(), self._spec(learner) | {"past": False})
         self._check_fits(init, shape, n_outputs, self._columns())
         return init
+
+    def _table(self) -> TableFormat | None:
+        """How rows come from a table, for `fit`: as the meta-init has it."""
+        init = self._resolve_meta_init()
+        return None if init is None else init.table
 
     def _columns(self) -> list[str] | None:
         """The columns that `fit` saw, if they have names."""
@@ -106,7 +126,7 @@ class FewShotEstimator(HasLearner):
     def _fitted_learner_and_rows(self, X: Any) -> tuple[Any, Tensor]:
         check_is_fitted(self)
         self._refuse_other_dtype()
-        X = validate_data(self, X, dtype=ROW_DTYPES, reset=False, allow_nd=True)
+        X = validated(self, self.meta_init_.table, X, reset=False)
         spec = self.meta_init_.spec
         shape = tuple(spec["input_shape"])
         # of any width: then as wide as in fit, which is checked above
@@ -163,7 +183,7 @@ class FewShotEstimator(HasLearner):
         init, columns = self._init_in_use(), column_names(X)
         if hasattr(self, "state_"):  # the columns are known, even if the meta-init has no names
             check_columns(columns, self._columns())
-        X = check_array(X, dtype=ROW_DTYPES, allow_nd=True)
+        X = as_numbers(init.table, X)
         self._check_fits(init, X.shape[1:], None, columns)
         learner = self._rebuild(init)
         return learner, self._rows_for(learner, X)

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from ..tasks import check_parameters, comparable, distinct, memberships, refuse_missing
 from ._kept_support import kept_support
+from ._memory import refuse_too_many_labels
 from .base import FewShotEstimator
-from .validation import ROW_DTYPES, check_weights
+from .validation import check_weights, validated
 
 #: Name of the state of a classifier that has seen no row: the probabilities of the classes.
 PRIOR = "class_probabilities"
@@ -57,8 +58,9 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
             shape = known.shape
             soft = len(shape) == 2 and shape[1] > 1
             names = getattr(y, "columns", None)
-            X, y = validate_data(self, X, y, dtype=ROW_DTYPES, allow_nd=True, multi_output=soft)
-            self._support = kept_support(given, X, known, names if soft else None)
+            table = self._table()
+            X, y = validated(self, table, X, y, multi_output=soft)
+            self._support = kept_support(given, X, known, names if soft else None, table)
             weights = check_weights(sample_weight, len(X))
             self.classes_, members = _soft(y, names) if soft else self._classes_and_members(y)
             self._adapt(X, members, weights, None)
@@ -72,6 +74,7 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
             warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
             check_classification_targets(y)
         classes, codes = distinct(y, "y")
+        refuse_too_many_labels(self, len(codes), len(classes))
         members = memberships(torch.from_numpy(codes), len(classes), torch.float64)
         return classes, members.numpy()
 
@@ -182,4 +185,4 @@ def _soft(y: np.ndarray, names: Any) -> tuple[np.ndarray, np.ndarray]:
         )
     classes = np.arange(probabilities.shape[1]) if names is None else np.asarray(names)
     order = np.argsort(classes, kind="stable")
-    return classes[order], probabilities.astype(np.float64)[:, order]
+    return classes[order], probabilities.astype(np.float64, copy=False)[:, order]

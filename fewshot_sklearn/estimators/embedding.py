@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from ..learners import Learner, State
 from ..meta_init import MetaInit
@@ -15,7 +15,7 @@ from ..tasks import Support, check_parameters
 from .base import FewShotEstimator
 from .explanation import encoder_features
 from .shared_texts import with_shared_texts
-from .validation import ROW_DTYPES
+from .validation import validated
 
 
 class Embedding(Learner):
@@ -94,7 +94,7 @@ class MetaEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewShotEs
             The transformer.
         """
         check_parameters(self)
-        X = validate_data(self, X, dtype=ROW_DTYPES, allow_nd=True)
+        X = validated(self, self._table(), X)
         rows = torch.empty((0, *X.shape[1:]), dtype=self._compute_dtype(), device="cpu")
         self.meta_init_ = self._meta_init_for(Support(rows, rows, rows), None)
         return self

@@ -7,22 +7,34 @@ bootstrap differ in what they do with the answers; here is how they get them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils import check_array
 from torch import Tensor
 from torch.func import vmap
 
 from ..learners import TASKS_PER_CHUNK, FeatureLearner, Outputs, State, joined
 from ..tasks import Support, memberships, padded_size
-from .validation import ROW_DTYPES, column_names, exact, resolve_device
+from ._answers import solvable
+from .validation import as_numbers, column_names, exact, resolve_device
 
 #: Numbers a padded batch of rows, or of pairs of rows, may hold: 64 MiB of float32.
 NUMBERS_AT_ONCE = 2**24
 #: Tasks of a batch on a CPU, at most; a learner takes as many of them as stay in its cache.
 TASKS_AT_ONCE = 4 * TASKS_PER_CHUNK
+
+
+def _solvable(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuse tasks whose equations have no solution in floating point."""
+
+    @wraps(method)
+    def refusing(self: ManyTasks, *args: Any) -> Any:
+        with solvable(self.init, "fit"):
+            return method(self, *args)
+
+    return refusing
 
 
 class ManyTasks:
@@ -38,13 +50,17 @@ class ManyTasks:
         Rows of all tasks.
     n_outputs : int or None, default=None
         Number of regression targets, to be compared with the meta-init's.
+    validated : bool, default=False
+        Whether X are rows of numbers already, as `as_numbers` makes them.
     """
 
-    def __init__(self, estimator: Any, X: Any, n_outputs: int | None = None):
+    def __init__(
+        self, estimator: Any, X: Any, n_outputs: int | None = None, validated: bool = False
+    ):
         init = estimator._resolve_meta_init()
-        self.X = check_array(X, dtype=ROW_DTYPES, allow_nd=True)
+        self.X = X if validated else as_numbers(init.table, X)
         estimator._check_fits(init, self.X.shape[1:], n_outputs, column_names(X))
-        self.learner = estimator._rebuild(init)
+        self.init, self.learner = init, estimator._rebuild(init)
         self.dtype, self.device = estimator._compute_dtype(), resolve_device(estimator.device)
         self.by_features = isinstance(self.learner, FeatureLearner)
         self._features: Tensor | None = None
@@ -131,6 +147,7 @@ class ManyTasks:
         return torch.as_tensor(array, device=self.device)
 
     # ------------------------------------------------------------------ adapt and answer
+    @_solvable
     @torch.no_grad()
     def adapted(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
         """States of a batch of tasks, each tensor with a leading axis of tasks."""
@@ -153,6 +170,7 @@ class ManyTasks:
             return self.learner.adapt_features(Z, y, w)
         return self.learner.adapt(Support(Z, y, w))
 
+    @_solvable
     @torch.no_grad()
     def answers(self, state: State, Z: Tensor) -> Outputs:
         """Outputs (T, n, ...) for rows of tasks that were adapted to."""
@@ -175,6 +193,7 @@ class ManyTasks:
         ]
         return parts[0] if len(parts) == 1 else joined(parts, torch.cat)
 
+    @_solvable
     @torch.no_grad()
     def episodes(self, Z: Tensor, y: Tensor, w: Tensor, Z_query: Tensor) -> Outputs:
         """Outputs (T, n_query, ...) for queries of tasks whose states nobody needs."""

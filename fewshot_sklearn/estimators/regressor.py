@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from ..tasks import check_parameters, refuse_missing
 from ._kept_support import kept_support
 from .base import FewShotEstimator
-from .validation import ROW_DTYPES, check_weights, finite_targets
+from .validation import check_weights, finite_targets, validated
 
 
 class FewShotRegressor(RegressorMixin, FewShotEstimator):
@@ -40,10 +39,9 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
             given, known = X, np.asarray(y)
             if known.ndim and known.dtype.kind == "O":  # None among objects would become NaN
                 refuse_missing(known, "y", "target")
-            X, y = validate_data(
-                self, X, y, dtype=ROW_DTYPES, allow_nd=True, multi_output=True, y_numeric=True
-            )
-            self._support = kept_support(given, X, known)
+            table = self._table()
+            X, y = validated(self, table, X, y, multi_output=True, y_numeric=True)
+            self._support = kept_support(given, X, known, table=table)
             weights = check_weights(sample_weight, len(X))
             targets = finite_targets(y)
             self._y_ndim = y.ndim

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.utils import check_array, check_X_y
+from sklearn.utils.validation import validate_data
 
-from ..tasks import Constraint, column_labels
+from ..tasks import Constraint, TableFormat, column_labels
 
 #: Precisions to compute in.
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 #: Values whose squares can still be summed.
 LARGEST = {torch.float32: 1e18, torch.float64: 1e150}
+#: Rows whose largest value is smaller hold nothing that can be computed with.
+SMALLEST = {torch.float32: 1e-30, torch.float64: 1e-150}
+#: Sizes of rows that methods which take them as they are compute with as with any.
+USUAL = (1e-9, 1e9)
 #: Weights of rows, where not zero.
 LEAST_WEIGHT, MOST_WEIGHT = 1e-30, 1e30
 #: Types of X that are kept as they are; all others become float64.
@@ -110,6 +117,45 @@ def check_columns(columns: list[str] | None, known: list[str] | None) -> None:
     )
 
 
+def as_numbers(table: TableFormat | None, X: Any) -> np.ndarray:
+    """Rows of numbers, checked as scikit-learn does; a table's in the format that is known of it.
+
+    Raises
+    ------
+    ValueError
+        When rows are no numbers, or not all finite.
+    """
+    if table is None:
+        return check_array(X, dtype=ROW_DTYPES, allow_nd=True)
+    check_columns(column_names(X), None if table.names is None else list(table.names))
+    return table.numbers(X)
+
+
+def validated(
+    estimator: Any,
+    table: TableFormat | None,
+    X: Any,
+    y: Any = None,
+    reset: bool = True,
+    **of_y: Any,
+) -> Any:
+    """scikit-learn's `validate_data`, of rows and labels; a table's rows become numbers.
+
+    Returns
+    -------
+    ndarray, or ndarray and ndarray
+        Rows, and with y that too.
+    """
+    if table is None:
+        given = {} if y is None else {"y": y}
+        return validate_data(
+            estimator, X, dtype=ROW_DTYPES, allow_nd=True, reset=reset, **given, **of_y
+        )
+    validate_data(estimator, X, reset=reset, skip_check_array=True)  # the columns
+    rows = as_numbers(table, X)
+    return rows if y is None else check_X_y(rows, y, dtype=ROW_DTYPES, **of_y)
+
+
 def finite_targets(y: np.ndarray) -> np.ndarray:
     """Targets of a regression (n_rows, n_outputs), in float64.
 
@@ -125,17 +171,31 @@ def finite_targets(y: np.ndarray) -> np.ndarray:
 
 
 def check_range(array: np.ndarray, dtype: torch.dtype, name: str) -> None:
-    """Refuse values that are too large, or whose squares are, to compute with in `dtype`."""
-    most = LARGEST[dtype]
-    if (
-        array.dtype.kind == "f"
-        and array.size
-        and max(float(array.max()), -float(array.min())) > most
-    ):
+    """Refuse values that are too large, or whose squares are, to compute with in `dtype`.
+
+    Rows are refused, too, whose values are all too small.
+    """
+    if array.dtype.kind != "f" or not array.size:
+        return
+    most, size = LARGEST[dtype], max(float(array.max()), -float(array.min()))
+    if name == "X" and 0 < size < SMALLEST[dtype]:
+        raise ValueError(
+            f"Input X contains nothing but values too small for dtype('{str(dtype)[6:]}'): the "
+            f"largest is {size:g}. Bring X to another unit."
+        )
+    if size > most:
         raise ValueError(
             f"Input {name} contains a value too large for dtype('{str(dtype)[6:]}'): the largest "
             f"that can be computed with is {most:g}. Bring {name} to another unit."
         )
+
+
+def usual_unit(rows: torch.Tensor) -> float:
+    """What rows of a very small or large unit are divided by, a power of two; of others 1."""
+    size = float(rows.abs().max()) if rows.numel() else 0.0
+    if not 0 < size < math.inf or USUAL[0] <= size <= USUAL[1]:
+        return 1.0
+    return 2.0 ** math.floor(math.log2(size))
 
 
 def exact(
@@ -163,7 +223,7 @@ def check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
     """
     if sample_weight is None:
         return np.ones(n_rows)
-    weights = np.asarray(sample_weight, dtype=np.float64)
+    weights = np.array(sample_weight, dtype=np.float64, order="C")  # torch goes forward only
     if weights.ndim == 0:
         weights = np.full(n_rows, float(weights))
     if weights.ndim != 1:

@@ -14,7 +14,7 @@ from ..learners import TASKS_PER_CHUNK, Gaussian, Learner, State
 from ..tasks import Support
 
 #: Parts of a state that tell how an adaptation went or how sure it is, not what it predicts.
-NOT_PREDICTING = ("loss_curve", "spread")
+NOT_PREDICTING = ("loss_curve", "spread", "directions", "root")
 
 
 def about_targets(

@@ -20,10 +20,10 @@ from sklearn.base import is_classifier
 from sklearn.utils import check_array, check_consistent_length
 
 from ..estimators import (
-    ROW_DTYPES,
     FeatureMetric,
     FewShotEstimator,
     as_final_sees,
+    as_numbers,
     encoder_features,
     feature_metric,
 )
@@ -211,7 +211,7 @@ class TaskMemory:
             of_task = [np.flatnonzero(codes == code) for code in range(len(ids))]
             more |= about_targets(learner, rows, y.reshape(len(y), -1), of_task)
         if keep_rows:
-            more["rows"] = check_array(X, dtype=ROW_DTYPES, allow_nd=True)[medoids]
+            more["rows"] = as_numbers(init.table, X)[medoids]
         return cls(
             kind, ids, means.astype(np.float32), counts, medoids, metric, init.digest, **more
         )

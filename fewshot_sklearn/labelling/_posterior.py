@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import clone, is_classifier
-from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from ..algorithms import (
@@ -24,7 +24,7 @@ from ..algorithms import (
     RidgeHeadRegressor,
     with_intercept,
 )
-from ..estimators import ROW_DTYPES, ManyTasks, adapts_in_batches, as_final_sees
+from ..estimators import ManyTasks, adapts_in_batches, as_final_sees, as_numbers
 from ..learners import Gaussian
 
 
@@ -82,9 +82,10 @@ def predictive_covariance(estimator: Any, X: Any) -> np.ndarray | None:
         noise = noise_variance(estimator)
         assert noise is not None
         learner, rows = estimator._fitted_learner_and_rows(X)
+        state = {name: torch.tensor(a, device=rows.device) for name, a in estimator.state_.items()}
         with torch.no_grad():
-            phi = with_intercept(learner.embed(rows)).cpu().numpy()
-        half = phi @ estimator.state_["spread"].T  # the posterior covariance is spread' spread
+            phi = with_intercept(learner.embed(rows))
+            half = learner.halves(state, phi).cpu().numpy()
         return noise[:, None, None] * (half @ half.T + np.eye(len(phi)))
     if not takes(estimator, "return_cov"):
         return None
@@ -152,13 +153,14 @@ def _adapted_at_once(
     else:
         members = y.reshape(len(y), -1).astype(np.float64)
         n_outputs = members.shape[1]
-    known, asked = (check_array(rows, dtype=ROW_DTYPES, allow_nd=True) for rows in (X, X_new))
+    table = estimator._table()
+    known, asked = (as_numbers(table, rows) for rows in (X, X_new))
     if known.shape[1:] != asked.shape[1:]:
         raise ValueError(
             f"X_new has rows of shape {asked.shape[1:]}, but X has rows of shape {known.shape[1:]}."
         )
     # draws are tasks of the same rows, in which these weigh differently
-    many = ManyTasks(estimator, np.concatenate([known, asked]), n_outputs)
+    many = ManyTasks(estimator, np.concatenate([known, asked]), n_outputs, validated=True)
     both, n = np.arange(len(known) + len(asked)), len(known)
     known_targets = many.tensor(members) if n_outputs is None else many.targets(members, None)
     if many.by_features:

@@ -28,6 +28,7 @@ from .inner_loop import (
 )
 from .kernels import make_kernel
 from .learner import TASKS_PER_CHUNK, FeatureLearner, Learner
+from .memory import BYTES, OF_LABELS, numbers_at_once, rows_for
 from .outputs import Gaussian, Outputs, State, episode_loss, joined, present_classes
 from .pretraining import PretrainedLearner
 from .random_numbers import OwnRandomNumbers, draws
@@ -38,9 +39,12 @@ from .sequences import (
     log_sums_by_class,
     masked_softmax,
     reading_order,
+    sums_by_own_class,
 )
 
 __all__ = [
+    "BYTES",
+    "OF_LABELS",
     "TASKS_PER_CHUNK",
     "Batch",
     "DescendsCrossEntropy",
@@ -74,10 +78,13 @@ __all__ = [
     "log_sums_by_class",
     "make_kernel",
     "masked_softmax",
+    "numbers_at_once",
     "own_defaults",
     "predictive",
     "present_classes",
     "reading_order",
+    "rows_for",
     "spread",
+    "sums_by_own_class",
     "there_and_back",
 ]

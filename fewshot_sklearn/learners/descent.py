@@ -13,7 +13,8 @@ layers, is ReLU or tanh.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
@@ -51,14 +52,35 @@ class SupportLoss(Protocol):
     def curvature(self, outputs: Tensor, direction: Tensor) -> Tensor:
         """The slope's derivative along a direction at the outputs."""
 
+    def split(self, n_rows: int) -> Iterator[SupportLoss]:
+        """The losses of so many rows each, whose values and slopes add up to its own."""
+
 
 def absent_classes(y: Tensor, w: Tensor) -> Tensor:
     """Which classes have no support: a boolean (..., 1, n_way) tensor."""
     return ((w[..., None] * y).sum(-2) <= 0)[..., None, :]
 
 
-class SquaredError:
+class _SumOverRows:
+    """A loss that can be had for some of its rows."""
+
+    #: Names of what it holds of each row, and the axis of the rows in it.
+    _of_rows: dict[str, int]
+
+    def split(self, n_rows: int) -> Iterator[Any]:
+        held = {
+            name: getattr(self, name).split(n_rows, axis) for name, axis in self._of_rows.items()
+        }
+        for parts in zip(*held.values(), strict=True):
+            some = copy(self)
+            vars(some).update(zip(held, parts, strict=True))
+            yield some
+
+
+class SquaredError(_SumOverRows):
     """Squared error, averaged over outputs."""
+
+    _of_rows = {"y": -2, "share": -1, "rate": -2}
 
     def __init__(self, y: Tensor, w: Tensor, absent: Tensor | None = None):
         self.y, self.share = y, shares(w)
@@ -78,11 +100,13 @@ class SquaredError:
         return self.rate * direction
 
 
-class CrossEntropy:
+class CrossEntropy(_SumOverRows):
     """Cross-entropy over the classes that have support; y are class memberships.
 
     Which are absent is read off y and w, unless these are of queries and it is told.
     """
+
+    _of_rows = {"y": -2, "share": -1, "total": -2}
 
     def __init__(self, y: Tensor, w: Tensor, absent: Tensor | None = None):
         self.y, self.share = y, shares(w)

@@ -171,6 +171,28 @@ class InnerLoopLearner(FeatureLearner):
 
     def gradient(self, params: State, Z: Tensor, loss: SupportLoss) -> tuple[State, Tensor]:
         """Gradient of the support loss at the weights, and the loss."""
+        parts = self.parts_in_descent(Z, params["head.bias"])
+        if len(parts) == 1:
+            return self._gradient(params, Z, loss)
+        step = parts[0].shape[self._axis_of_rows]
+        grads, value = self._gradient(params, parts[0], next(losses := loss.split(step)))
+        for part, some in zip(parts[1:], losses, strict=True):
+            more, worth = self._gradient(params, part, some)
+            value = value + worth
+            for name, g in grads.items():
+                g += more[name]
+        return grads, value
+
+    @property
+    def _axis_of_rows(self) -> int:
+        return -2 if self.takes_batches else 0
+
+    def parts_in_descent(self, Z: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+        """Rows in as many parts as a step of descent takes them in, for heads of these biases."""
+        lead = Z.shape[: self._axis_of_rows].numel() if self.takes_batches else 1
+        return self.parts_of(Z, lead * (self._width() + bias.shape[-1]), self._axis_of_rows)
+
+    def _gradient(self, params: State, Z: Tensor, loss: SupportLoss) -> tuple[State, Tensor]:
         if self.takes_batches:
             layers = self.layers(params)
             hs = run(layers, Z, self.squash)

@@ -16,8 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .memory import rows_for
+
 #: Squared distances below this are zero: keeps the root's slope finite.
 COINCIDENT = 1e-20
+#: Numbers that a spectral mixture holds at once for each difference of two rows in a feature.
+OF_DIFFERENCES = 8
 
 
 def squared_distances(A: Tensor, B: Tensor) -> Tensor:
@@ -120,6 +124,12 @@ class SpectralMixture(Kernel):
         self.log_variances = nn.Parameter(torch.full((n_mixtures, n_features), log_variance))
 
     def forward(self, A: Tensor, B: Tensor) -> Tensor:
+        step = rows_for(OF_DIFFERENCES * B.numel())
+        if torch.is_grad_enabled() or A.shape[-2] <= step:
+            return self._between(A, B)
+        return torch.cat([self._between(part, B) for part in A.split(step, -2)], -2)
+
+    def _between(self, A: Tensor, B: Tensor) -> Tensor:
         t = A[..., :, None, :] - B[..., None, :, :]
         total = A.new_zeros(t.shape[:-1])
         for log_w, mu, log_v in zip(self.log_weights, self.means, self.log_variances, strict=True):

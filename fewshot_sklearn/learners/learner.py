@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -13,21 +12,18 @@ from torch.func import vmap
 
 from ..encoders import Shape, channels_last, n_features_out, safe_under_vmap
 from ..tasks import Support
+from ._in_parts import InParts
 from ._scale import mean_and_scale, scaled
 from .outputs import Gaussian, Outputs, State, episode_loss, joined
 from .random_numbers import OwnRandomNumbers
 
 #: Tasks a vmapped call takes at once on a CPU: what stays in its cache.
 TASKS_PER_CHUNK = 25
-#: Numbers that predicting rows may need beside them: 1 GiB of float64.
-NUMBERS_AT_ONCE = 2**27
-#: Numbers it may need for each row and each number of a task's state: copies, products, attention.
-OF_STATE = 8
 #: Rows a convolutional encoder takes at once on a CPU: what malloc keeps hold of between calls.
 ROWS_PER_CHUNK = 160
 
 
-class Learner(nn.Module):
+class Learner(InParts):
     """Base class of the algorithms: ``adapt(support) -> state``, ``predict(state, X) -> outputs``.
 
     The learned parameters are this module's own. Both functions are pure, so
@@ -85,6 +81,8 @@ class Learner(nn.Module):
     faster: dict[str, float] = {}
     #: Names of the submodules that only meta-training needs; a meta-init leaves them out.
     training_only: tuple[str, ...] = ()
+    #: Names of submodules that are None where there is no past: untrained they add nothing.
+    learned_only: tuple[str, ...] = ()
 
     def __init__(self, encoder: nn.Module, input_shape: Shape, n_outputs: int | None = None):
         super().__init__()
@@ -106,10 +104,18 @@ class Learner(nn.Module):
         self.register_buffer(f"{of}_scale", torch.ones(shape))
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        """Take what was saved when means had no rest."""
+        """Take what was saved when means had no rest, and what a learner without past saves."""
         for of in ("x", "y"):
             if (mean := state_dict.get(f"{prefix}{of}_mean")) is not None:
                 state_dict.setdefault(f"{prefix}{of}_rest", torch.zeros_like(mean))
+        learned = tuple(f"{prefix}{name}." for name in self.learned_only)
+        told = [name for name in state_dict if name.startswith(learned)]
+        if learned and not told:
+            own = self.state_dict(prefix=prefix)
+            state_dict |= {name: t for name, t in own.items() if name.startswith(learned)}
+        elif learned and getattr(self, self.learned_only[0]) is None:
+            for name in told:
+                del state_dict[name]
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     # ------------------------------------------------------------------ the two functions
@@ -149,31 +155,6 @@ class Learner(nn.Module):
     def predict_in_parts(self, state: State, X: Tensor) -> Outputs:
         """`predict`, of no more rows at once than memory allows."""
         return self._in_parts(self.predict, state, X, 0)
-
-    def rows_at_once(self, state: State) -> int:
-        """How many rows to predict at once, so that it takes no more than `NUMBERS_AT_ONCE`.
-
-        A row meets the whole of a task's state once, as in the differences from all
-        support rows; layers of an encoder are as wide as the rows and the features, or
-        as many maps of an image.
-        """
-        return max(1, NUMBERS_AT_ONCE // (OF_STATE * self.numbers_a_row(state)))
-
-    def numbers_a_row(self, state: State) -> int:
-        """Numbers that predicting one row of each task meets, of the states and of the layers."""
-        return sum(t.numel() for t in state.values()) + self._width()
-
-    def _width(self) -> int:
-        return math.prod(self.input_shape) * (64 if self.convolves else 1) + self.n_features
-
-    def _in_parts(
-        self, predict: Callable[[State, Tensor], Outputs], state: State, rows: Tensor, axis: int
-    ) -> Outputs:
-        step = self.rows_at_once(state)
-        if self.training or rows.shape[axis] <= step:
-            return predict(state, rows)
-        parts = [predict(state, part) for part in rows.split(step, axis)]
-        return joined(parts, lambda tensors: torch.cat(tensors, -2))
 
     # ------------------------------------------------------------------ what is trained
     def loss(self, outputs: Outputs, y_query: Tensor) -> Tensor:
@@ -297,6 +278,8 @@ class Learner(nn.Module):
         """
         if X is not None:
             self.x_mean, self.x_rest, self.x_scale = mean_and_scale(X, w, self.x_mean)
+            if n := getattr(self.encoder, "n_codes", 0):  # codes stay what they are
+                self.x_mean[-n:], self.x_rest[-n:], self.x_scale[-n:] = 0.0, 0.0, 1.0
         if y is not None and self.n_outputs is not None:
             self.y_mean, self.y_rest, self.y_scale = mean_and_scale(y, w, self.y_mean)
 
@@ -332,11 +315,12 @@ class Learner(nn.Module):
         """Features (n, n_features) of rows (n, \\*input_shape), as meta-training left them."""
         X = self.scaled(X)
         with self.rounded(X):
-            if X.device.type != "cpu" or not self.convolves or len(X) <= ROWS_PER_CHUNK:
-                Z = self.encoder(X)
+            if self.convolves and X.device.type == "cpu":
+                parts = X.split(ROWS_PER_CHUNK) if len(X) > ROWS_PER_CHUNK else (X,)
             else:
-                Z = torch.cat([self.encoder(part) for part in X.split(ROWS_PER_CHUNK)])
-        return Z.to(X.dtype)
+                parts = self.parts_of(X, self._width(), 0)
+            Z = [self.encoder(part) for part in parts]
+        return (Z[0] if len(Z) == 1 else torch.cat(Z)).to(X.dtype)
 
 
 def _vmapped(learner: Learner, method: str, chunk: int, *batch: Tensor) -> Any:

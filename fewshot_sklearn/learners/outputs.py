@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -32,6 +32,25 @@ def joined(items: list[Any], join: Callable[[list[Tensor]], Tensor]) -> Any:
     if isinstance(items[0], dict):
         return {name: join([item[name] for item in items]) for name in items[0]}
     return join(items)
+
+
+def joined_as_they_come(parts: Iterable[Any], n_rows: int) -> Any:
+    """Concatenate tensors (..., n, m), or Gaussians of them, each of which is dropped once copied.
+
+    What is kept between large temporary tensors keeps the allocator from using their place again.
+    """
+    whole: list[Tensor] = []
+    first, kind = 0, None
+    for part in parts:
+        kind = type(part)
+        tensors = part if kind is Gaussian else (part,)
+        if not whole:
+            whole = [t.new_empty((*t.shape[:-2], n_rows, t.shape[-1])) for t in tensors]
+        last = first + tensors[0].shape[-2]
+        for target, t in zip(whole, tensors, strict=True):
+            target[..., first:last, :] = t
+        first = last
+    return Gaussian(*whole) if kind is Gaussian else whole[0]
 
 
 def present_classes(y: Tensor, w: Tensor) -> Tensor:

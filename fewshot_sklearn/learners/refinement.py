@@ -13,9 +13,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from .memory import rows_for
+
 KINDS = ("soft", "distractors", "masked")
 #: Hidden units of the network that sets the masks, as in the paper.
 MASK_UNITS = 20
+#: Numbers held at once for each difference of a row from a centre in a feature.
+OF_DIFFERENCES = 8
 
 
 class Refinement(nn.Module):
@@ -127,4 +131,7 @@ class Refinement(nn.Module):
 
 def _distances(centres: Tensor, Z: Tensor) -> Tensor:
     """Squared Euclidean distances of rows to centres."""
-    return (Z[..., :, None, :] - centres[..., None, :, :]).square().sum(-1)
+    step = rows_for(OF_DIFFERENCES * centres.numel())
+    if torch.is_grad_enabled() or Z.shape[-2] <= step:
+        return (Z[..., :, None, :] - centres[..., None, :, :]).square().sum(-1)
+    return torch.cat([_distances(centres, part) for part in Z.split(step, -2)], -2)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+from ..tasks import TableFormat
+
 _STYLE = (
     "border-collapse:collapse;font-size:90%;margin:.5em 0",
     "text-align:left;padding:.1em 1em .1em 0;vertical-align:top;font-weight:normal;opacity:.7",
@@ -13,7 +15,12 @@ _STYLE = (
 
 
 def card_rows(
-    spec: dict[str, Any], provenance: dict[str, Any], n_parameters: int, nbytes: int, digest: str
+    spec: dict[str, Any],
+    provenance: dict[str, Any],
+    table: TableFormat | None,
+    n_parameters: int,
+    nbytes: int,
+    digest: str,
 ) -> list[tuple[str, str]]:
     """What there is to say of a meta-init.
 
@@ -21,6 +28,8 @@ def card_rows(
     ----------
     spec, provenance : dict
         Those of the meta-init.
+    table : TableFormat or None
+        How rows come from a table.
     n_parameters, nbytes : int
         Its size.
     digest : str
@@ -36,7 +45,7 @@ def card_rows(
         ("algorithm", spec.get("algorithm")),
         ("hyperparameters", _settings(spec.get("hyperparameters"))),
         ("encoder", _encoder(spec.get("encoder"))),
-        ("rows", _shape(spec)),
+        ("rows", _shape(spec) if table is None else _columns(table)),
         ("rows come through", _flat(", then ".join(provenance.get("steps", [])))),
         ("outputs", spec.get("n_outputs")),
         ("size", f"{n_parameters:,} parameters, {nbytes / 1024:,.0f} KiB"),
@@ -81,6 +90,16 @@ def card_html(title: str, lines: list[tuple[str, str]]) -> str:
 
 def _settings(values: dict[str, Any] | None) -> str:
     return ", ".join(f"{name}={_short(value)}" for name, value in (values or {}).items())
+
+
+def _columns(table: TableFormat) -> str:
+    """The columns of a table, each with what it holds."""
+    told = []
+    for i, column in enumerate(table.columns):
+        name = table.names[i] if table.names else f"column {i}"
+        kind = f"{len(column.values):,} values" if column.kind == "category" else column.kind
+        told.append(f"{name} ({kind}{', some missing' if column.incomplete else ''})")
+    return ", ".join(told)
 
 
 def _flat(text: str) -> str:

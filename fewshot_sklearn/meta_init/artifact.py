@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
+from ..tasks import TableFormat
 from ._card import card_html, card_rows
 from ._content import check_content, lacking
 from ._declared_sizes import DeclaredSizes
@@ -24,7 +25,8 @@ from ._read_file import open_file, read_start, read_whole
 from ._whole_file import whole_file
 from .row_sketch import RowSketch
 
-FORMAT = 1
+#: Of files without a table, and of those with one.
+PLAIN_FORMAT, FORMAT = 1, 2
 #: A header longer than this is no header of ours.
 MAX_HEADER = 16 * 2**20
 #: Axes of a tensor.
@@ -85,10 +87,14 @@ class MetaInit:
     True
     """
 
-    __slots__ = ("__weakref__", "_buffer", "_header", "_plain", "_start", "built", "source")
+    __slots__ = (
+        "__weakref__", "_buffer", "_header", "_plain", "_start", "_table", "built",
+        "source",
+    )  # fmt: skip
 
     def __init__(self, buffer: np.ndarray, name: str = "the buffer", verify: bool = True):
         self._buffer = buffer
+        self._table: TableFormat | None = None
         #: The buffer, not as a mapped file: always the same array, so that it is written once.
         self._plain = np.asarray(buffer)
         #: Learners rebuilt from this meta-init in this process, by whoever builds them.
@@ -98,7 +104,19 @@ class MetaInit:
         if verify and _checksum(self._header, buffer[self._start :]) != self._meta["checksum"]:
             raise ValueError(f"{name} is damaged: its content does not match its checksum.")
         if verify:
-            check_content(name, self.spec, self.provenance, self.state_dict)
+            self._check(name)
+
+    def _check(self, name: str) -> None:
+        check_content(name, self.spec, self.provenance, self.state_dict)
+        try:
+            width = None if self.table is None else [self.table.width]
+        except ValueError as error:
+            raise ValueError(f"{name} is no meta-init that can be used: {error}") from error
+        if width is not None and self.spec.get("input_shape") != width:
+            raise ValueError(
+                f"{name} is no meta-init that can be used: its table becomes rows of shape "
+                f"{width}, but its spec has input_shape={self.spec.get('input_shape')}."
+            )
 
     @classmethod
     def from_state(
@@ -106,6 +124,7 @@ class MetaInit:
         state: Mapping[str, Tensor],
         spec: Mapping[str, Any],
         provenance: Mapping[str, Any] | None = None,
+        table: TableFormat | None = None,
     ) -> MetaInit:
         """Make a meta-init from tensors.
 
@@ -117,6 +136,8 @@ class MetaInit:
             How to rebuild the module; JSON types only.
         provenance : mapping or None, default=None
             Where it comes from; JSON types only.
+        table : TableFormat or None, default=None
+            How the columns of a table become the numbers of a row.
 
         Returns
         -------
@@ -130,17 +151,19 @@ class MetaInit:
         """
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
         meta = {
-            "format": str(FORMAT),
+            "format": str(PLAIN_FORMAT if table is None else FORMAT),
             "spec": _json(spec),
             "provenance": _json(provenance or {}),
             "checksum": "0" * 64,
         }
+        if table is not None:
+            meta["table"] = _json(table.to_json())
         raw = safetensors_bytes(tensors, meta)
         start, header = _read_header(np.frombuffer(raw, np.uint8), "the new buffer")
         checksum = _checksum(header, np.frombuffer(raw, np.uint8)[start:])
         head = raw[:start].replace(b"0" * 64, checksum.encode(), 1)
         init = cls(np.frombuffer(head + raw[start:], np.uint8), verify=False)
-        check_content("what it would be made of", init.spec, init.provenance, init.state_dict)
+        init._check("what it would be made of")
         return init
 
     @classmethod
@@ -198,6 +221,21 @@ class MetaInit:
     @property
     def provenance(self) -> dict[str, Any]:
         return json.loads(self._meta["provenance"])
+
+    @property
+    def table(self) -> TableFormat | None:
+        """How the columns of a table become the numbers of a row; None where rows are numbers."""
+        if "table" not in self._meta:
+            return None
+        if self._table is None:
+            self._table = TableFormat.from_json(json.loads(self._meta["table"]))
+        return self._table
+
+    @property
+    def feature_names(self) -> list[str] | None:
+        """Names of the columns that it was trained on, if they had some."""
+        names = self.spec.get("feature_names") if self.table is None else self.table.names
+        return None if names is None else list(names)
 
     @property
     def digest(self) -> str:
@@ -288,7 +326,9 @@ class MetaInit:
         """
         known = self.provenance.get("rows")
         sketch = None if known is None else RowSketch.from_json(known)
-        return 0 if sketch is None or not sketch.distinctive else sketch.seen(X)
+        if sketch is None or not sketch.distinctive:
+            return 0
+        return sketch.seen(X if self.table is None else self.table.numbers(X))
 
     # ------------------------------------------------------------------ immutability
     def __sklearn_clone__(self) -> MetaInit:
@@ -336,7 +376,7 @@ class MetaInit:
             Heading and text of each line.
         """
         size = self._n_parameters(), self.nbytes
-        return dict(card_rows(self.spec, self.provenance, *size, self.digest))
+        return dict(card_rows(self.spec, self.provenance, self.table, *size, self.digest))
 
     def _repr_html_(self) -> str:
         return card_html(repr(self), list(self.card().items()))
@@ -401,7 +441,8 @@ def _read_header(
         header = json.loads(bytes(buffer[8 : 8 + size]))
         meta = header["__metadata__"]
         known = {"format", "spec", "provenance", "checksum"} <= set(meta)
-        json.loads(meta["spec"]), json.loads(meta["provenance"])
+        for key in ("spec", "provenance", *(["table"] if "table" in meta else [])):
+            json.loads(meta[key])
         version = int(str.strip(meta["format"])) if known else 0
         places = [_place(key, entry) for key, entry in header.items() if key != "__metadata__"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -39,7 +39,7 @@ def new_learner(plan: PastTasks, encoder_from: Source | None, seed: int) -> Lear
     ValueError
         When the meta-init, or the encoder of `encoder_from`, is of another shape.
     """
-    learner = plan.estimator._new_learner(plan.input_shape, plan.n_outputs, seed)
+    learner = plan.estimator._new_learner(plan.input_shape, plan.n_outputs, seed, table=plan.table)
     start = plan.estimator._resolve_meta_init()
     if start is None:
         X, y = plan.scale_rows()

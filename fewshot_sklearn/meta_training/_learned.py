@@ -44,7 +44,7 @@ def learned(trainer: Any, plan: PastTasks) -> MetaInit:
         of earlier trainings included, settings, scores and versions.
     """
     spec = plan.estimator._spec(trainer.module_)
-    if plan.feature_names is not None:
+    if plan.feature_names is not None and plan.table is None:
         spec["feature_names"] = plan.feature_names
     best = getattr(trainer, "best_epoch_", None)
     last = trainer.history[-1 if best is None else best - 1] if len(trainer.history) else {}
@@ -70,7 +70,14 @@ def learned(trainer: Any, plan: PastTasks) -> MetaInit:
             "numpy": np.__version__,
         },
     }
-    return MetaInit.from_state(trainer.module_.lasting_state(), spec, provenance)
+    state = trainer.module_.lasting_state()
+    try:
+        return MetaInit.from_state(state, spec, provenance, plan.table)
+    except ValueError as error:
+        raise ValueError(
+            f"Training went astray, so that nothing was learned: {error} Take a smaller lr than "
+            f"{trainer.lr!r}."
+        ) from error
 
 
 def _tasks_seen(new: dict[str, Any] | None, old: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
 
 from ..estimators import (
-    ROW_DTYPES,
+    as_numbers,
     check_range,
     column_names,
     final_step,
@@ -30,6 +30,7 @@ from ..tasks import (
     GeneratedTasks,
     GroupEpisodes,
     PooledRows,
+    TableFormat,
     comparable,
     indexable,
     n_rows,
@@ -88,6 +89,8 @@ class PastTasks:
         Number of past classes, where a method tells all of them apart.
     feature_names : list of str or None
         Column names.
+    table : TableFormat or None
+        How the columns of a table become the numbers of a row.
     tasks : dict or None
         Kind, number and digests of the tasks; None for a generator.
     row_sketch : RowSketch or None
@@ -104,6 +107,7 @@ class PastTasks:
         )
         self.estimator = final_step(trainer.estimator)._as_trained()
         self.feature_names: list[str] | None = None
+        self.table: TableFormat | None = None
         self.tasks: dict[str, Any] | None = None
         self.row_sketch: RowSketch | None = None
         self.valid: Episodes | None = None
@@ -150,7 +154,7 @@ class PastTasks:
 
     def check_fits(self, init: MetaInit) -> None:
         """Refuse to go on from a meta-init with data of another format."""
-        columns, names = self.feature_names, init.spec.get("feature_names")
+        columns, names = self.feature_names, init.feature_names
         self.estimator._check_fits(init, self.input_shape, self.n_outputs, columns)
         self.feature_names = columns or names  # an array has the columns that were there before
 
@@ -173,12 +177,14 @@ class PastTasks:
         return generate
 
     def _from_arrays(self, X: Any, y: Any, groups: Any, seed: int) -> np.ndarray:
-        trainer, piped = self.trainer, isinstance(self.whole, Pipeline)
-        X = X if piped else self._checked_rows(X)
+        trainer, X = self.trainer, indexable(X)
+        if not getattr(X, "ndim", 1):
+            check_array(X)  # which says what is wrong
         y, groups = self._checked_tasks(y, groups, n_rows(X))
         train, valid = self._split(y, groups, seed)
-        if piped:
-            X = self._checked_rows(self._through_steps(X, y, train))
+        if isinstance(self.whole, Pipeline):
+            X = self._through_steps(X, y, train)
+        X = self._checked_rows(X, train)
         targets = None if self.classification else finite_targets(y)
         for name, values in (("X", X), ("y", targets)):
             if values is not None:
@@ -214,9 +220,16 @@ class PastTasks:
             self.valid = stream(valid, trainer.n_valid_episodes, seed + 1, None)
         return X
 
-    def _checked_rows(self, X: Any) -> np.ndarray:
+    def _checked_rows(self, X: Any, train: np.ndarray) -> np.ndarray:
+        """Rows as numbers: a table's in the format that those trained on teach, if it needs one."""
         self.feature_names = column_names(X)
-        return check_array(X, dtype=ROW_DTYPES, allow_nd=True)
+        known = self.estimator._resolve_meta_init() if self.afresh else self.trainer.meta_init_
+        if known is not None:
+            self.table = known.table
+        else:
+            asked = self.trainer.categorical_features
+            self.table = TableFormat.of(taken(indexable(X), train), asked)
+        return as_numbers(self.table, X)
 
     def _checked_tasks(self, y: Any, groups: Any, n_rows: int) -> tuple[np.ndarray, Any]:
         """Labels or targets, and the task of each row, that can be counted on."""
@@ -260,7 +273,6 @@ class PastTasks:
 
     def _through_steps(self, X: Any, y: np.ndarray, train: np.ndarray) -> Any:
         """Rows as the last step sees them, after steps fitted to those trained on alone."""
-        X = indexable(X)
         self.whole = freeze_steps(self.whole, taken(X, train), y[train])
         return through(frozen_steps(self.whole)[0], X)
 

@@ -184,7 +184,7 @@ class EpisodicNet(NeuralNet):
             step = step_fn(batch, **fit_params)
             losses.append(step["loss"].detach())
             sizes.append(len(batch[1]))
-            if not training:
+            if not training and step["y_pred"] is not None:
                 told.append(answers_of(step["y_pred"], batch[1]))
             if self._listeners["on_batch_end"]:
                 self.history.record_batch(f"{prefix}_loss", losses[-1].item())
@@ -202,8 +202,8 @@ class EpisodicNet(NeuralNet):
         if bad := int(self._bad_steps):
             warnings.warn(
                 f"Adaptation diverged, so that gradients were not finite, in {bad} of "
-                f"{len(sizes)} steps: they count for nothing. Smaller inner steps, or fewer, "
-                "diverge less often.",
+                f"{len(sizes)} steps: they count for nothing. Smaller inner steps, or fewer, or a "
+                "smaller lr, diverge less often.",
                 stacklevel=2,
             )
 
@@ -214,10 +214,22 @@ class EpisodicNet(NeuralNet):
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Loss and gradients of one batch; gradients of zero where they are not finite."""
-        step = self._differentiated(batch, **fit_params)
+        try:
+            step = self._differentiated(batch, **fit_params)
+        except torch.linalg.LinAlgError:  # of weights that have gone too far
+            self._zero_grad_optimizer()
+            self._bad_steps = self._bad_steps + 1
+            return {"loss": torch.tensor(torch.nan), "y_pred": None}
         if (bad := _cleared_unless_finite(self.module_)) is not False:
             self._bad_steps = self._bad_steps + bad
         return step
+
+    def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Skorch's; a batch that has no finite answer costs more than any other."""
+        try:
+            return super().validation_step(batch, **fit_params)
+        except torch.linalg.LinAlgError:
+            return {"loss": torch.tensor(torch.inf), "y_pred": None}
 
     def _differentiated(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Loss and gradients of one batch; what cannot be compiled is run as it is."""

@@ -86,6 +86,14 @@ class MetaTrainer(EpisodicNet):
         ``valid_loss``; 0 for none. Never single rows.
     n_valid_episodes : int, default=160
         Validation tasks, the same ones every epoch.
+    categorical_features : "from_dtype", sequence of int, str or bool, or None, \
+default="from_dtype"
+        Which columns of a table hold categories: those of strings and of pandas' or
+        polars' categorical types, or those numbered, named or marked. Of up to 8
+        categories each has a column of its own; of more the encoder learns what each
+        is like (Guo and Berkhahn 2016). Dates become days. Where numbers are missing,
+        the mean of the past stands, and a column says so. All this is learned from the
+        past tasks, is part of the meta-init, and is what later rows are read by.
     augment : callable or None, default=None
         ``augment(X, rng) -> X``, applied to the rows of each training episode.
     encoder_from : MetaInit, name, path or None, default=None
@@ -187,6 +195,7 @@ class MetaTrainer(EpisodicNet):
         "n_episodes": Whole(1),
         "validation_fraction": Number(0, below=1),
         "n_valid_episodes": Whole(1),
+        "categorical_features": Anything(),  # see TableFormat.of
         "augment": Function("a function augment(X, rng) -> X") | None,
         "encoder_from": Kind(MetaInit, told="a MetaInit, a name") | FilePath() | None,
         "checkpoint": FilePath() | None,
@@ -226,6 +235,7 @@ class MetaTrainer(EpisodicNet):
         n_episodes: int = 320,
         validation_fraction: float = 0.1,
         n_valid_episodes: int = 160,
+        categorical_features: Any = "from_dtype",
         augment: Callable[..., Any] | None = None,
         encoder_from: MetaInit | str | os.PathLike[str] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
@@ -255,6 +265,7 @@ class MetaTrainer(EpisodicNet):
         self.n_episodes = n_episodes
         self.validation_fraction = validation_fraction
         self.n_valid_episodes = n_valid_episodes
+        self.categorical_features = categorical_features
         self.augment = augment
         self.encoder_from = encoder_from
         self.checkpoint = checkpoint
@@ -387,7 +398,7 @@ class MetaTrainer(EpisodicNet):
         self.best_epoch_ = None
         if afresh or not hasattr(self, "seed_"):
             self.seed_ = int(check_random_state(self.random_state).randint(2**31))
-        with self._own_precision(), own_defaults():
+        with self._own_precision(), own_defaults(), torch.inference_mode(False):
             self.plan_ = PastTasks(self, X, y, groups, afresh)
             try:
                 if afresh:

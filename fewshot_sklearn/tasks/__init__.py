@@ -59,6 +59,7 @@ from .sampling import (
 )
 from .shots import IntOrRange, check_int_or_range, check_n_shots
 from .splits import TaskKFold, TaskShuffleSplit
+from .table_format import TableFormat
 
 __all__ = [
     "IGNORED_CODE",
@@ -93,6 +94,7 @@ __all__ = [
     "Several",
     "Support",
     "Task",
+    "TableFormat",
     "TaskBatch",
     "TaskKFold",
     "TaskLoader",

@@ -18,13 +18,13 @@ from sklearn.utils import check_consistent_length, get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..estimators import (
-    ROW_DTYPES,
     FewShotEstimator,
     ManyTasks,
     adapts_in_batches,
     check_weights,
     frozen_steps,
     through,
+    validated,
     with_final,
 )
 from ..tasks import (
@@ -239,7 +239,7 @@ class Taskwise(SavesTasks, BaseEstimator):
         afresh: bool,
     ) -> tuple[np.ndarray | None, Pieces]:
         """Classes, and the states of all tasks, in batches."""
-        X = validate_data(inner, X, dtype=ROW_DTYPES, allow_nd=True, reset=afresh)
+        X = validated(inner, inner.meta_init.table, X, reset=afresh)
         init = inner.meta_init
         w = np.ones(len(X)) if weights is None else weights
         if weights is not None and not (heavy := np.bincount(which, w) > 0).all():
@@ -258,7 +258,7 @@ class Taskwise(SavesTasks, BaseEstimator):
             y = y.reshape(len(y), -1)
             inner._check_fits(init, X.shape[1:], y.shape[1], inner._columns())
         pieces = []
-        for some, state in adapt_tasks(ManyTasks(inner, X), by_task, y, w, n_way):
+        for some, state in adapt_tasks(ManyTasks(inner, X, validated=True), by_task, y, w, n_way):
             if own is not None:
                 state[OWN_CLASSES] = own(some)
             pieces.append((some, state))
@@ -268,11 +268,11 @@ class Taskwise(SavesTasks, BaseEstimator):
     def _answered(self, X: Any, numbers: np.ndarray) -> tuple[np.ndarray, Iterator[Any]]:
         """Rows as an array, and what `answer_tasks` says of those of known tasks."""
         inner = self._template
-        X = validate_data(inner, X, dtype=ROW_DTYPES, allow_nd=True, reset=False)
+        X = validated(inner, inner.meta_init.table, X, reset=False)
         known = np.flatnonzero(numbers >= 0)
         by_task = RowsByTask.of(numbers[known])
         by_task = by_task._replace(order=known[by_task.order])
-        return X, answer_tasks(ManyTasks(inner, X), by_task, self._states)
+        return X, answer_tasks(ManyTasks(inner, X, validated=True), by_task, self._states)
 
     def _prior(self) -> Any:
         """What answers for tasks that `fit` did not see."""

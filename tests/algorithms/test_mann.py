@@ -222,6 +222,34 @@ def test_without_a_past_it_is_a_vote_of_the_neighbours(margin):
     assert clf.memory_.shape == (4 * 30, 13 + 32)
 
 
+@pytest.mark.parametrize("n_slots", [None, 5])
+def test_without_a_past_it_is_what_the_networks_start_from(n_slots):
+    """They are not there then; what was fitted when they were still predicts."""
+    X, y = load_wine(return_X_y=True)
+    clf = MANNClassifier(n_slots=n_slots).fit(X[::9], y[::9])
+    expected, state = clf.predict_proba(X), clf.state_
+    assert not any("controller" in name for name in clf.meta_init_.tensors)
+    start = MANN(make_encoder("identity", (13,), {}), (13,), n_slots=n_slots).double()
+    tensors = start.state_dict() | clf.meta_init_.state_dict()
+    start.load_state_dict(tensors)
+    clf.meta_init_ = MetaInit.from_state(tensors, clf.meta_init_.spec)
+    clf.state_ = state | {"h": np.ones(200), "c": np.ones(200)}
+    np.testing.assert_allclose(clf.predict_proba(X), expected, rtol=1e-12)
+    task = X[::9], np.eye(3)[y[::9]], np.ones(len(X[::9])), X
+    found = softmax(logits_of(start.eval(), *task), 1)
+    np.testing.assert_allclose(found, expected, rtol=1e-7)
+
+
+def test_more_rows_than_a_block_of_the_memory(monkeypatch):
+    task = make_task(n=30)
+    for n_slots in (None, 12, 200):
+        whole = logits_of(random_learner(n_slots=n_slots), *task)
+        monkeypatch.setattr("fewshot_sklearn.algorithms.mann.ROWS_A_BLOCK", 4)
+        in_blocks = logits_of(random_learner(n_slots=n_slots), *task)
+        monkeypatch.undo()
+        np.testing.assert_allclose(in_blocks, whole, rtol=1e-9, atol=1e-10)
+
+
 @pytest.mark.parametrize(
     "options",
     [{"n_slots": 3}, {"n_slots": 2.5}, {"n_reads": 0}, {"controller_size": 0}, {"code_size": "a"},

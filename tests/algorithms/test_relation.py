@@ -11,7 +11,7 @@ from scipy.special import expit
 from sklearn.datasets import load_digits, load_iris
 from sklearn.neighbors import KNeighborsClassifier
 
-from fewshot_sklearn import RelationNetClassifier, few_shot_score
+from fewshot_sklearn import MetaInit, RelationNetClassifier, few_shot_score
 from fewshot_sklearn.algorithms.relation import RelationNet
 from fewshot_sklearn.encoders import make_encoder
 from fewshot_sklearn.tasks import Support, Task, add_rotations, memberships, pad_tasks
@@ -37,6 +37,31 @@ def test_untrained_it_is_a_distance_to_class_means(iris, weighted):
     proba = RelationNetClassifier().fit(X[:30], y[:30], sample_weight=w).predict_proba(X)
     r = expit(3 - 12 / 4 * cdist(X, class_means(X[:30], y[:30], w), "cityblock"))
     np.testing.assert_allclose(proba, r / r.sum(1, keepdims=True), rtol=1e-5)
+
+
+def test_untrained_it_is_what_the_network_starts_from(iris):
+    """Without a past there is no network; what was fitted when there was one still predicts."""
+    X, y = iris
+    clf = RelationNetClassifier().fit(X[:30], y[:30])
+    expected = clf.predict_proba(X)
+    assert not any("hidden" in name for name in clf.meta_init_.tensors)
+    start = RelationNet(make_encoder("identity", (4,), {}), (4,)).double()
+    tensors = start.state_dict() | clf.meta_init_.state_dict()
+    clf.meta_init_ = MetaInit.from_state(tensors, clf.meta_init_.spec)
+    np.testing.assert_allclose(clf.predict_proba(X), expected, rtol=1e-12)
+    with torch.no_grad():
+        members = memberships(torch.as_tensor(y[:30]), 3, torch.float64)
+        state = start.adapt(Support(torch.as_tensor(X[:30]), members, torch.ones(30).double()))
+        outputs = start.predict(state, torch.as_tensor(X)).softmax(-1)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-9)
+
+
+def test_meta_training_goes_on_from_no_past(iris):
+    X, y = iris
+    clf = RelationNetClassifier().fit(X[:30], y[:30])
+    going_on = RelationNetClassifier(clf.meta_init_)
+    trained = meta_train(going_on, X, y, n_way=2, n_shot=2, n_query=2, n_episodes=4, max_epochs=1)
+    assert "hidden.weight" in trained.meta_init.tensors
 
 
 def test_one_row_a_class_is_the_nearest_neighbour(iris):

@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.linear_model import Ridge
 
-from fewshot_sklearn import MetaTrainer, RidgeHeadClassifier, RidgeHeadRegressor
+from fewshot_sklearn import MetaInit, MetaTrainer, RidgeHeadClassifier, RidgeHeadRegressor
 from fewshot_sklearn.algorithms.ridge import RidgeHeadClassification
 from fewshot_sklearn.datasets import make_sinusoid_tasks
 from fewshot_sklearn.encoders import make_encoder
@@ -264,3 +264,65 @@ def test_the_learning_rate_of_a_parameter_can_be_chosen():
     assert rates() == {(2, 0.01), (1, 0.1)}
     own = [("log_noise", {"lr": 0.5})]
     assert rates(optimizer__param_groups=own) == {(2, 0.01), (1, 0.5)}
+
+
+# ------------------------------------------------------------------ fewer rows than features
+def plain_learner(n_features, n_outputs=2):
+    learner = RidgeHeadRegressor()._new_learner((n_features,), n_outputs, seed=0, past=False)
+    return learner.double().eval().requires_grad_(False)
+
+
+def wide_task(size, weighted):
+    rng = np.random.default_rng(0)
+    Z, y = size * rng.normal(size=(3, 7, 40)), rng.normal(size=(3, 7, 2))
+    w = rng.uniform(0.2, 3, (3, 7)) if weighted else np.ones((3, 7))
+    w[:, -1] = 0.0
+    return [torch.as_tensor(a) for a in (Z, y, w)]
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_what_rows_span_is_all_that_there_is(size, weighted):
+    """Adaptation by rows against adaptation by features, which training keeps to."""
+    learner, (Z, y, w) = plain_learner(40), wide_task(size, weighted)
+    by_rows = learner.adapt_features(Z, y, w)
+    by_features = learner.train().adapt_features(Z, y, w)
+    assert "spread" not in by_rows and by_features["spread"].shape == (3, 41, 41)
+    torch.testing.assert_close(by_rows["coef"], by_features["coef"], rtol=1e-6, atol=1e-9)
+    Z_query = torch.cat([Z, size * torch.randn(3, 5, 40).double()], 1)
+    ours, theirs = (learner.predict_features(s, Z_query) for s in (by_rows, by_features))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-8)
+    phi = torch.cat([Z_query, torch.ones(3, 12, 1)], -1).double()
+    halves = [learner.halves(state, phi) for state in (by_rows, by_features)]
+    one, other = (H @ H.mT for H in halves)
+    torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6 * float(other.abs().max()))
+
+
+@pytest.mark.parametrize("n", [2, 30, 299])
+def test_wide_rows_are_scikit_learns_ridge(n):
+    rng = np.random.default_rng(0)
+    X, X_query = rng.normal(size=(n, 300)), rng.normal(size=(9, 300))
+    y, w = rng.normal(size=(n, 2)), rng.uniform(0.1, 3, n)
+    ours, theirs = RidgeHeadRegressor().fit(X, y, w), Ridge().fit(X, y, w)
+    np.testing.assert_allclose(ours.predict(X_query), theirs.predict(X_query), rtol=1e-6)
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, rtol=1e-6, atol=1e-9)
+
+
+def test_what_was_kept_of_all_pairs_of_features_still_predicts():
+    """State and meta-init as versions before kept them of a fit without a past."""
+    rng = np.random.default_rng(0)
+    X, X_query = rng.normal(size=(5, 30)), rng.normal(size=(9, 30))
+    reg = RidgeHeadRegressor().fit(X, X[:, 0])
+    expected = reg.predict(X_query, return_std=True)
+    learner = reg._rebuild(reg.meta_init_)
+    factor = torch.diag(learner.prior_factor)
+    state = {name: torch.as_tensor(a) for name, a in reg.state_.items()}
+    inside = torch.linalg.solve_triangular(state["root"], state["directions"], upper=False)
+    across = torch.eye(31) - state["directions"].mT @ state["directions"]
+    spread = torch.cat([inside, across]).double() @ factor
+    reg.state_ = {"coef": reg.state_["coef"], "spread": spread.numpy()}
+    tensors = reg.meta_init_.state_dict() | {"prior_factor": factor}
+    reg.meta_init_ = MetaInit.from_state(tensors, reg.meta_init_.spec)
+    for found, known in zip(reg.predict(X_query, return_std=True), expected, strict=True):
+        np.testing.assert_allclose(found, known, rtol=1e-9)

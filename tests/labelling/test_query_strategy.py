@@ -147,7 +147,7 @@ def test_bald_of_a_linear_head_is_what_a_label_tells_of_its_weights(line):
     reg = RidgeHeadRegressor(alpha=0.5, noise=0.3).fit(X, y)
     phi, new = (np.column_stack([a, np.ones(len(a))]) for a in (X, pool))
     prior = np.full(3, 0.5)
-    free = reg._rebuild(reg.meta_init_).prior_factor.detach().numpy().diagonal() ** -2.0
+    free = reg._rebuild(reg.meta_init_).prior_factor.detach().numpy() ** -2.0
     prior = np.where(free < 1e-3, free, prior)
     precision = phi.T @ phi + np.diag(prior)
     before = np.linalg.slogdet(precision)[1]

@@ -36,6 +36,7 @@ def classes(n=12, seed=0):
 def trainer(estimator, **options):
     few = {"n_way": 3, "n_shot": 2, "n_query": 3, "n_episodes": 32, "n_valid_episodes": 8}
     fixed = {"max_epochs": 3, "lr": 0.02, "random_state": 3, "verbose": 0, "device": "cpu"}
+    fixed["keep_best"] = False
     return MetaTrainer(estimator, **(few | fixed | {"validation_fraction": 0.25} | options))
 
 

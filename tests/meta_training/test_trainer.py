@@ -564,7 +564,9 @@ def test_partial_fit_goes_on_as_one_longer_run(estimator, past):
     trainer.partial_fit(*past)
     assert trainer.meta_init_ != short
     assert trainer.estimator_.meta_init is trainer.meta_init_
-    assert trainer.meta_init_ == small(estimator, max_epochs=4, keep_best=False).fit(*past).meta_init_
+    assert (
+        trainer.meta_init_ == small(estimator, max_epochs=4, keep_best=False).fit(*past).meta_init_
+    )
 
 
 def test_partial_fit_starts_where_there_is_nothing_to_go_on_from(digits):

@@ -1,0 +1,404 @@
+"""Tables as numbers: what past rows teach of columns that are categories, dates or incomplete.
+
+Five rows cannot tell which categories there are, or what to put where a number is missing. The
+past can: what it taught is kept with what is learned from it, and read from there ever after.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from .rows import column_labels
+
+#: Categories that get a column each; of more, an encoder learns what they are like.
+MOST_INDICATORS = 8
+#: What a column may be.
+KINDS = ("number", "date", "category")
+DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class Column:
+    """What the past taught of one column.
+
+    Attributes
+    ----------
+    kind : {"number", "date", "category"}
+        What it holds.
+    fill : float
+        Of a number or a date what stands for one that is missing: the mean.
+    incomplete : bool
+        Whether any was missing.
+    values : tuple of str, int, float or bool
+        Of a category all values, in order.
+    shares : tuple of float
+        How often each occurred.
+    epoch : float
+        Of a date the day that others are counted from, since 1970.
+    """
+
+    kind: str
+    fill: float = 0.0
+    incomplete: bool = False
+    values: tuple[Any, ...] = ()
+    shares: tuple[float, ...] = ()
+    epoch: float = 0.0
+
+    @property
+    def looked_up(self) -> bool:
+        """Whether it becomes codes, of categories too many to have a column each."""
+        return self.kind == "category" and len(self.values) > MOST_INDICATORS
+
+    @property
+    def n_codes(self) -> int:
+        """Codes of categories that were seen, that of a missing one included."""
+        return len(self.values) + self.incomplete
+
+    @property
+    def width(self) -> int:
+        """How many numbers it becomes, codes aside."""
+        if self.kind == "category":
+            return 0 if self.looked_up else self.n_codes
+        return 1 + self.incomplete
+
+    # ------------------------------------------------------------------ numbers
+    def numbers(self, values: np.ndarray, missing: np.ndarray, name: Any) -> np.ndarray:
+        """Its numbers (n, width); a category that is not known is as likely any as in the past."""
+        if self.kind == "category":
+            codes = self.codes(values, missing)
+            rows = np.zeros((len(codes) + 1, self.n_codes + 1))
+            rows[-1, :-1] = [*self.shares, *([1 - sum(self.shares)] if self.incomplete else [])]
+            return np.where(
+                (codes == self.n_codes)[:, None],
+                rows[-1, :-1],
+                np.eye(self.n_codes + 1)[codes][:, :-1],
+            )
+        plain = np.full(len(values), self.fill)
+        read = _days if self.kind == "date" else _floats
+        plain[~missing] = read(values[~missing], name) - self.epoch
+        return np.column_stack([plain, missing]) if self.incomplete else plain[:, None]
+
+    def codes(self, values: np.ndarray, missing: np.ndarray) -> np.ndarray:
+        """Codes of categories: the last but one is a missing one, `n_codes` one not known."""
+        import pandas as pd  # type: ignore[import-untyped]  # not before it is needed
+
+        known = pd.Index(np.array(self.values, dtype=object), dtype=object)
+        codes = np.full(len(values), self.n_codes)
+        found = known.get_indexer(pd.Index(_plain(values[~missing]), dtype=object))
+        codes[~missing] = np.where(found < 0, self.n_codes, found)
+        if self.incomplete:
+            codes[missing] = len(self.values)
+        return codes
+
+
+@dataclass(frozen=True)
+class TableFormat:
+    """How the columns of a table become numbers.
+
+    Attributes
+    ----------
+    columns : tuple of Column
+        What was learned of each.
+    names : tuple of str or None
+        Their names, where they have some.
+    """
+
+    columns: tuple[Column, ...]
+    names: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, X: Any, categorical_features: Any = "from_dtype") -> TableFormat | None:
+        """Learn the format of past rows.
+
+        Parameters
+        ----------
+        X : data frame or array-like of shape (n_rows, n_columns)
+            Past rows.
+        categorical_features : "from_dtype", sequence of int, str or bool, or None, \
+default="from_dtype"
+            Which columns hold categories: those that are no numbers and no dates, or that are
+            of pandas' or polars' categorical types; or those named, numbered or marked.
+
+        Returns
+        -------
+        TableFormat or None
+            None where rows are numbers that need no format.
+
+        Raises
+        ------
+        ValueError
+            When a column named is none, or one holds what is neither.
+        """
+        labels = column_labels(X)
+        columns = _columns(X)
+        if columns is None:
+            return None
+        names = labels if labels and all(isinstance(n, str) for n in labels) else None
+        marked = _marked(categorical_features, len(columns), labels)
+        found = [
+            _learned(column, labels[i] if labels else i, _is_marked(marked, i))
+            for i, column in enumerate(columns)
+        ]
+        if all(c.kind == "number" and not c.incomplete for c in found):
+            return None
+        return cls(tuple(found), None if names is None else tuple(names))
+
+    @property
+    def n_numbers(self) -> int:
+        """How many numbers stand before the codes."""
+        return sum(column.width for column in self.columns)
+
+    @property
+    def sizes(self) -> list[int]:
+        """For each column that is looked up, how many codes it has."""
+        return [column.n_codes for column in self.columns if column.looked_up]
+
+    @property
+    def width(self) -> int:
+        """How many numbers a row becomes, codes at its end."""
+        return self.n_numbers + len(self.sizes)
+
+    def numbers(self, X: Any) -> np.ndarray:
+        """Rows as numbers.
+
+        Parameters
+        ----------
+        X : data frame or array-like of shape (n_rows, n_columns)
+            Rows of the same columns.
+
+        Returns
+        -------
+        ndarray of float64 of shape (n_rows, width)
+            Numbers, then codes.
+
+        Raises
+        ------
+        ValueError
+            When there are other columns, or what was a number or a date is none.
+        """
+        columns, labels = _columns(X), column_labels(X)
+        if columns is None:
+            columns = list(np.asarray(X).T)
+        if len(columns) != len(self.columns):
+            raise ValueError(f"X has {len(columns)} columns, but the past had {len(self.columns)}.")
+        told, codes = [], []
+        for i, (column, values) in enumerate(zip(self.columns, columns, strict=True)):
+            name = labels[i] if labels else self.names[i] if self.names else i
+            array, missing = _values(values)
+            if column.looked_up:
+                codes.append(column.codes(array, missing).astype(np.float64)[:, None])
+            else:
+                told.append(column.numbers(array, missing, name))
+        n = len(columns[0]) if columns else 0
+        return np.hstack([np.empty((n, 0)), *told, *codes])
+
+    # ------------------------------------------------------------------ as plain values
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, which JSON has."""
+        return {
+            "names": None if self.names is None else list(self.names),
+            "columns": [
+                {
+                    "kind": c.kind, "fill": c.fill, "incomplete": c.incomplete,
+                    "values": list(c.values), "shares": list(c.shares), "epoch": c.epoch,
+                }
+                for c in self.columns
+            ],
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, told: Any) -> TableFormat:
+        """From what `to_json` made; a ValueError for anything else."""
+        try:
+            columns = [_checked(Column(**_tuples(one))) for one in told["columns"]]
+            names = told["names"]
+            if names is not None and not (
+                all(isinstance(n, str) for n in names) and len(names) == len(columns)
+            ):
+                raise ValueError("its names are not those of its columns")
+            return cls(tuple(columns), None if names is None else tuple(names))
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            raise ValueError(f"This is no format of a table: {error}.") from error
+
+
+# ------------------------------------------------------------------ columns of whatever it is
+def _columns(X: Any) -> list[Any] | None:
+    """The columns of a table; None of what has no two axes, or is sparse."""
+    if hasattr(X, "iloc"):
+        return [X.iloc[:, i] for i in range(X.shape[1])] if X.ndim == 2 else None
+    if (labels := column_labels(X)) is not None:
+        return [X[name] for name in labels]
+    if hasattr(X, "tocsr"):
+        return None
+    array = np.asarray(X)
+    return list(array.T) if array.ndim == 2 else None
+
+
+def _values(column: Any) -> tuple[np.ndarray, np.ndarray]:
+    """What a column holds, and where it holds nothing."""
+    import pandas as pd
+
+    array = np.asarray(column)
+    missing = np.asarray(pd.isna(array))
+    return array, missing
+
+
+def _told_categorical(column: Any) -> bool:
+    """Whether the type of a column says that it holds categories."""
+    return "categorical" in f"{getattr(column, 'dtype', '')}{type(column)}".lower() or str(
+        getattr(column, "dtype", "")
+    ).startswith(("category", "Enum"))
+
+
+def _marked(asked: Any, n: int, labels: list[Any] | None) -> set[int] | str | None:
+    if asked is None:
+        return None
+    if isinstance(asked, str):
+        if asked != "from_dtype":
+            raise ValueError(
+                "categorical_features must be 'from_dtype', names or numbers of columns, a mask or "
+                f"None, got {asked!r}."
+            )
+        return asked
+    if not isinstance(asked, Sequence) and not hasattr(asked, "tolist"):
+        raise ValueError(
+            "categorical_features must be 'from_dtype', names or numbers of columns, a mask or "
+            f"None, got {asked!r}."
+        )
+    asked = list(asked)
+    if asked and all(isinstance(one, bool | np.bool_) for one in asked):
+        if len(asked) != n:
+            raise ValueError(
+                f"categorical_features is a mask of {len(asked)} columns, but X has {n}."
+            )
+        return {i for i, one in enumerate(asked) if one}
+    places = set()
+    for one in asked:
+        if labels is not None and one in labels:
+            places.add(labels.index(one))
+        elif isinstance(one, int | np.integer) and -n <= one < n:
+            places.add(int(one) % n)
+        else:
+            raise ValueError(f"categorical_features names {one!r}, but X has no such column.")
+    return places
+
+
+def _is_marked(marked: set[int] | str | None, i: int) -> bool | None:
+    """Whether a column holds categories; None where that is for its values to say."""
+    if isinstance(marked, set):
+        return i in marked
+    return None if marked == "from_dtype" else False
+
+
+# ------------------------------------------------------------------ learning
+def _learned(column: Any, name: Any, categorical: bool | None) -> Column:
+    values, missing = _values(column)
+    there = values[~missing]
+    if categorical is None:
+        categorical = _told_categorical(column)
+        categorical = categorical or not (_are_numbers(there) or _are_dates(there))
+    if categorical:
+        return _of_categories(there, len(values), name)
+    if _are_dates(there):
+        days = _days(there, name)
+        epoch = float(days.mean()) if len(days) else 0.0
+        return Column("date", 0.0, bool(missing.any()), epoch=epoch)
+    if not _are_numbers(there):
+        raise ValueError(
+            f"Column {name!r} of X holds what is no number and no date, such as {there[0]!r}. Name "
+            "it in categorical_features if it holds categories, or leave it out."
+        )
+    numbers = _floats(there, name)
+    return Column("number", float(numbers.mean()) if len(numbers) else 0.0, bool(missing.any()))
+
+
+def _of_categories(there: np.ndarray, n: int, name: Any) -> Column:
+    import pandas as pd
+
+    plain = _plain(there)
+    for value in plain:
+        if not isinstance(value, str | int | float | bool):
+            raise ValueError(
+                f"Column {name!r} of X holds {value!r} of {type(value).__name__}: categories must "
+                "be strings, numbers or booleans."
+            )
+    counted = pd.Series(plain, dtype=object).value_counts()
+    values = sorted(counted.index, key=lambda v: (isinstance(v, str), v))
+    shares = tuple(float(counted[v] / max(1, n)) for v in values)
+    return Column("category", incomplete=len(there) < n, values=tuple(values), shares=shares)
+
+
+def _are_numbers(values: np.ndarray) -> bool:
+    if values.dtype.kind in "biuf":
+        return True
+    return values.dtype.kind == "O" and all(isinstance(v, Real | Decimal) for v in values)
+
+
+def _are_dates(values: np.ndarray) -> bool:
+    if values.dtype.kind == "M":
+        return True
+    dates = values.dtype.kind == "O" and len(values) > 0
+    return dates and all(isinstance(v, datetime.date | np.datetime64) for v in values)
+
+
+def _floats(values: np.ndarray, name: Any) -> np.ndarray:
+    try:
+        numbers = values.astype(np.float64)
+    except (TypeError, ValueError):
+        found = next(v for v in values if not isinstance(v, Real | Decimal))
+        raise ValueError(f"Column {name!r} of X held numbers in the past, got {found!r}.") from None
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"Column {name!r} of X contains infinity.")
+    return numbers
+
+
+def _days(values: np.ndarray, name: Any) -> np.ndarray:
+    """Days since 1970, in universal time where there is a time zone."""
+    if not _are_dates(values) and len(values):
+        raise ValueError(f"Column {name!r} of X held dates in the past, got {values[0]!r}.")
+    import pandas as pd
+
+    stamps = pd.to_datetime(pd.Series(values, dtype=object), utc=True)
+    seconds = stamps.astype("datetime64[us, UTC]").astype("int64").to_numpy() / 1e6
+    return seconds / DAY
+
+
+def _plain(values: np.ndarray) -> np.ndarray:
+    """Categories as Python's own values."""
+    out = np.empty(len(values), dtype=object)
+    out[:] = [v.item() if isinstance(v, np.generic) else v for v in values.tolist()]
+    return out
+
+
+# ------------------------------------------------------------------ what a file may say
+def _tuples(told: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
+
+
+def _checked(column: Column) -> Column:
+    number: Callable[[Any], bool] = lambda v: isinstance(v, int | float) and math.isfinite(v)  # noqa: E731
+    values, shares = column.values, column.shares
+    good = (
+        column.kind in KINDS
+        and number(column.fill)
+        and number(column.epoch)
+        and isinstance(column.incomplete, bool)
+        and isinstance(values, tuple)
+        and isinstance(shares, tuple)
+        and len(shares) == len(values)
+        and all(isinstance(v, str | int | float | bool) for v in values)
+        and len(set(values)) == len(values)
+        and all(number(s) and 0 <= s <= 1 for s in shares)
+        and (column.kind == "category" or not values)
+    )
+    if not good:
+        raise ValueError(f"a column of the kind {column.kind!r} cannot be so")
+    return column
