@@ -13,34 +13,40 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import torch
 from robustness_bad_calls import bad_calls
+from robustness_files import file_trials
+from robustness_kills import kill_trials
+from robustness_rows import row_trials
+from robustness_scales import scale_trials
+from robustness_sizes import size_trials
+from robustness_threads import thread_trials
+from robustness_trials import Told, Trial, bounded, outcome
 
 FORGER = Path(__file__).parents[1] / "tests" / "meta_init" / "forger.py"
-#: Trials a section makes unless told otherwise.
-N_TRIES = {"forged-files": 10_000, "bad-calls": 10_000}
-#: Trials of one process, its address space in bytes, and seconds that it may take.
-BATCH, MOST_SPACE, MOST_SECONDS = 250, 8 * 2**30, 3000
-
-
-class Told(NamedTuple):
-    """What came of one section."""
-
-    #: How many trials, and how many of them came out well.
-    tried: int
-    held: int
-    #: How they came out, counted.
-    ways: Counter[str]
-    #: A line for each that fell.
-    fell: list[str]
+#: Trials of one process that makes forged files, and seconds that it may take.
+BATCH, MOST_SECONDS = 250, 3000
+#: What makes the trials of a section of a seed, how many of them a process makes, and what one may
+#: take, in seconds.
+TRIALS: dict[str, tuple[Callable[[int], list[Trial]], int, float]] = {
+    "rows": (lambda seed: row_trials(), 500, 60),
+    "scales": (lambda seed: scale_trials(), 200, 60),
+    "threads": (lambda seed: thread_trials(), 50, 60),
+    "damaged-files": (file_trials, 100, 90),
+    "kills": (kill_trials, 50, 200),
+    "sizes": (lambda seed: size_trials(), 50, 90),
+}
+#: Trials a section makes unless told otherwise; of some, all there are.
+N_TRIES = dict.fromkeys(["forged-files", "bad-calls", *TRIALS], 10_000)
 
 
 # ------------------------------------------------------------------ forged files
@@ -81,7 +87,7 @@ def _elsewhere(batch: tuple[int, int]) -> list[dict[str, Any]]:
         command = [sys.executable, str(FORGER), str(first), str(last)]
         try:
             done = subprocess.run(
-                command, stdout=subprocess.PIPE, timeout=MOST_SECONDS, preexec_fn=_bounded
+                command, stdout=subprocess.PIPE, timeout=MOST_SECONDS, preexec_fn=bounded
             )
             printed, why = done.stdout, f"the process ended with {done.returncode}"
         except subprocess.TimeoutExpired as error:
@@ -103,14 +109,18 @@ def calls(n_tries: int, seed: int, n_processes: int) -> Told:
     return Told(*bad_calls(n_tries, seed))
 
 
-def _bounded() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_SPACE, MOST_SPACE))
+def trials(section: str, n_tries: int, seed: int, n_processes: int) -> Told:
+    """Trials of a module of their own, see robustness_trials.py."""
+    torch.set_num_threads(1)  # processes are forked
+    make, batch, seconds = TRIALS[section]
+    return outcome(make(seed), n_tries, seed, n_processes, batch, seconds)
 
 
 #: What is tried, by name: a function of the number of trials, a seed and the number of processes.
 SECTIONS: dict[str, Callable[[int, int, int], Told]] = {
     "forged-files": forged_files,
     "bad-calls": calls,
+    **{name: partial(trials, name) for name in TRIALS},
 }
 
 

@@ -166,6 +166,22 @@ RUNS: dict[str, list[Run]] = {
             prints=(r"\| bad-calls \| 12 \| 12 \| 0 \| clear: 12",),
             returns=0,
         ),
+        *(
+            Run(
+                f"{section} --tries {n} --processes 0",
+                smaller,
+                (rf"\| {section} \| {n} \| {n} \| 0 \| .*\d",),
+                returns=0,
+            )
+            for section, n, smaller in (
+                ("rows", 20, {}),
+                ("scales", 20, {}),
+                ("threads", 6, {}),
+                ("damaged-files", 12, {}),
+                ("kills", 4, {"robustness_kills.EPOCHS": 1}),
+                ("sizes", 3, {"robustness_sizes.N_ASKED": 500, "robustness_sizes.MANY": 600}),
+            )
+        ),
     ],
     "benchmarks/scaling.py": [
         Run(
@@ -295,7 +311,22 @@ RUNS: dict[str, list[Run]] = {
 
 #: What is no script of its own, and a script (or what that one uses) that imports it.
 USED_BY = {
-    "benchmarks/robustness_bad_calls.py": "benchmarks/robustness.py",
+    **{
+        f"benchmarks/robustness_{module}.py": "benchmarks/robustness.py"
+        for module in (
+            "bad_calls",
+            "files",
+            "kills",
+            "rows",
+            "scales",
+            "sizes",
+            "threads",
+            "trials",
+        )
+    },
+    "benchmarks/robustness_entrances.py": "benchmarks/robustness_rows.py",
+    "benchmarks/robustness_saved.py": "benchmarks/robustness_files.py",
+    "benchmarks/robustness_tasks.py": "benchmarks/robustness_entrances.py",
     "benchmarks/peers.py": "benchmarks/speed.py",
     "benchmarks/timing.py": "benchmarks/speed.py",
     "benchmarks/workloads/__init__.py": "benchmarks/speed.py",
