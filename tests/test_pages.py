@@ -24,6 +24,7 @@ WHOLE = [
     "molecules",
     "pretrained",
     "small_tables",
+    "your_own_table",
 ]
 
 

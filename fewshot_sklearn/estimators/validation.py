@@ -192,7 +192,7 @@ def check_range(array: np.ndarray, dtype: torch.dtype, name: str) -> None:
 
 def usual_unit(rows: torch.Tensor) -> float:
     """What rows of a very small or large unit are divided by, a power of two; of others 1."""
-    size = float(rows.abs().max()) if rows.numel() else 0.0
+    size = float((rows - rows.mean(0)).abs().max()) if rows.numel() else 0.0  # wherever they lie
     if not 0 < size < math.inf or USUAL[0] <= size <= USUAL[1]:
         return 1.0
     return 2.0 ** math.floor(math.log2(size))
@@ -213,13 +213,14 @@ def exact(
     return torch.tensor(np.ascontiguousarray(array), dtype=kept, device=device)
 
 
-def check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
+def check_weights(sample_weight: Any, n_rows: int, some: bool = True) -> np.ndarray:
     """Weights of the rows; ones, if None.
 
     Raises
     ------
     ValueError
-        When they are not one finite number a row, at least zero and not all zero.
+        When they are not one finite number a row, at least zero and, unless `some` is
+        False, not all zero.
     """
     if sample_weight is None:
         return np.ones(n_rows)
@@ -240,6 +241,6 @@ def check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
             f"sample_weight must be zero or between {LEAST_WEIGHT:g} and {MOST_WEIGHT:g}, got "
             f"{told.min():g} to {told.max():g}: more than can be computed with."
         )
-    if not weights.any():
+    if some and not weights.any():
         raise ValueError("sample_weight must hold at least one positive weight; all are zero.")
     return weights

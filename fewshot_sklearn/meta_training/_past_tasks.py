@@ -22,6 +22,7 @@ from ..estimators import (
     frozen_steps,
     through,
 )
+from ..learners import Learner, episode_loss
 from ..meta_init import MetaInit, RowSketch, task_digests
 from ..tasks import (
     ArrayTasks,
@@ -32,6 +33,7 @@ from ..tasks import (
     PooledRows,
     TableFormat,
     comparable,
+    distinct,
     indexable,
     n_rows,
     refuse_missing,
@@ -197,6 +199,7 @@ class PastTasks:
         self._rows = X[train]
         self.row_sketch = RowSketch.of(self._rows)
         self._targets = y[train] if targets is None else targets[train]
+        self._task_of_row = None if groups is None else distinct(groups[train])[1]
 
         def stream(rows: np.ndarray, n: int, seed: int, augment: Any) -> Episodes:
             inside = None if groups is None else groups[rows]
@@ -296,6 +299,22 @@ class PastTasks:
                 )
         source = ArrayTasks(self._rows, None, sampler, trainer.augment)
         return Episodes(source, trainer.n_episodes, seed=trainer.seed_)
+
+    def learns_at_once(self) -> bool:
+        """Whether what has a closed form is to be learned from all tasks at once."""
+        asked = (getattr(self.estimator, name, None) for name in ("alpha", "noise"))
+        trainer = self.trainer
+        known = self.estimator.meta_init is not None or not self.afresh
+        arrays = self.tasks is not None and not self.classification
+        usual = trainer.criterion is episode_loss and trainer.max_epochs > 0
+        return arrays and usual and not known and all(value is None for value in asked)
+
+    def learn_at_once(self, learner: Learner) -> bool:
+        """Let a learner do so; whether it could."""
+        X, y = self.scale_rows()
+        assert y is not None and self._task_of_row is not None
+        device = learner.x_mean.device
+        return learner.learn_at_once(X.to(device), y.to(device), self._task_of_row)
 
     def rows_to_finish_with(self) -> torch.Tensor:
         """Some rows of the past, as training sees them."""

@@ -225,7 +225,20 @@ class EpisodicNet(NeuralNet):
         return step
 
     def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
-        """Skorch's; a batch that has no finite answer costs more than any other."""
+        """Skorch's; a batch that has no finite answer costs more than any other.
+
+        Parameters
+        ----------
+        batch : tuple
+            Of a loader: support sets and queries, and the queries' targets.
+        **fit_params : dict
+            Of the module's ``forward``.
+
+        Returns
+        -------
+        dict
+            Loss and outputs; outputs are None where there are none.
+        """
         try:
             return super().validation_step(batch, **fit_params)
         except torch.linalg.LinAlgError:
@@ -274,7 +287,8 @@ class EpisodicNet(NeuralNet):
                 return told
         loss, outputs = self._loss_and_outputs(X, y, **fit_params)
         loss = loss * share
-        loss.backward()
+        if loss.requires_grad:  # not where all there was to learn has a closed form
+            loss.backward()
         return loss.detach(), outputs
 
     def _loss_and_outputs(self, X: Any, y: Any, **fit_params: Any) -> tuple[Any, Any]:

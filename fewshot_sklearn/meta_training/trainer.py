@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -9,6 +10,7 @@ from functools import partial
 from inspect import signature
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.base import clone, is_classifier
 from sklearn.utils import check_random_state
@@ -405,6 +407,8 @@ default="from_dtype"
                     self.initialize()
                 elif known := getattr(self, "meta_init_", None):
                     self.plan_.check_fits(known)
+                    for parameter in self.module_.learned_at_once():
+                        parameter.requires_grad_(True)
                 self._bring_rows_to_the_device(self.plan_.train)
                 with (
                     self._own_random_numbers(),
@@ -412,6 +416,7 @@ default="from_dtype"
                 ):
                     super().partial_fit(self.plan_.train, None)
                 self._take_best()
+                self._learn_at_once_if_better()
                 finish(self.module_, self.plan_)
                 self.meta_init_ = self._make_meta_init()
                 whole = self.plan_.whole
@@ -444,6 +449,27 @@ default="from_dtype"
         self.best_epoch_ = None if stopping.best is None else stopping.best + 1
         if stopping.weights is not None:
             self.module_.load_state_dict(stopping.weights)
+
+    def _learn_at_once_if_better(self) -> None:
+        """Given the features that were learned, learn what has a closed form, if that is better."""
+        plan, learner = self.plan_, self.module_
+        trained = isinstance(learner, Learner) and any(
+            p.requires_grad for p in learner.learned_at_once()
+        )
+        if not trained or plan.valid is None or not len(self.history) or not plan.learns_at_once():
+            return
+        before, loss = copy.deepcopy(learner.state_dict()), self._validation_loss()
+        learner.eval()
+        if plan.learn_at_once(learner) and not self._validation_loss() < loss:
+            learner.load_state_dict(before)
+
+    def _validation_loss(self) -> float:
+        """Mean loss of the validation episodes at the present weights."""
+        losses, sizes = [], []
+        for batch in self.get_iterator(self.plan_.valid, training=False):
+            losses.append(float(self.validation_step(batch)["loss"]))
+            sizes.append(len(batch[1]))
+        return float(np.average(losses, weights=sizes))
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Any]]:
@@ -488,6 +514,8 @@ default="from_dtype"
         if resumes:
             load_epoch(self, self.checkpoint, self._plan().fingerprint)  # type: ignore[arg-type]
             epochs = max(0, self.max_epochs - len(self.history))
+        if not any(p.requires_grad for p in self.module_.parameters()):
+            epochs = min(1, self.max_epochs if epochs is None else epochs)  # to be judged
         try:
             self._stopping.check(self.history)
             return super().fit_loop(X, y, epochs=epochs, **fit_params)

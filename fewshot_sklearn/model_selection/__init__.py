@@ -10,6 +10,9 @@ from .fitted_answers import features_of, logits_of, means_of
 from .learning_curves import labels_saved
 from .past_rows import PastRows
 from .pooled import PooledClassifier, PooledRegressor
+from .pooled_mixed import PooledMixedRegressor
+from .pooled_statistics import PooledStatisticsClassifier, PooledStatisticsRegressor
+from .recommending import Recommendation, recommendation
 from .scores import FewShotScore, standard_error
 from .scoring import few_shot_score, scores_of_episodes, tasks_seen
 
@@ -21,7 +24,11 @@ __all__ = [
     "FewShotScore",
     "PastRows",
     "PooledClassifier",
+    "PooledMixedRegressor",
     "PooledRegressor",
+    "PooledStatisticsClassifier",
+    "PooledStatisticsRegressor",
+    "Recommendation",
     "check_axes",
     "compare_few_shot",
     "features_of",
@@ -32,6 +39,7 @@ __all__ = [
     "logits_of",
     "means_of",
     "pyplot",
+    "recommendation",
     "scores_of_episodes",
     "standard_error",
     "tasks_seen",

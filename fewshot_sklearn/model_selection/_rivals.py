@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -19,8 +20,10 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from ..algorithms import ProtoNetClassifier
 from ..estimators import final_step, frozen_steps, through
 from ..tasks import taken
+from ._strong_rivals import MOST_IN_CONTEXT, STRONG, in_context, strong_rivals
 from .fitted_answers import plain_features
-from .pooled import PastRows, PooledClassifier, PooledRegressor
+from .past_rows import PastRows
+from .pooled import PooledClassifier, PooledRegressor
 
 
 def by_name(estimators: Any) -> dict[str, Any]:
@@ -70,7 +73,10 @@ def steps_to_numbers(given: dict[str, Any], X: Any) -> list[Any]:
     return next((steps for one in given.values() if (steps := frozen_steps(one)[0])), [])
 
 
-def baselines_of(baselines: Any, classify: bool, before: list[Any], seed: int) -> dict[str, Any]:
+def baselines_of(
+    baselines: Any, classify: bool, before: list[Any], seed: int, most_rows: int
+) -> dict[str, Any]:
+    """Baselines that need no past; `most_rows` is the size of the largest support set."""
     if baselines is None:
         return {}
     if isinstance(baselines, Mapping):
@@ -78,30 +84,39 @@ def baselines_of(baselines: Any, classify: bool, before: list[Any], seed: int) -
         if named and all_classify(named) != classify:
             raise ValueError("baselines must be of the kind of the estimators.")
         return named
-    if not isinstance(baselines, str) or baselines != "default":
+    if not isinstance(baselines, str) or baselines not in ("default", STRONG):
         raise ValueError(
-            f"baselines must be 'default', a dict of names and estimators or None, got "
+            f"baselines must be 'default', 'strong', a dict of names and estimators or None, got "
             f"{baselines!r}."
         )
+    alone = (_classifiers if classify else _regressors)(before, seed)
+    if baselines == STRONG and classify and most_rows <= MOST_IN_CONTEXT:
+        alone["in-context"] = in_context(before)
+    return alone
 
-    def of(*steps: Any) -> Any:
-        return make_pipeline(*before, *steps) if before or len(steps) > 1 else steps[0]
 
-    if classify:
-        return {
-            "logistic regression": of(StandardScaler(), LogisticRegression(max_iter=1000)),
-            # scikit-learn's NearestCentroid has no probabilities at one row a class
-            "nearest centroid": of(ProtoNetClassifier()),
-            "random forest": of(RandomForestClassifier(random_state=seed)),
-            "prior": of(DummyClassifier(strategy="prior")),
-        }
+def _of(before: list[Any], *steps: Any) -> Any:
+    return make_pipeline(*before, *steps) if before or len(steps) > 1 else steps[0]
+
+
+def _classifiers(before: list[Any], seed: int) -> dict[str, Any]:
+    return {
+        "logistic regression": _of(before, StandardScaler(), LogisticRegression(max_iter=1000)),
+        # scikit-learn's NearestCentroid has no probabilities at one row a class
+        "nearest centroid": _of(before, ProtoNetClassifier()),
+        "random forest": _of(before, RandomForestClassifier(random_state=seed)),
+        "prior": _of(before, DummyClassifier(strategy="prior")),
+    }
+
+
+def _regressors(before: list[Any], seed: int) -> dict[str, Any]:
     kernel = ConstantKernel() * RBF() + WhiteKernel(0.1)
     process = GaussianProcessRegressor(kernel, normalize_y=True, random_state=seed)
     return {
-        "ridge": of(StandardScaler(), Ridge()),
-        "random forest": of(RandomForestRegressor(random_state=seed)),
-        "Gaussian process": of(StandardScaler(), process),
-        "mean": of(DummyRegressor()),
+        "ridge": _of(before, StandardScaler(), Ridge()),
+        "random forest": _of(before, RandomForestRegressor(random_state=seed)),
+        "Gaussian process": _of(before, StandardScaler(), process),
+        "mean": _of(before, DummyRegressor()),
     }
 
 
@@ -114,7 +129,10 @@ def pooled_rivals(
     n_way: Any,
     before: list[Any],
     seed: int,
+    strong: bool = False,
+    most_rows: int = 20,
 ) -> dict[str, Any]:
+    """Rivals that learn from the past; with `strong` those too that are given task statistics."""
     if not isinstance(past, tuple | list) or len(past) != 3:
         raise ValueError("past must be (X, y, groups): rows of past tasks and whose they are.")
     X_past, y_past, past_groups = past
@@ -135,6 +153,10 @@ def pooled_rivals(
         "pooled": make(past=rows, random_state=seed),
         "pooled, with task": make(past=rows, with_task=True, random_state=seed),
     }
-    for one in both.values():  # what needs computing once is kept with the rows
-        clone(one).fit(through(before, taken(X, np.arange(1))), y[:1])
+    if strong:
+        both |= strong_rivals(rows, classify, seed, most_rows, n_way is not None)
+    with warnings.catch_warnings():  # a network that stops early for time's sake is no news
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for one in both.values():  # what needs computing once is kept with the rows
+            clone(one).fit(through(before, taken(X, np.arange(1))), y[:1])
     return {n: make_pipeline(*before, e) for n, e in both.items()} if before else both

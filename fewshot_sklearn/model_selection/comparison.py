@@ -23,6 +23,8 @@ from ..tasks import (
 from ._comparison_table import comparison_table, episode_table
 from ._paired_scores import first_shots, score_everyone, warn_failures
 from ._rivals import all_classify, baselines_of, by_name, pooled_rivals, steps_to_numbers
+from ._strong_rivals import STRONG
+from .recommending import recommendation
 from .scoring import EpisodeSplit, tasks_seen
 
 #: What the arguments may be; those of the episodes are checked where these are drawn.
@@ -44,7 +46,7 @@ def compare_few_shot(
     n_way: IntOrRange | None = 5,
     n_query: IntOrRange | None = 15,
     n_episodes: int = 600,
-    baselines: Any = "default",
+    baselines: Any = "strong",
     past: Any = None,
     scoring: Any = None,
     reference: str | None = None,
@@ -58,7 +60,7 @@ def compare_few_shot(
     are paired as well: episode i has the same queries at all of them, and its
     support at k shots holds that at fewer. Beside the estimators stand plain
     scikit-learn ones, fitted to the labels of each episode alone, and with
-    `past` regressions of past and new rows pooled.
+    `past` models that learn from past tasks without meta-learning.
 
     Parameters
     ----------
@@ -77,18 +79,25 @@ def compare_few_shot(
         Numbers of support rows a class (a task, with ``n_way=None``).
     n_way, n_query, n_episodes : see EpisodeSplit
         What an episode is. Regression needs ``n_way=None`` and `groups`.
-    baselines : "default", dict of str to estimator, or None, default="default"
-        The default for classification is logistic regression of standardised
+    baselines : "strong", "default", dict of str to estimator, or None, default="strong"
+        ``"default"`` is for classification logistic regression of standardised
         features, nearest centroid, a random forest and the classes' shares
         ("prior"); for regression, ridge regression and a Gaussian process of
-        standardised features, a random forest and the mean. Images are
-        flattened for them, and rows that are no numbers come to them through the
+        standardised features, a random forest and the mean. ``"strong"`` adds
+        ``InContextClassifier()`` ("in-context"), for episodes of at most 300
+        labelled rows, and what `past` says below. Images
+        are flattened for them, and rows that are no numbers come to them through the
         frozen steps of the first estimator that has some. None adds none.
     past : (X, y, groups) or None, default=None
         Past tasks, as meta-training had them: adds regressions of past and new
         rows pooled, without and with a column for the task
         (``PooledRegressor``, or ``PooledClassifier`` where the past has the
-        labels of these tasks and an episode all of them).
+        labels of these tasks and an episode all of them). With strong baselines
+        also a mixed model with random slopes (``PooledMixedRegressor``), and
+        gradient boosting and a neural network that are trained on the past once,
+        on rows and statistics of the labelled rows of their task ("pooled
+        boosting", "pooled network"; ``PooledStatisticsRegressor``,
+        ``PooledStatisticsClassifier``).
     scoring : str, callable or None, default=None
         A scikit-learn scorer, greater is better. None is accuracy, or for
         regression ``"neg_mean_squared_error"``: R^2 divides by the variance of
@@ -130,7 +139,8 @@ def compare_few_shot(
           not finite. They count with the score of a ``DummyClassifier`` or
           ``DummyRegressor``, and a warning says why.
 
-        ``comparison.attrs`` holds ``scoring`` and ``n_way``.
+        ``comparison.attrs`` holds ``scoring``, ``n_way`` and ``recommendation``:
+        what to use at how many labels, in a sentence.
     scores : DataFrame
         Only with ``return_scores=True``: a line for each episode, indexed by
         ``episode`` and ``task``; a column for each pair of estimator and shots.
@@ -152,6 +162,7 @@ def compare_few_shot(
     --------
     FewShotCurveDisplay : Draws the comparison.
     labels_saved : Says how many labels a baseline needs for the same score.
+    recommendation : Says what to use at how many labels.
     few_shot_score : Scores one estimator.
 
     References
@@ -195,9 +206,13 @@ def compare_few_shot(
     rows = split.episodes(y, groups)
     seed = int(check_random_state(random_state).randint(2**31))
     before = steps_to_numbers(given, X)
-    rivals = baselines_of(baselines, classify, before, seed)
+    most_rows = int((rows.support >= 0).sum(1).max())
+    rivals = baselines_of(baselines, classify, before, seed, most_rows)
     if past is not None:
-        rivals |= pooled_rivals(past, classify, X, y, groups, n_way, before, seed)
+        strong = isinstance(baselines, str) and baselines == STRONG
+        rivals |= pooled_rivals(
+            past, classify, X, y, groups, n_way, before, seed, strong, most_rows
+        )
     if twice := set(given) & set(rivals):
         raise ValueError(f"estimators must have other names than baselines, got {sorted(twice)}.")
     everyone = given | rivals
@@ -221,6 +236,11 @@ def compare_few_shot(
     scores = {name: result.scores for name, result in results.items()}
     table = comparison_table(results, shots, tasks, sizes, list(rivals), reference)
     table.attrs = {"scoring": _scoring_name(scoring), "n_way": n_way}
+    chosen = table
+    if reference is not None:  # the best baseline, whatever the table is about
+        chosen = comparison_table(results, shots, tasks, sizes, list(rivals), None)
+        chosen.attrs = table.attrs
+    table.attrs |= {"recommendation": str(recommendation(chosen))}
     return (table, episode_table(scores, shots, tasks)) if return_scores else table
 
 

@@ -13,82 +13,21 @@ from copy import deepcopy
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
+from sklearn.base import ClassifierMixin, RegressorMixin, clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
 from ..estimators import fitted_to_labels
-from ..tasks import Anything, Flag, Learns, Number, Seed, Whole, check_parameters
+from ..tasks import Learns, Number, check_parameters
 from ._past_ridge import PastRidge
+from ._pooled_base import Pooled
 from .past_rows import PastRows
 
 
-class _Pooled(BaseEstimator):
-    """What the two share: the rows that a new task's are pooled with."""
-
-    _constraints = {
-        "past": Anything(),
-        "with_task": Flag(),
-        "max_rows": Whole(1) | None,
-        "random_state": Seed(),
-    }
-
-    estimator: Any
-    past: Any
-    with_task: bool
-    max_rows: int | None
-    random_state: Any
-
-    def _past_rows(self, n_features: int) -> PastRows | None:
-        past = self.past
-        if past is None:
-            return None
-        if not isinstance(past, PastRows):
-            if not isinstance(past, tuple | list) or len(past) not in (2, 3):
-                raise ValueError(
-                    f"past must be (X, y), (X, y, groups) or PastRows, got {type(past).__name__}."
-                )
-            past = PastRows(*past)
-        if past.X.shape[1] != n_features:
-            raise ValueError(
-                f"X has {n_features} features, but the rows of past have {past.X.shape[1]}."
-            )
-        return past
-
-    def _sampled(self, past: PastRows) -> np.ndarray:
-        """Numbers of at most `max_rows` past rows, the same at every fit."""
-        if self.max_rows is None or len(past.X) <= self.max_rows:
-            return np.arange(len(past.X))
-        seed = check_random_state(self.random_state).randint(2**31)
-        chosen = np.random.default_rng(seed).choice(len(past.X), self.max_rows, replace=False)
-        return np.sort(chosen)
-
-    def _columns(self, past: PastRows | None, X: np.ndarray, task: Any = None) -> np.ndarray:
-        """Features and, if asked for, one column a task; the last is the new task's."""
-        if past is None or not self.with_task:
-            return X
-        one_hot = np.zeros((len(X), past.n_tasks + 1))
-        one_hot[np.arange(len(X)), past.n_tasks if task is None else task] = 1
-        return np.hstack([X, one_hot])
-
-    def _pooled(self, past: PastRows | None, X: np.ndarray, y: np.ndarray) -> Any:
-        """Columns and targets of the past rows and the new ones."""
-        if past is None:
-            return X, y
-        chosen = self._sampled(past)
-        columns = self._columns(past, past.X[chosen], past.task[chosen])
-        return np.vstack([columns, self._columns(past, X)]), np.concatenate([past.y[chosen], y])
-
-    def _checked(self, X: Any) -> np.ndarray:
-        check_is_fitted(self)
-        return validate_data(self, X, dtype=np.float64, reset=False)
-
-
-class PooledRegressor(RegressorMixin, _Pooled):
+class PooledRegressor(RegressorMixin, Pooled):
     """One regression of the rows of all past tasks and of the new one.
 
     What to do with past tasks without meta-learning: pool them with the new
@@ -208,11 +147,7 @@ class PooledRegressor(RegressorMixin, _Pooled):
             ridge = PastRidge(X, targets)
             coef, intercept = ridge.solution(1.0 if self.alpha is None else self.alpha)
         else:
-            known = past.y.reshape(len(past.y), -1).astype(np.float64)
-            if known.shape[1] != targets.shape[1]:
-                raise ValueError(
-                    f"y has {targets.shape[1]} output(s), but that of past has {known.shape[1]}."
-                )
+            known = self._targets_of(past, targets)
             ridge = past._once("ridge", lambda: PastRidge(past.X, known, past.task))
             asked = self.with_task, self.alpha, self.task_alpha
             self.alpha_, self.task_alpha_ = past._once(
@@ -247,7 +182,7 @@ class PooledRegressor(RegressorMixin, _Pooled):
         return tags
 
 
-class PooledClassifier(ClassifierMixin, _Pooled):
+class PooledClassifier(ClassifierMixin, Pooled):
     """One classifier of the rows of all past tasks and of the new one.
 
     What to do without meta-learning where the tasks share their labels: pool
@@ -331,11 +266,7 @@ class PooledClassifier(ClassifierMixin, _Pooled):
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
         past = self._past = self._past_rows(X.shape[1])
-        if past is not None and (past.y.dtype.kind in "OUS") != (y.dtype.kind in "OUS"):
-            raise ValueError(
-                f"The labels of past are {past.y.dtype}, but those of y are {y.dtype}: they must "
-                "be of one kind."
-            )
+        self._check_kind(past, y)
         columns, labels = self._pooled(past, X, y)
         if self.estimator is not None:
             self.estimator_ = fitted_to_labels(self.estimator, columns, labels)

@@ -149,6 +149,8 @@ default="from_dtype"
         ]
         if all(c.kind == "number" and not c.incomplete for c in found):
             return None
+        if all(_values(column)[1].all() for column in columns):
+            raise ValueError("X contains NaN or another missing value in every cell.")
         return cls(tuple(found), None if names is None else tuple(names))
 
     @property

@@ -204,6 +204,8 @@ def test_answers_in_batches_are_those_of_single_fits(reg, clf):
     np.testing.assert_allclose(
         every.task_estimator(groups[0]).predict(X[one]), alone, rtol=1e-4, atol=1e-5
     )
+    unseen = reg.fit_prior().predict(X[:3])
+    np.testing.assert_allclose(every.predict(X[:3], groups=["who"] * 3), unseen, rtol=1e-5)
     proba = clf.fit(X[:8], halves(y[:8])).predict_proba(X)
     assert proba.shape == (len(X), len(clf.classes_)) and np.isfinite(proba).all()
 

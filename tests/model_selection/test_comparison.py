@@ -167,6 +167,7 @@ def test_regressors_get_what_the_loop_gives(trained, sinusoid_new):
     )  # fmt: skip
     np.testing.assert_allclose(scores["batched"], scores["looped"])
     assert (scores <= 0).all(axis=None)
+    assert table.attrs.pop("recommendation").endswith(".")
     assert table.attrs == {"scoring": "neg_mean_squared_error", "n_way": None}
     assert scores.index.get_level_values("task").isin(groups + 1000).all()
 
@@ -276,7 +277,7 @@ def test_processes_change_nothing(lines, n_jobs):
 # ---------------------------------------------------------------- baselines and input
 def test_default_baselines_of_classification_take_images(digits):
     X, y = digits
-    options = FEW | {"n_episodes": 2}
+    options = FEW | {"n_episodes": 2, "baselines": "default"}
     flat = compare_few_shot(CHEAP, X, y, **options)
     names = ["logistic regression", "nearest centroid", "random forest", "prior"]
     assert flat[flat.baseline].estimator.unique().tolist() == names
@@ -291,7 +292,7 @@ def test_default_baselines_of_classification_take_images(digits):
 
 def test_default_baselines_of_regression_and_data_frames(lines):
     X, y, groups = lines
-    options = WHOLE | {"n_episodes": 2}
+    options = WHOLE | {"n_episodes": 2, "baselines": "default"}
     table = compare_few_shot(RidgeHeadRegressor(), X, y, groups, **options)
     names = ["ridge", "random forest", "Gaussian process", "mean"]
     assert table[table.baseline].estimator.unique().tolist() == names

@@ -209,6 +209,9 @@ RUNS: dict[str, list[Run]] = {
         )
     ],
     "benchmarks/speed.py": SPEED,
+    "benchmarks/task_priors.py": [
+        Run("--data made-10 --methods auto --splits 1", {}, (r"\| auto \|.*\d",))
+    ],
     "benchmarks/taskwise.py": [
         Run("--tasks 12 --rounds 1", {"IN_LOOP": 6} | VISITS, (r"\| MAMLRegressor \| \d",))
     ],

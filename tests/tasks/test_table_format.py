@@ -190,3 +190,10 @@ def test_no_rows():
     past = pd.DataFrame({"a": [1.0, None], "b": ["x", "y"], "c": pd.Categorical(["u", "v"])})
     table = TableFormat.of(past)
     assert table.numbers(past[:0]).shape == (0, table.width)
+
+
+def test_nothing_but_gaps():
+    with pytest.raises(ValueError, match="X contains NaN or another missing value in every cell"):
+        TableFormat.of(np.full((3, 2), np.nan))
+    half = TableFormat.of(pd.DataFrame({"a": [1.0, 2.0], "b": [None, None]}))
+    assert np.isfinite(half.numbers(pd.DataFrame({"a": [1.0], "b": [None]}))).all()

@@ -1,0 +1,92 @@
+"""What estimators share that pool the rows of a new task with those of past ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ..tasks import Anything, Flag, Seed, Whole
+from .past_rows import PastRows
+
+
+class Pooled(BaseEstimator):
+    """The rows that a new task's are pooled with."""
+
+    _constraints = {
+        "past": Anything(),
+        "with_task": Flag(),
+        "max_rows": Whole(1) | None,
+        "random_state": Seed(),
+    }
+
+    estimator: Any
+    past: Any
+    with_task: bool
+    max_rows: int | None
+    random_state: Any
+
+    def _past_rows(self, n_features: int) -> PastRows | None:
+        past = self.past
+        if past is None:
+            return None
+        if not isinstance(past, PastRows):
+            if not isinstance(past, tuple | list) or len(past) not in (2, 3):
+                raise ValueError(
+                    f"past must be (X, y), (X, y, groups) or PastRows, got {type(past).__name__}."
+                )
+            past = PastRows(*past)
+        if past.X.shape[1] != n_features:
+            raise ValueError(
+                f"X has {n_features} features, but the rows of past have {past.X.shape[1]}."
+            )
+        return past
+
+    @staticmethod
+    def _targets_of(past: PastRows, targets: np.ndarray) -> np.ndarray:
+        """Targets (n_rows, n_outputs) of the past rows, as many outputs as new ones have."""
+        known = past.y.reshape(len(past.y), -1).astype(np.float64)
+        if known.shape[1] != targets.shape[1]:
+            raise ValueError(
+                f"y has {targets.shape[1]} output(s), but that of past has {known.shape[1]}."
+            )
+        return known
+
+    @staticmethod
+    def _check_kind(past: PastRows | None, y: np.ndarray) -> None:
+        if past is not None and (past.y.dtype.kind in "OUS") != (y.dtype.kind in "OUS"):
+            raise ValueError(
+                f"The labels of past are {past.y.dtype}, but those of y are {y.dtype}: they must "
+                "be of one kind."
+            )
+
+    def _sampled(self, past: PastRows) -> np.ndarray:
+        """Numbers of at most `max_rows` past rows, the same at every fit."""
+        if self.max_rows is None or len(past.X) <= self.max_rows:
+            return np.arange(len(past.X))
+        seed = check_random_state(self.random_state).randint(2**31)
+        chosen = np.random.default_rng(seed).choice(len(past.X), self.max_rows, replace=False)
+        return np.sort(chosen)
+
+    def _columns(self, past: PastRows | None, X: np.ndarray, task: Any = None) -> np.ndarray:
+        """Features and, if asked for, one column a task; the last is the new task's."""
+        if past is None or not self.with_task:
+            return X
+        one_hot = np.zeros((len(X), past.n_tasks + 1))
+        one_hot[np.arange(len(X)), past.n_tasks if task is None else task] = 1
+        return np.hstack([X, one_hot])
+
+    def _pooled(self, past: PastRows | None, X: np.ndarray, y: np.ndarray) -> Any:
+        """Columns and targets of the past rows and the new ones."""
+        if past is None:
+            return X, y
+        chosen = self._sampled(past)
+        columns = self._columns(past, past.X[chosen], past.task[chosen])
+        return np.vstack([columns, self._columns(past, X)]), np.concatenate([past.y[chosen], y])
+
+    def _checked(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        return validate_data(self, X, dtype=np.float64, reset=False)

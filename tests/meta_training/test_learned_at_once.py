@@ -1,0 +1,145 @@
+"""What has a closed form is learned from all past tasks at once, and not by descent."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fewshot_sklearn import MAMLRegressor, MetaTrainer, RidgeHeadRegressor, few_shot_score
+from fewshot_sklearn.algorithms._task_prior import task_prior
+
+FEW = {"n_shot": 4, "n_query": 6, "n_episodes": 16, "n_valid_episodes": 8, "max_epochs": 3}
+FEW |= {"verbose": 0, "device": "cpu", "random_state": 0}
+
+
+def lines(n_tasks, seed, n=20, d=3):
+    """Linear tasks about a common one, far from zero and of units of their own."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n * n_tasks, d)) * [1.0, 1e3, 1e-3] + [1e4, 0.0, 5.0]
+    weights = np.array([1.0, 2e-3, 5e2]) + rng.normal(size=(n_tasks, d)) * [0.5, 1e-3, 0.0]
+    y = (X * np.repeat(weights, n, 0)).sum(1) + 0.3 * rng.normal(size=len(X)) + 1e5
+    return X, y, np.repeat([f"task {seed}-{i}" for i in range(n_tasks)], n)
+
+
+PAST, NEW = lines(40, 0), lines(20, 1)
+
+
+def trained(estimator=None, past=PAST, **params):
+    trainer = MetaTrainer(estimator or RidgeHeadRegressor(), **FEW | params)
+    X, y, groups = past
+    return trainer.fit(X, y, groups=groups)
+
+
+def test_it_is_the_prior_of_most_likelihood():
+    trainer = trained(validation_fraction=0)
+    tensors = trainer.meta_init_.tensors
+    X, y, groups = PAST
+    Z = (X - tensors["x_mean"] - tensors["x_rest"].astype(float)) / tensors["x_scale"]
+    phi = np.column_stack([Z, np.ones(len(Z))])
+    targets = (y - tensors["y_mean"] - tensors["y_rest"].astype(float)) / tensors["y_scale"]
+    codes = np.unique(groups, return_inverse=True)[1]
+    prior = task_prior(phi, targets[:, None], codes)
+    np.testing.assert_allclose(tensors["prior_mean"], prior.mean, atol=1e-3)
+    covariance = tensors["prior_factor"] @ tensors["prior_factor"].T
+    expected = (prior.factor @ prior.factor.T).numpy()
+    np.testing.assert_allclose(covariance, expected, rtol=2e-2, atol=1e-2 * expected.max())
+    np.testing.assert_allclose(tensors["log_noise"], prior.noise_variance.log(), atol=1e-3)
+
+
+def test_one_epoch_judges_it():
+    trainer = trained()
+    assert len(trainer.history) == 1
+    assert np.isfinite(trainer.history[-1, "valid_loss"])
+    assert trainer.best_epoch_ == 1
+
+
+def test_more_labels_do_not_hurt(margin):
+    X, y, groups = NEW
+    reg = trained().estimator_
+    asked = {"n_way": None, "n_query": 10, "n_episodes": 100, "random_state": 0}
+    errors = [
+        -few_shot_score(reg, X, y, groups, n_shot=k, scoring="neg_mean_squared_error", **asked).mean
+        for k in (1, 2, 5, 10)
+    ]
+    margin.below(np.divide(errors[1:], errors[:-1]).max(), 1)
+    margin.below(errors[-1], 0.09 * 2.5, "against noise of 0.09")
+
+
+@pytest.mark.parametrize("given", [{"alpha": 1.0}, {"noise": 1.0}, {"alpha": 2.0, "noise": 0.5}])
+def test_a_prior_that_is_given_is_trained_on_episodes(given):
+    assert len(trained(RidgeHeadRegressor(**given)).history) == 3
+
+
+def test_it_goes_on_by_episodes():
+    trainer = trained(keep_best=False)
+    before = trainer.meta_init_
+    trainer.partial_fit(*NEW[:2], groups=NEW[2])
+    assert len(trainer.history) == 1 + 3
+    assert not np.array_equal(
+        trainer.meta_init_.tensors["prior_mean"], before.tensors["prior_mean"]
+    )
+    again = trained(trainer.estimator_, NEW)
+    assert len(again.history) == 3
+
+
+def test_generators_and_other_losses_are_trained_on_episodes():
+    def generate(rng):
+        rows = rng.normal(size=(8, 2))
+        return rows[:4], rows[:4].sum(1), rows[4:], rows[4:].sum(1)
+
+    assert len(MetaTrainer(RidgeHeadRegressor(), **FEW).fit(generate).history) == 3
+
+    def squares(outputs, y):
+        return (outputs.mean - y).square().mean()
+
+    assert len(trained(criterion=squares).history) == 3
+
+
+def test_no_epochs_learn_nothing():
+    assert not trained(max_epochs=0).meta_init_.tensors["prior_mean"].any()
+
+
+def test_many_features_are_trained_on_episodes():
+    X, y, groups = PAST
+    wide = np.hstack([X, np.random.default_rng(0).normal(size=(len(X), 130))])
+    assert len(trained(past=(wide, y, groups)).history) == 3
+
+
+@pytest.mark.parametrize("width", [4, 40])
+def test_of_features_that_are_learned_it_is_taken_if_better(width):
+    """The same network with and without: never worse on the tasks held out."""
+    reg = RidgeHeadRegressor(encoder="mlp", encoder__hidden=(width,))
+    with_it, without = trained(reg), trained(reg.set_params(alpha=1.0))
+    ours, theirs = (t.meta_init_.tensors for t in (with_it, without))
+    for name in ours:
+        if name.startswith("encoder."):
+            np.testing.assert_array_equal(ours[name], theirs[name])
+    assert with_it._learn_at_once_if_better.__self__ is with_it
+    losses = [_validation_loss(t) for t in (with_it, without)]
+    assert losses[0] <= losses[1] * (1 + 1e-6) if losses[1] > 0 else losses[0] <= losses[1] + 1e-6
+    if width > 32:  # too many for it
+        np.testing.assert_array_equal(ours["prior_mean"], theirs["prior_mean"])
+
+
+def _validation_loss(trainer):
+    from fewshot_sklearn.meta_training._past_tasks import PastTasks
+
+    X, y, groups = PAST
+    trainer.plan_ = PastTasks(trainer, X, y, groups, afresh=True)
+    try:
+        return trainer._validation_loss()
+    finally:
+        del trainer.plan_
+
+
+def test_two_targets_and_few_tasks():
+    X, y, groups = PAST
+    both = trained(past=(X, np.column_stack([y, 2 * y + X[:, 0]]), groups)).estimator_
+    assert np.isfinite(both.fit(X[:5], np.column_stack([y, y])[:5]).predict(X[:3])).all()
+    few = groups < np.unique(groups)[4]
+    told = trained(past=(X[few], y[few], groups[few])).estimator_.fit(X[:3], y[:3])
+    assert np.isfinite(told.predict(X, return_std=True)).all()
+
+
+def test_other_methods_have_nothing_to_learn_so():
+    assert len(trained(MAMLRegressor(encoder="mlp", n_steps=1)).history) == 3
