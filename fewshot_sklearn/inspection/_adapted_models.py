@@ -32,7 +32,7 @@ def _adapted_states(
     learner: Learner, rows: Tensor, targets: np.ndarray, of_task: list[np.ndarray]
 ) -> dict[str, np.ndarray]:
     """What predicts of each task's adapted state; nothing, where it grows with the rows."""
-    y = torch.as_tensor(targets, device=rows.device)
+    y = torch.tensor(np.ascontiguousarray(targets), device=rows.device)
     w = learner.x_mean.new_ones(len(rows))
 
     def adapted(part: np.ndarray) -> State:

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone, is_classifier
-from sklearn.utils import column_or_1d
 
 from ..estimators import FewShotEstimator
 from ..model_selection import check_axes, pyplot
-from ..tasks import Constraint, Several, Whole
+from ..tasks import Constraint, Several, Whole, class_labels
 from ..tasks import image_shape as channels_last_shape
+from ._memory_file import plain_ids
 
 #: Grey of what has no class of its own.
 NEUTRAL = "0.6"
@@ -24,8 +24,13 @@ def fitted_classifier(estimator: Any, X: Any, y: Any) -> tuple[Any, np.ndarray]:
         raise ValueError(
             f"estimator must be a classifier of this package, got {type(estimator).__name__}."
         )
-    labels = column_or_1d(y)
+    labels = class_labels(y)
     return clone(estimator).fit(X, labels), labels
+
+
+def plain_names(labels: np.ndarray) -> list[Any]:
+    """Labels of classes as Python has them; dates as they are read."""
+    return (plain_ids(labels) if labels.dtype.kind in "mM" else labels).tolist()
 
 
 def axes_or_new(ax: Any, figsize: tuple[float, float] | None = None) -> tuple[Any, Any]:

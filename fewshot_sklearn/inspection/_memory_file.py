@@ -17,9 +17,19 @@ STATES = "states."
 
 
 def plain_ids(ids: Any) -> np.ndarray:
-    """Ids as numbers or strings, which is what a file can hold."""
+    """Ids as numbers or strings, which is what a file can hold; dates as they are read."""
     values = np.asarray(ids)
+    if values.dtype.kind == "M":
+        return np.datetime_as_string(values, unit=_coarsest_unit(values))
+    if values.dtype.kind == "m":
+        return np.array([str(v) for v in values.astype("m8[us]").astype(object)])
     return values if values.dtype.kind in "iufbU" else np.array([str(v) for v in values.tolist()])
+
+
+def _coarsest_unit(times: np.ndarray) -> Any:
+    """The unit that tells all of the times apart from those between: days, where they are dates."""
+    units = ("D", "m", "s", "ms", "us", "ns")
+    return next((u for u in units if (times.astype(f"M8[{u}]") == times).all()), "ns")
 
 
 def write_memory(path: str | os.PathLike[str], memory: Mapping[str, Any]) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 from sklearn.decomposition import PCA
-from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils import check_consistent_length
 
 from ..estimators import deciding_features, feature_metric
 from ..model_selection import check_axes
-from ..tasks import check_arguments
+from ..tasks import check_arguments, class_labels
 from ._drawing import (
     IMAGE_SHAPE,
     NEUTRAL,
@@ -22,6 +22,7 @@ from ._drawing import (
     fitted_classifier,
     image_options,
     in_rgb_range,
+    plain_names,
     shortened,
 )
 
@@ -178,15 +179,10 @@ class EmbeddingDisplay:
             parts.append(metric.prepared(deciding_features(fitted, X_query)))
             predicted = fitted.predict(X_query)
             if y_query is not None:
-                y_query = column_or_1d(y_query)
+                y_query = class_labels(y_query, "y_query")
                 check_consistent_length(predicted, y_query)
         Z = np.concatenate(parts)
-        if isinstance(reduction, str):
-            reduction = PCA(min(2, *Z.shape), random_state=0)
-        else:
-            reduction = clone(reduction)
-        flat = np.asarray(reduction.fit_transform(Z), dtype=float)[:, :2]
-        shares = getattr(reduction, "explained_variance_ratio_", None)
+        flat, shares = _reduced(Z, reduction)
         if flat.shape[1] == 1:  # one feature, or one row
             flat = np.column_stack([flat, np.zeros(len(flat))])
             shares = None if shares is None else np.append(shares, 0.0)
@@ -220,12 +216,14 @@ class EmbeddingDisplay:
         """
         self.figure_, self.ax_ = axes_or_new(ax, (7.5, 5.0))
         colors, markers = class_colors(len(self.classes)), class_markers(len(self.classes))
-        styles = dict(zip(self.classes.tolist(), zip(colors, markers, strict=True), strict=True))
+        names = plain_names(self.classes)
+        styles = dict(zip(names, zip(colors, markers, strict=True), strict=True))
 
         def scatter(places: np.ndarray, labels: np.ndarray, **options: Any) -> list[Any]:
             drawn = []
-            for label in np.unique(labels):
-                color, marker = styles.get(label.item(), (NEUTRAL, "o"))
+            known = np.unique(labels)
+            for label, name in zip(known, plain_names(known), strict=True):
+                color, marker = styles.get(name, (NEUTRAL, "o"))
                 points = places[labels == label]
                 drawn.append(self.ax_.scatter(*points.T, color=color, marker=marker, **options))
             return drawn
@@ -332,6 +330,18 @@ def _with_images(images: list[np.ndarray]) -> list[Any]:
 def is_reducer(reduction: Any) -> bool:
     """Whether an object, rather than a class, makes columns of others."""
     return hasattr(reduction, "fit_transform") and not isinstance(reduction, type)
+
+
+def _reduced(Z: np.ndarray, reduction: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Two columns of the features, or one, and the shares of the variance that they show."""
+    if not isinstance(reduction, str):
+        reduction = clone(reduction)
+    elif not np.ptp(Z, 0).any():  # a single row, or copies of one: there is no variance to show
+        return np.zeros((len(Z), 2)), None
+    else:
+        reduction = PCA(min(2, *Z.shape), random_state=0)
+    flat = np.asarray(reduction.fit_transform(Z), dtype=float)[:, :2]
+    return flat, getattr(reduction, "explained_variance_ratio_", None)
 
 
 def _prototypes(fitted: Any, Z: np.ndarray, y: np.ndarray) -> np.ndarray:

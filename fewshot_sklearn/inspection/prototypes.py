@@ -23,6 +23,7 @@ from ._drawing import (
     fitted_classifier,
     image_options,
     in_rgb_range,
+    plain_names,
     shortened,
 )
 from .task_memory import TaskMemory
@@ -216,7 +217,7 @@ class PrototypeDisplay:
         # a past class has its name and its distance beside the image
         cell, label = 2.3, 0.1
         width = n_own + (gap + n_past * cell if n_past else 0)
-        names = [shortened(name) for name in self.classes]
+        names = [shortened(name) for name in plain_names(self.classes)]
         if ax is None:
             left, above = 0.085 * max(map(len, names)) + 0.25, 0.45  # inches, as is size
             size, below, beside = 0.8, 0.1, 0.1

@@ -27,7 +27,15 @@ from ..estimators import (
     encoder_features,
     feature_metric,
 )
-from ..tasks import Flag, Whole, check_arguments, check_parameters, comparable
+from ..tasks import (
+    Flag,
+    Whole,
+    check_arguments,
+    check_parameters,
+    check_rows,
+    comparable,
+    number_targets,
+)
 from ._adapted_models import about_targets, predicted
 from ._memory_file import plain_ids, read_memory, write_memory
 
@@ -173,6 +181,7 @@ class TaskMemory:
             When groups are needed and missing, or a class occurs in several
             groups: then it names no single thing.
         """
+        check_rows(X)
         estimator, X = as_final_sees(estimator, X)
         if not isinstance(estimator, FewShotEstimator):
             raise ValueError(
@@ -207,7 +216,7 @@ class TaskMemory:
         if kind == "classes" and tasks is not None:
             more["groups"] = _groups_of_classes(ids, codes, plain_ids(tasks))
         if not classification:
-            y = check_array(y, ensure_2d=False, dtype=np.float64)
+            y = number_targets(y).astype(np.float64)
             of_task = [np.flatnonzero(codes == code) for code in range(len(ids))]
             more |= about_targets(learner, rows, y.reshape(len(y), -1), of_task)
         if keep_rows:
@@ -319,7 +328,7 @@ class TaskMemory:
         """
         check_arguments(_ARGUMENTS, n_neighbors=n_neighbors)
         predictions = self.predictions(estimator, X)
-        targets = check_array(y, ensure_2d=False, dtype=np.float64)
+        targets = number_targets(y).astype(np.float64)
         check_consistent_length(predictions[0], targets)
         targets = targets.reshape(len(targets), -1)
         if targets.shape[1] != predictions.shape[-1]:

@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans, MiniBatchKMeans
-from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
@@ -26,6 +26,8 @@ from ..tasks import n_rows
 NEIGHBOURS = 20
 #: Clusters from which on they are found by mini-batches, as its authors' code does.
 MANY_CLUSTERS = 50
+#: Rows whose distances to all of a pool are held at once.
+AT_ONCE = 256
 
 
 def features(estimator: Any, X: Any) -> np.ndarray:
@@ -59,19 +61,31 @@ def last_step(estimator: Any, X_pool: Any, X: Any) -> tuple[Any, Any, Any]:
     return estimator, X_pool, X
 
 
+def centred(Z: np.ndarray, *more: np.ndarray) -> list[np.ndarray]:
+    """Features in float64 less the mean of the first: far from zero, differences drown."""
+    mean = Z.mean(0, dtype=np.float64)
+    return [rows.astype(np.float64) - mean for rows in (Z, *more)]
+
+
 def coreset(Z: np.ndarray, known: np.ndarray, n: int) -> np.ndarray:
     """Greedily the row farthest from all known and chosen ones (Sener 2018, algorithm 1)."""
     chosen: list[int] = []
     if len(known):
-        nearest = pairwise_distances(Z, known).min(1)
+        nearest = _to_nearest(Z, known)
     else:
-        chosen.append(int(pairwise_distances(Z, Z.mean(0, keepdims=True)).argmin()))
-        nearest = pairwise_distances(Z, Z[chosen])[:, 0]
+        chosen.append(int(_to_nearest(Z, Z.mean(0, keepdims=True)).argmin()))
+        nearest = _to_nearest(Z, Z[chosen])
     while len(chosen) < n:
         nearest[chosen] = -np.inf  # copies of a row are chosen only when nothing else is left
         chosen.append(int(nearest.argmax()))
-        nearest = np.minimum(nearest, pairwise_distances(Z, Z[chosen[-1:]])[:, 0])
+        nearest = np.minimum(nearest, _to_nearest(Z, Z[chosen[-1:]]))
     return np.array(chosen)
+
+
+def _to_nearest(Z: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Distance of each row to the nearest of others, from differences: exact far from zero too."""
+    parts = (others[i : i + AT_ONCE] for i in range(0, len(others), AT_ONCE))
+    return np.min([cdist(Z, part).min(1) for part in parts], axis=0)
 
 
 def typiclust(Z: np.ndarray, known: np.ndarray, n: int, rng: Any) -> np.ndarray:
@@ -103,15 +117,16 @@ def _typicality(Z: np.ndarray) -> np.ndarray:
     if len(Z) == 1:
         return np.zeros(1)
     k = min(NEIGHBOURS, max(len(Z) // 2, 1))
-    return -NearestNeighbors(n_neighbors=k).fit(Z).kneighbors()[0].mean(1)
+    return -NearestNeighbors(n_neighbors=k).fit(centred(Z)[0]).kneighbors()[0].mean(1)
 
 
 def spread_out(Z: np.ndarray, scores: np.ndarray, n: int, rng: Any) -> np.ndarray:
     """The row nearest to each centre of weighted k-means (Zhdanov 2019), most uncertain first."""
-    weights = np.maximum(scores, max(1e-6 * scores.max(), np.finfo(float).tiny))
+    most = scores.max()
+    weights = np.maximum(scores / most, 1e-6) if most > 0 else np.ones(len(scores))
     k = min(n, len(np.unique(Z, axis=0)))
     means = KMeans(k, n_init=3, random_state=seed(rng)).fit(Z, sample_weight=weights)
-    distances = pairwise_distances(Z, means.cluster_centers_)
+    distances = cdist(Z, means.cluster_centers_)
     chosen: list[int] = []
     for centre in range(k):
         distances[chosen] = np.inf

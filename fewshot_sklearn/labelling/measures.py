@@ -15,7 +15,7 @@ from scipy.special import xlogy
 from sklearn.base import is_classifier, is_regressor
 from sklearn.utils import check_random_state
 
-from ..tasks import OneOf, Seed, Whole, check_arguments, n_rows
+from ..tasks import OneOf, Seed, Whole, check_arguments, check_rows, n_rows
 from ._by_features import last_step
 from ._posterior import bootstrap_predictions, noise_variance, takes
 
@@ -103,6 +103,7 @@ def uncertainty(
     """
     check_arguments(_ARGUMENTS, measure=measure, n_draws=n_draws, random_state=random_state)
     check_measure(estimator, measure)
+    check_rows(X_pool)
     rng = generator(random_state)
     estimator, X_pool, X = last_step(estimator, X_pool, X)
     if measure in CLASSIFICATION:

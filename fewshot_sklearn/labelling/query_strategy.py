@@ -13,9 +13,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from ..estimators import PRIOR
-from ..tasks import OneOf, Whole, check_arguments, n_rows
+from ..tasks import OneOf, Whole, check_arguments, check_rows, n_rows
 from ._by_covariance import PREFILTER, by_covariance, decreasing
-from ._by_features import coreset, features, last_step, seed, spread_out, typiclust
+from ._by_features import centred, coreset, features, last_step, seed, spread_out, typiclust
 from ._posterior import takes
 from .measures import DRAWING, MEASURES, check_measure, generator, uncertainty
 
@@ -124,7 +124,7 @@ def select_queries(
     array([4, 0])
     """
     check_arguments(_ARGUMENTS, strategy=strategy, n_draws=n_draws, random_state=random_state)
-    n_pool = n_rows(X_pool)
+    n_pool = check_rows(X_pool)
     if not Whole(1, n_pool).allows(n):
         raise ValueError(f"n must be an int from 1 to the {n_pool} rows of X_pool, got {n!r}.")
     rng = generator(random_state)
@@ -138,6 +138,7 @@ def select_queries(
         known = features(estimator, X) if X is not None and n_rows(X) else Z[:0]
         if known.shape[1] != Z.shape[1]:
             raise ValueError(f"X has {known.shape[1]} features, but X_pool has {Z.shape[1]}.")
+        Z, known = centred(Z, known)
         return coreset(Z, known, n) if strategy == "coreset" else typiclust(Z, known, n, rng)
     check_measure(estimator, strategy)
     if n > 1 and is_regressor(estimator):
@@ -151,7 +152,7 @@ def select_queries(
     if n == 1:
         return order[:1]
     candidates = order[: PREFILTER * n]
-    Z = features(estimator, X_pool)[candidates]
+    Z = centred(features(estimator, X_pool)[candidates])[0]
     return candidates[spread_out(Z, scores[candidates], n, rng)]
 
 

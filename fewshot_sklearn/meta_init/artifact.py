@@ -24,6 +24,7 @@ from ._kept import Kept
 from ._read_file import open_file, read_start, read_whole
 from ._whole_file import whole_file
 from .row_sketch import RowSketch
+from .sealed_file import in_one_order
 
 #: Of files without a table, and of those with one.
 PLAIN_FORMAT, FORMAT = 1, 2
@@ -158,7 +159,7 @@ class MetaInit:
         }
         if table is not None:
             meta["table"] = _json(table.to_json())
-        raw = safetensors_bytes(tensors, meta)
+        raw = in_one_order(safetensors_bytes(tensors, meta))
         start, header = _read_header(np.frombuffer(raw, np.uint8), "the new buffer")
         checksum = _checksum(header, np.frombuffer(raw, np.uint8)[start:])
         head = raw[:start].replace(b"0" * 64, checksum.encode(), 1)
@@ -403,7 +404,10 @@ def _rebuild(buffer: np.ndarray) -> MetaInit:
 
 def task_digests(ids: Any) -> list[str]:
     """Short digests of the distinct task ids, in sorted order."""
-    names = sorted({str(i) for i in np.asarray(ids).ravel().tolist()})
+    array = np.asarray(ids)
+    if array.dtype.kind in "mM":  # which as a list would be numbers
+        array = array.astype(str)
+    names = sorted({str(i) for i in array.ravel().tolist()})
     return [hashlib.blake2b(name.encode(), digest_size=6).hexdigest() for name in names]
 
 

@@ -45,7 +45,20 @@ def write_arrays(
     content = json.dumps({"version": version, "told": dict(told)})
     header = {kind: content, "checksum": _checksum(packed, kind, content)}
     with whole_file(path) as file:
-        file.write(save(packed, header))
+        file.write(in_one_order(save(packed, header)))
+
+
+def in_one_order(raw: bytes) -> bytes:
+    """A safetensors file whose bytes depend on its content alone: its metadata by name.
+
+    safetensors writes them in an order that is drawn anew for each file.
+    """
+    size = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    told = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    told += b" " * (-len(told) % 8)  # as the format wants its arrays to begin
+    return len(told).to_bytes(8, "little") + told + raw[8 + size :]
 
 
 def read_arrays(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.model_selection import BaseCrossValidator
-from sklearn.utils import check_random_state
+from sklearn.utils import check_consistent_length, check_random_state
 
 from ..tasks import (
     Blocks,
@@ -101,6 +101,7 @@ class EpisodeSplit(BaseCrossValidator):
             All `n_episodes`; row numbers are padded with -1.
         """
         check_parameters(self)
+        check_consistent_length(y, groups)
         sampler: ClassEpisodes | GroupEpisodes
         if self.n_way is not None:
             sampler = ClassEpisodes(
@@ -124,9 +125,9 @@ class EpisodeSplit(BaseCrossValidator):
         Parameters
         ----------
         X : array-like of shape (n_rows, ...)
-            Not looked at.
+            Not looked at but for their number.
         y : array-like of shape (n_rows,)
-            Class labels; with ``n_way=None`` not looked at.
+            Class labels; with ``n_way=None`` not looked at but for their number.
         groups : array-like of shape (n_rows,) or None, default=None
             Task or group of each row.
 
@@ -140,6 +141,7 @@ class EpisodeSplit(BaseCrossValidator):
         check_parameters(self)
         if y is None and self.n_way is not None:
             raise ValueError("y is needed: it holds the class of each row.")
+        check_consistent_length(X, y, groups)
         rows = self.episodes(y, groups)
         for i in range(self.n_episodes):
             one = rows.episode(i)

@@ -25,7 +25,9 @@ from ..tasks import (
     IntOrRange,
     check_arguments,
     check_parameters,
+    check_rows,
     comparable,
+    number_targets,
 )
 from ._stand_in import stand_ins
 from .episode_answers import EpisodeAnswers
@@ -105,10 +107,8 @@ def few_shot_score(
     check_arguments(_ARGUMENTS, scoring=scoring, n_jobs=n_jobs)
     if isinstance(final := final_step(estimator), FewShotEstimator):  # whose `fit` may not be asked
         check_parameters(final)
-    y = np.asarray(y)
-    groups = None if groups is None else comparable(groups)
-    if is_classifier(estimator):
-        y = comparable(y, "y")
+    check_rows(X)
+    y, groups = _checked_y(estimator, y), None if groups is None else comparable(groups)
     check_consistent_length(X, y, groups)
     if is_regressor(estimator) and n_way is not None:
         raise ValueError(
@@ -119,6 +119,13 @@ def few_shot_score(
     rows = split.episodes(y, groups)
     scores = scores_of_episodes(estimator, X, y, rows, scoring=scoring, n_jobs=n_jobs)
     return FewShotScore(scores, None if groups is None else groups[rows.query[:, 0]])
+
+
+def _checked_y(estimator: Any, y: Any) -> np.ndarray:
+    """Labels as they are, of classifiers; targets as finite numbers, of regressors."""
+    if is_classifier(estimator):
+        return comparable(y, "y")
+    return number_targets(y) if is_regressor(estimator) else np.asarray(y)
 
 
 def tasks_seen(estimator: Any, y: Any, groups: Any = None, X: Any = None) -> str:
@@ -179,7 +186,7 @@ def scores_of_episodes(
     ndarray of shape (n_episodes,)
         Scores.
     """
-    y = np.asarray(y)
+    y = _checked_y(estimator, y)
     if adapts_in_batches(estimator):
         return _batched_scores(estimator, X, y, rows, scoring)
     cv = [(one.support, one.query) for one in map(rows.episode, range(len(rows.support)))]

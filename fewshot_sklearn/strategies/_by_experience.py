@@ -19,7 +19,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..estimators import fitted_to_labels
-from ..tasks import Anything, Number, check_parameters
+from ..tasks import Anything, Number, check_parameters, check_rows
 from ._candidates import COMBINE, TEMPERATURE, HoldsStrategies, Strategies, named
 from .experience import Experience
 
@@ -93,6 +93,7 @@ class ByExperience(HoldsStrategies):
     def _checked(self, X: Any) -> Any:
         """Rows as they came: what they may be is for the strategies to say."""
         check_is_fitted(self)
+        check_rows(X, self)
         if getattr(X, "ndim", 2) > 1:  # a strategy says best what is wrong with a single axis
             validate_data(self, X, reset=False, skip_check_array=True)
         return X

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.utils import column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import validate_data
 
+from ..tasks import check_rows, class_labels, distinct
 from ._by_experience import ByExperience
 
 
@@ -100,11 +100,12 @@ class StrategyClassifier(ClassifierMixin, ByExperience):
         self : object
             The fitted estimator.
         """
+        check_rows(X, self)
         validate_data(self, X, y, skip_check_array=True)
-        y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
-        self.classes_, counts = np.unique(y, return_counts=True)
-        self._fit_chosen(np.median(counts) if len(counts) else 1, X, y)
+        y = class_labels(y)
+        check_consistent_length(X, y)
+        self.classes_, codes = distinct(y, "y")
+        self._fit_chosen(np.median(np.bincount(codes)), X, y)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import RegressorMixin
-from sklearn.utils import column_or_1d, get_tags
+from sklearn.utils import check_consistent_length, column_or_1d, get_tags
 from sklearn.utils.validation import validate_data
 
+from ..tasks import check_rows, number_targets
 from ._by_experience import ByExperience
 
 
@@ -93,11 +94,14 @@ class StrategyRegressor(RegressorMixin, ByExperience):
         self : object
             The fitted estimator.
         """
+        check_rows(X, self)
         validate_data(self, X, y, skip_check_array=True)
         several = get_tags(self).target_tags.multi_output
-        y = np.asarray(y) if several else column_or_1d(y, warn=True)
+        y = number_targets(y)
+        check_consistent_length(X, y)
+        y = y if several else column_or_1d(y, warn=True)
         self._targets_shape = y.shape[1:]
-        self._fit_chosen(max(1, len(y)), X, y)
+        self._fit_chosen(len(y), X, y)
         return self
 
     def predict(self, X: Any) -> np.ndarray:

@@ -28,7 +28,10 @@ from ..tasks import (
     WholeOrRange,
     check_n_shots,
     check_parameters,
+    check_rows,
+    comparable,
     indexable,
+    number_targets,
     taken,
 )
 from ._candidates import COMBINE, TEMPERATURE, HoldsStrategies, Strategies, named, pairs_of
@@ -235,7 +238,9 @@ class StrategySelector(HoldsStrategies):
         if kind == "classifier" and self.n_way is None:
             raise ValueError("n_way must be a number of classes for classifiers, got None.")
         shots = check_n_shots(self.n_shots)
-        X, y = indexable(X), np.asarray(y)
+        check_rows(X, self)
+        X = indexable(X)
+        y = comparable(y, "y") if kind == "classifier" else number_targets(y)
         check_consistent_length(X, y, groups)
         seed = int(check_random_state(self.random_state).randint(2**31))
         n_way = self.n_way if kind == "classifier" else None

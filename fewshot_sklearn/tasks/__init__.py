@@ -46,9 +46,10 @@ from .episodes import (
     TaskStream,
     tasks_at,
 )
-from .ids import comparable, distinct, numbered, refuse_missing
+from .identity import difference_of, identity_of, told_of
+from .ids import comparable, distinct, in_one_kind, numbered, refuse_missing
 from .images import image_shape
-from .rows import column_labels, indexable, n_rows, split_column, taken
+from .rows import check_rows, column_labels, indexable, n_rows, split_column, taken
 from .sampling import (
     ClassEpisodes,
     EpisodeRows,
@@ -60,6 +61,7 @@ from .sampling import (
 from .shots import IntOrRange, check_int_or_range, check_n_shots
 from .splits import TaskKFold, TaskShuffleSplit
 from .table_format import TableFormat
+from .targets import class_labels, is_labelled, number_targets
 
 __all__ = [
     "IGNORED_CODE",
@@ -93,8 +95,8 @@ __all__ = [
     "Seed",
     "Several",
     "Support",
-    "Task",
     "TableFormat",
+    "Task",
     "TaskBatch",
     "TaskKFold",
     "TaskLoader",
@@ -107,15 +109,22 @@ __all__ = [
     "check_int_or_range",
     "check_n_shots",
     "check_parameters",
+    "check_rows",
+    "class_labels",
     "column_labels",
     "comparable",
     "constraints_of",
     "did_you_mean",
+    "difference_of",
     "distinct",
+    "identity_of",
     "image_shape",
+    "in_one_kind",
     "indexable",
+    "is_labelled",
     "memberships",
     "n_rows",
+    "number_targets",
     "numbered",
     "pad_tasks",
     "padded_size",
@@ -126,6 +135,7 @@ __all__ = [
     "stack_tasks",
     "taken",
     "tasks_at",
+    "told_of",
     "usable_rows",
     "with_altered_copies",
 ]

@@ -11,7 +11,8 @@ import numpy as np
 def comparable(values: Any, name: str = "groups") -> np.ndarray:
     """Ids or labels, one a row, as a one-dimensional array, times in one unit.
 
-    Integers stay integers, however large; none may be missing.
+    Integers stay integers, however large; none may be missing, and none a float so large that it
+    may stand for several integers.
 
     Parameters
     ----------
@@ -28,13 +29,15 @@ def comparable(values: Any, name: str = "groups") -> np.ndarray:
     Raises
     ------
     ValueError
-        When they are not one a row, or one is missing: NaN, NaT, None or NA.
+        When they are not one a row, one is missing (NaN, NaT, None or NA), infinite, or a float
+        from which on not every integer is one: 2**53 in double precision.
     """
     ids = np.asarray(values)
     ids = ids[:, 0] if ids.ndim == 2 and ids.shape[1] == 1 else ids
     if ids.ndim != 1:
         raise ValueError(f"{name} must hold one value a row, got an array of shape {ids.shape}.")
     refuse_missing(ids, name, "task" if name == "groups" else "class")
+    _refuse_inexact(ids, name)
     times = len(ids) > 0 and ids.dtype.kind == "O" and all(map(_is_plain_time, ids))
     return ids.astype("M8[ns]") if times or ids.dtype.kind == "M" else ids
 
@@ -58,8 +61,94 @@ def _missing(ids: np.ndarray) -> np.ndarray:
     return pd.isna(ids)
 
 
+def _refuse_inexact(ids: np.ndarray, name: str) -> None:
+    """Raise a ValueError where floats are infinite, or may each stand for several integers."""
+    if ids.dtype.kind == "f":
+        large = ids[~(np.abs(ids) < _least_ambiguous(ids.dtype))]
+    elif ids.dtype.kind == "O":
+        large = [i for i in ids if isinstance(i, float | np.floating) and not _is_exact(i)]
+    else:
+        return
+    if not len(large):
+        return
+    if not np.isfinite(large[0]):
+        raise ValueError(f"{name} must hold finite values, got {large[0]}: leave these rows out.")
+    raise ValueError(
+        f"{name} holds floats such as {float(large[0])!r}, which stand for several whole numbers "
+        "each and cannot tell these apart: pass integers (a column of a data frame keeps them), or "
+        "strings."
+    )
+
+
+def _least_ambiguous(dtype: np.dtype) -> float:
+    """The least whole number that a float type has for two: 2**53 in double precision."""
+    return 2.0 ** min(np.finfo(dtype).nmant + 1, 1000)
+
+
+def _is_exact(value: Any) -> bool:
+    return bool(abs(value) < _least_ambiguous(np.asarray(value).dtype))
+
+
 def _is_plain_time(value: Any) -> bool:
     return isinstance(value, datetime) and value.tzinfo is None
+
+
+def in_one_kind(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of two arrays such that equal ones are equal: numbers of any types, and no others.
+
+    numpy compares int64 with uint64, and either with floats, as floats: from 2**53 on, different
+    integers are then the same.
+
+    Parameters
+    ----------
+    a, b : ndarray
+        Ids, as `comparable` returns them.
+
+    Returns
+    -------
+    a, b : ndarray
+        The same; integers, floats that are whole numbers among them, where possible.
+    """
+    if a.dtype == b.dtype:
+        return a, b
+    a, b = _integers(a), _integers(b)
+    if not {a.dtype.kind, b.dtype.kind} <= set("biuf"):
+        return a, b
+    whole_a, whole_b = _whole(a), _whole(b)
+    if whole_a is None or whole_b is None:  # floats of fractions: exact beside small integers
+        small = _is_small(a) and _is_small(b)
+        return (a, b) if small else (a.astype(object), b.astype(object))
+    for kind in (np.int64, np.uint64):
+        if _fits(whole_a, kind) and _fits(whole_b, kind):
+            return whole_a.astype(kind), whole_b.astype(kind)
+    return whole_a.astype(object), whole_b.astype(object)
+
+
+def _integers(ids: np.ndarray) -> np.ndarray:
+    """Python's integers among objects as an array of integers, if all are; else as they came."""
+    if ids.dtype.kind != "O" or any(type(i) is not int for i in ids):
+        return ids
+    found = np.array(ids.tolist(), dtype=None if len(ids) else np.int64)
+    return found if found.dtype.kind in "iu" else ids
+
+
+def _whole(ids: np.ndarray) -> np.ndarray | None:
+    """Numbers as integers; None where some are not whole."""
+    if ids.dtype.kind != "f":
+        return ids
+    return ids.astype(np.int64) if bool((ids == np.floor(ids)).all()) else None
+
+
+def _is_small(ids: np.ndarray) -> bool:
+    """Whether all integers have a float of their own."""
+    return ids.dtype.kind not in "iu" or not len(ids) or -(2**53) < ids.min() <= ids.max() < 2**53
+
+
+def _fits(ids: np.ndarray, kind: type[np.integer]) -> bool:
+    if ids.dtype.kind == "b" or not len(ids):
+        return True
+    bounds = np.iinfo(kind)
+    return bool(bounds.min <= int(ids.min()) and int(ids.max()) <= bounds.max)
 
 
 def sorted_distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,11 +5,50 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_array
 
 
 def n_rows(X: Any) -> int:
     """Number of rows, whatever holds them."""
-    return int(X.shape[0]) if getattr(X, "shape", None) else len(np.asarray(X))
+    if getattr(X, "shape", None):
+        return int(X.shape[0])
+    rows = np.asarray(X)
+    if not rows.ndim:
+        check_array(X)  # which says in scikit-learn's words that these are no rows
+    return len(rows)
+
+
+def check_rows(X: Any, owner: Any = None) -> int:
+    """Refuse what are no rows, or none at all, as scikit-learn does.
+
+    What a row may be is for others to say: rows of text, of images or of a table pass.
+
+    Parameters
+    ----------
+    X : array-like, sparse matrix or data frame
+        Rows.
+    owner : estimator or None, default=None
+        Whose rows they are, for errors.
+
+    Returns
+    -------
+    int
+        Number of rows.
+
+    Raises
+    ------
+    ValueError or TypeError
+        In the words of scikit-learn.
+    """
+    if (found := n_rows(X)) > 0:
+        return found
+    shape = getattr(X, "shape", None) or np.shape(X)
+    if len(shape) < 2:
+        check_array(X, dtype=None, estimator=owner)
+    by = "" if owner is None else f" by {type(owner).__name__}"
+    raise ValueError(
+        f"Found array with 0 sample(s) (shape={shape}) while a minimum of 1 is required{by}."
+    )
 
 
 def column_labels(X: Any) -> list[Any] | None:

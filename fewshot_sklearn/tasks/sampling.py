@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.utils import check_consistent_length
 
 from .batch import IGNORED_CODE, UNLABELLED_CODE
 from .ids import comparable, distinct, numbered
@@ -94,9 +95,9 @@ def _block_size(keys: int) -> int:
     return int(np.clip(KEYS // max(keys, 1), 1, BLOCK))
 
 
-def _rows_by(labels: np.ndarray) -> list[np.ndarray]:
+def _rows_by(labels: np.ndarray, name: str) -> list[np.ndarray]:
     """Row numbers of each distinct label, in the order of the sorted labels."""
-    codes = distinct(labels, "groups or y")[1]
+    codes = distinct(labels, name)[1]
     order = np.argsort(codes, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
 
@@ -149,18 +150,19 @@ class ClassEpisodes:
     ):
         y = comparable(y, "y")
         groups = None if groups is None else comparable(groups)
+        check_consistent_length(y, groups)
         self.n_unlabelled = check_int_or_range(n_unlabelled, "n_unlabelled", 0)[1]
         self.n_way = check_int_or_range(n_way, "n_way", 2)
         self.n_shot = check_int_or_range(n_shot, "n_shot", 1)
         self.n_query = None if n_query is None else check_int_or_range(n_query, "n_query", 1)
-        by_group = [np.arange(len(y))] if groups is None else _rows_by(groups)
+        by_group = [np.arange(len(y))] if groups is None else _rows_by(groups, "groups")
         wanted = (
             self.n_shot[1] + self.n_unlabelled + (1 if self.n_query is None else self.n_query[1])
         )
         lone = short = narrow = left_out = 0
         pools: list[list[np.ndarray]] = []
         for rows in by_group:
-            classes = [rows[c] for c in _rows_by(y[rows])]
+            classes = [rows[c] for c in _rows_by(y[rows], "y")]
             usable = [c for c in classes if len(c) >= 2]
             lone += len(classes) - len(usable)
             if len(usable) < 2:
@@ -262,7 +264,8 @@ class PooledRows:
         n_shot: IntOrRange,
         n_query: IntOrRange | None,
     ):
-        codes = np.unique(np.asarray(y), return_inverse=True)[1]
+        codes = numbered(y, "y")[1]
+        check_consistent_length(codes, groups)
         if groups is not None:
             group = numbered(groups)[1]
             codes = group * (codes.max() + 1) + codes
@@ -313,7 +316,7 @@ class GroupEpisodes:
         self.n_shot = check_int_or_range(n_shot, "n_shot", 0)
         self.n_query = None if n_query is None else check_int_or_range(n_query, "n_query", 1)
         wanted = self.n_shot[1] + (1 if self.n_query is None else self.n_query[1])
-        everyone = _rows_by(comparable(groups))
+        everyone = _rows_by(comparable(groups), "groups")
         pools = [rows for rows in everyone if len(rows) >= 2]
         if not pools:
             raise ValueError("No episode can be drawn: no group has two rows.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit
+from sklearn.utils import check_consistent_length
 
 from .constraints import (
     Flag,
@@ -18,22 +19,23 @@ from .constraints import (
     check_parameters,
     constraints_of,
 )
-from .ids import comparable
+from .ids import numbered
 
 _BY = OneOf("classes", "groups") | None
 #: Of a share of the tasks, or of a number of them.
 _SIZE = Number(above=0, below=1) | Whole(1) | None
 
 
-def _tasks_of_rows(by: str | None, y: Any, groups: Any) -> np.ndarray:
-    """The task that each row belongs to."""
+def _tasks_of_rows(by: str | None, X: Any, y: Any, groups: Any) -> np.ndarray:
+    """The number of the task that each row belongs to."""
+    check_consistent_length(X, y, groups)
     if by == "groups" and groups is None:
         raise ValueError("groups is needed with by='groups': it says which task each row is of.")
     if by == "classes" or groups is None:
         if y is None:
             raise ValueError("y is needed: it holds the class of each row. Or pass groups.")
-        return comparable(y, "y")
-    return comparable(groups)
+        return numbered(y, "y")[1]
+    return numbered(groups)[1]
 
 
 class TaskKFold(GroupKFold):
@@ -127,7 +129,7 @@ class TaskKFold(GroupKFold):
             When there are fewer tasks than folds, or what says the tasks is missing.
         """
         check_parameters(self)
-        yield from super().split(X, y, _tasks_of_rows(self.by, y, groups))
+        yield from super().split(X, y, _tasks_of_rows(self.by, X, y, groups))
 
 
 class TaskShuffleSplit(GroupShuffleSplit):
@@ -209,4 +211,4 @@ class TaskShuffleSplit(GroupShuffleSplit):
             Rows to train on, and rows of other tasks to test on.
         """
         check_parameters(self)
-        yield from super().split(X, y, _tasks_of_rows(self.by, y, groups))
+        yield from super().split(X, y, _tasks_of_rows(self.by, X, y, groups))

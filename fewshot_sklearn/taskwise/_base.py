@@ -33,6 +33,7 @@ from ..tasks import (
     OneOf,
     RowsByTask,
     check_parameters,
+    check_rows,
     comparable,
     distinct,
     indexable,
@@ -42,7 +43,7 @@ from ..tasks import (
 from ._alone import fit_each, fit_one
 from ._batches import adapt_tasks, answer_tasks, local_classes
 from ._files import SavesTasks
-from ._ids import named, places, union
+from ._ids import named, places, refuse_weightless, union, union_of
 from ._states import OWN_CLASSES, Pieces, TaskStates
 from ._task_column import check_asked, features_and_ids, task_column
 
@@ -114,6 +115,7 @@ class Taskwise(SavesTasks, BaseEstimator):
     def _routed(self, X: Any, groups: Any) -> tuple[Any, np.ndarray]:
         """Rows without the column of tasks, and the number of each one's task, -1 if unknown."""
         check_is_fitted(self)
+        check_rows(X, self)
         if getattr(X, "ndim", 2) > 1:  # the estimator says best what is wrong with a single axis
             validate_data(self, X, reset=False, skip_check_array=True)
         place = task_column(self.task, X, groups, self._task_place)
@@ -146,6 +148,7 @@ class Taskwise(SavesTasks, BaseEstimator):
     def _learn(self, X: Any, y: Any, groups: Any, sample_weight: Any, afresh: bool) -> None:
         afresh = afresh or not self.__sklearn_is_fitted__()
         before, inner = self._checked_inner() if afresh else (self._before, self._template)
+        check_rows(X, self)
         validate_data(self, X, y, reset=afresh, skip_check_array=True)
         place = task_column(self.task, X, groups, None if afresh else self._task_place)
         X, ids = features_and_ids(X, groups, place)
@@ -161,8 +164,7 @@ class Taskwise(SavesTasks, BaseEstimator):
             tasks, which = np.zeros(1, int), np.zeros(len(y), int)
         else:
             tasks, which = distinct(ids)
-            if not len(tasks):
-                raise ValueError("X has no rows.")
+        refuse_weightless(w, which, tasks)
         by_task = RowsByTask.of(which)
         if adapts_in_batches(inner):
             X = through(before, X)
@@ -177,7 +179,7 @@ class Taskwise(SavesTasks, BaseEstimator):
             pooled = fitted[0] if len(tasks) == 1 else fit_one(inner, X, y, w)
         classes = _classes_of(fitted) if self._kind == "classifier" else None
         self._take_up(inner, tasks, classes, afresh, one_task, place)
-        self._fitted[np.searchsorted(self.tasks_, tasks)] = fitted
+        self._fitted[places(self.tasks_, tasks)] = fitted
         self._keep_classes_in_use()
         if afresh:
             self._pooled = pooled
@@ -207,12 +209,12 @@ class Taskwise(SavesTasks, BaseEstimator):
             classes = None if classes is None else union(self.classes_, classes, "y")
         else:
             self._begin(inner, one_task, place)
-        kept = np.searchsorted(tasks, self.tasks_)
+        kept = places(tasks, self.tasks_)
         self.tasks_ = tasks
         if self._stacked:
             self._states.renumber(kept, len(tasks))
             if classes is not None:
-                self._states.relabel(np.searchsorted(classes, self.classes_))
+                self._states.relabel(places(classes, self.classes_))
         else:
             known, self._fitted = self._fitted, np.empty(len(tasks), object)
             self._fitted[kept] = known
@@ -220,9 +222,9 @@ class Taskwise(SavesTasks, BaseEstimator):
             self.classes_ = classes
 
     def _put(self, tasks: np.ndarray, classes: np.ndarray | None, pieces: Pieces) -> None:
-        numbers = np.searchsorted(self.tasks_, tasks)
+        numbers = places(self.tasks_, tasks)
         if classes is not None:
-            columns = np.searchsorted(self.classes_, classes).astype(np.int32)
+            columns = places(self.classes_, classes).astype(np.int32)
             for _, arrays in pieces:
                 arrays[OWN_CLASSES] = columns[arrays[OWN_CLASSES]]
         self._states.put((numbers[some], arrays) for some, arrays in pieces)
@@ -242,11 +244,6 @@ class Taskwise(SavesTasks, BaseEstimator):
         X = validated(inner, inner.meta_init.table, X, reset=afresh)
         init = inner.meta_init
         w = np.ones(len(X)) if weights is None else weights
-        if weights is not None and not (heavy := np.bincount(which, w) > 0).all():
-            raise ValueError(
-                "sample_weight must hold at least one positive weight a task; all are zero of "
-                f"{named(tasks[~heavy])}."
-            )
         classes = n_way = own = None
         if self._kind == "classifier":
             inner._check_fits(init, X.shape[1:], None, inner._columns())
@@ -291,8 +288,11 @@ class Taskwise(SavesTasks, BaseEstimator):
         else:
             prior.fit_prior()
             prior._y_ndim = self._template._y_ndim
-        if hasattr(prior, "feature_names_in_"):  # they were compared already
-            del prior.feature_names_in_
+        # columns were compared already, and made numbers of
+        prior.__dict__.pop("feature_names_in_", None)
+        prior._reads_numbers = True
+        if prior.meta_init.table is not None:
+            prior.n_features_in_ = prior.meta_init.table.width
         return prior
 
     def _each(self, X: Any, numbers: np.ndarray) -> Iterator[tuple[np.ndarray, Any, Any]]:
@@ -414,4 +414,4 @@ class Taskwise(SavesTasks, BaseEstimator):
 
 
 def _classes_of(fitted: np.ndarray) -> np.ndarray:
-    return np.unique(np.concatenate([one.classes_ for one in fitted]))
+    return union_of([one.classes_ for one in fitted], "y")

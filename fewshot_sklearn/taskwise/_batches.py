@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..estimators import ManyTasks
-from ..tasks import UNLABELLED_CODE, RowsByTask, distinct
+from ..tasks import UNLABELLED_CODE, RowsByTask, distinct, is_labelled
 from ._ids import named
 from ._states import OWN_CLASSES, TaskStates
 
@@ -98,8 +98,7 @@ def local_classes(
 
     The last is a function of the numbers of tasks that have as many.
     """
-    mark = getattr(inner, "unlabelled", None)
-    known = np.ones(len(y), bool) if mark is None else y != mark
+    known = is_labelled(y, getattr(inner, "unlabelled", None))
     classes, codes = distinct(y[known], "y")
     pairs, local = np.unique(which[known] * len(classes) + codes, return_inverse=True)
     n_way = np.bincount(pairs // max(1, len(classes)), minlength=len(tasks))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..estimators import adapts_in_batches
+from ..tasks import identity_of
 from ._ids import from_json, to_json
 from ._states import TaskStates
 
@@ -111,13 +111,11 @@ class SavesTasks:
 
 def _identity(taskwise: Any, inner: Any) -> dict[str, Any]:
     """What the states of a file and the estimator that loads them must agree on."""
-    init = inner.meta_init
+    known = identity_of(inner)
     return {
         "estimator": type(inner).__name__,
-        "meta_init": init.digest,
-        "hyperparameters": json.loads(
-            json.dumps(inner._hyperparameters(init.spec["hyperparameters"]), sort_keys=True)
-        ),
+        "meta_init": known["meta_init"],
+        "hyperparameters": known["hyperparameters"],
         "dtype": str(inner._compute_dtype()),
         "task": taskwise.task,
     }

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
+from functools import reduce
 from numbers import Number
 from typing import Any
 
 import numpy as np
+
+from ..tasks import in_one_kind
 
 #: Kinds of ids that are never equal to each other; of objects, the first one's type says the kind.
 _FAMILIES = {"b": "number", "i": "number", "u": "number", "f": "number"}
@@ -16,8 +19,11 @@ _TYPES: list[tuple[Any, str]] = [
     (bytes, "S"),
     (Number, "number"),
     (timedelta, "m"),
-    (date, "M"),
+    (datetime, "M"),
+    (date, "date"),
 ]
+#: Beside times without a zone, which may be any instant.
+WITH_A_ZONE = "M with a zone"
 #: Unknown ids that an error names.
 NAMED = 5
 
@@ -25,7 +31,10 @@ NAMED = 5
 def _family(ids: np.ndarray) -> str:
     if ids.dtype.kind != "O" or not len(ids):
         return _FAMILIES.get(ids.dtype.kind, ids.dtype.kind)
-    return next((name for kind, name in _TYPES if isinstance(ids[0], kind)), "O")
+    first = ids[0]
+    if isinstance(first, datetime) and first.tzinfo is not None:
+        return WITH_A_ZONE
+    return next((name for kind, name in _TYPES if isinstance(first, kind)), "O")
 
 
 def same_family(a: np.ndarray, b: np.ndarray) -> bool:
@@ -60,6 +69,7 @@ def places(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
     nowhere = np.full(len(ids), -1)
     if not len(known) or not same_family(known, ids):
         return nowhere
+    known, ids = in_one_kind(known, ids)
     try:
         at = np.searchsorted(known, ids).clip(max=len(known) - 1)
         return np.where(known[at] == ids, at, nowhere)
@@ -73,10 +83,15 @@ def union(known: np.ndarray, more: np.ndarray, argument: str) -> np.ndarray:
         return more
     try:
         if same_family(known, more):
-            return np.unique(np.concatenate([known, more]))
+            return np.unique(np.concatenate(in_one_kind(known, more)))
     except TypeError:  # objects of kinds that cannot be compared
         pass
     raise _of_another_kind(known, more, argument)
+
+
+def union_of(several: Any, argument: str) -> np.ndarray:
+    """Sorted ids or labels of all, one or more, which must be of one kind."""
+    return reduce(lambda known, more: union(known, more, argument), several, np.zeros(0, int))
 
 
 def named(ids: Any) -> str:
@@ -84,6 +99,16 @@ def named(ids: Any) -> str:
     plain = [str(i) if isinstance(i, np.datetime64) else i for i in ids[:NAMED]]
     some = [i.item() if isinstance(i, np.generic) else i for i in plain]
     return f"{some}" if len(ids) <= NAMED else f"{some} and {len(ids) - NAMED:,} more"
+
+
+def refuse_weightless(weights: np.ndarray | None, which: np.ndarray, tasks: np.ndarray) -> None:
+    """Refuse tasks of which no row weighs anything, by name."""
+    if weights is None or (heavy := np.bincount(which, weights > 0) > 0).all():
+        return
+    raise ValueError(
+        "sample_weight must hold at least one positive weight a task; all are zero of "
+        f"{named(tasks[~heavy])}."
+    )
 
 
 def to_json(labels: np.ndarray) -> dict[str, Any]:

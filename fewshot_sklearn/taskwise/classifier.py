@@ -8,13 +8,12 @@ import numpy as np
 import torch
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
 
 from ..algorithms import ProtoNetClassifier
-from ..tasks import Learns
+from ..tasks import Learns, class_labels, in_one_kind
 from ._base import Taskwise
+from ._ids import places
 
 
 def _has_probabilities(self: Any) -> bool:
@@ -98,10 +97,7 @@ class TaskwiseClassifier(ClassifierMixin, Taskwise):
     _default = ProtoNetClassifier
 
     def _checked_y(self, y: Any, inner: Any) -> np.ndarray:
-        y = column_or_1d(y, warn=True)
-        assert_all_finite(y, input_name="y")
-        check_classification_targets(y)
-        return y
+        return class_labels(y, unlabelled=getattr(inner, "unlabelled", None))
 
     def fit(
         self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None
@@ -213,8 +209,8 @@ class TaskwiseClassifier(ClassifierMixin, Taskwise):
             Labels, each of a class that the row's task has.
         """
         X, numbers = self._routed(X, groups)
-        known = [self.classes_] if self._pooled is None else [self.classes_, self._pooled.classes_]
-        out = np.empty(len(numbers), np.result_type(*known))
+        known = self.classes_ if self._pooled is None else self._pooled.classes_
+        out = np.empty(len(numbers), np.result_type(*in_one_kind(self.classes_, known)))
         if not self._stacked:
             for rows, some, inner in self._each(X, numbers):
                 out[rows] = self._labels(inner, some)
@@ -233,9 +229,10 @@ class TaskwiseClassifier(ClassifierMixin, Taskwise):
         The model of all rows may know classes that no task has any more: what it gives them goes
         to the others.
         """
-        kept = np.isin(own, self.classes_)
+        at = places(self.classes_, own)
+        kept = at >= 0
         out = np.zeros((len(proba), len(self.classes_)))
-        out[:, np.searchsorted(self.classes_, own[kept])] = proba[:, kept]
+        out[:, at[kept]] = proba[:, kept]
         if kept.all():
             return out
         total = out.sum(1, keepdims=True)
@@ -243,7 +240,9 @@ class TaskwiseClassifier(ClassifierMixin, Taskwise):
 
     def _labels(self, inner: Any, X: Any) -> np.ndarray:
         """What an estimator predicts, of the classes that some task has."""
-        if np.isin(inner.classes_, self.classes_).all() or not hasattr(inner, "predict_proba"):
+        if (places(self.classes_, inner.classes_) >= 0).all() or not hasattr(
+            inner, "predict_proba"
+        ):
             return inner.predict(X)
         proba = self._in_columns(inner.predict_proba(X), inner.classes_)
         return self.classes_[proba.argmax(1)]

@@ -9,12 +9,12 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_array, column_or_1d, get_tags
+from sklearn.utils import column_or_1d, get_tags
 
 from ..algorithms import RidgeHeadRegressor
 from ..estimators import adapts_in_batches
 from ..learners import Gaussian
-from ..tasks import Learns
+from ..tasks import Learns, number_targets
 from ._base import Taskwise
 
 
@@ -92,9 +92,9 @@ class TaskwiseRegressor(RegressorMixin, Taskwise):
 
     def _checked_y(self, y: Any, inner: Any) -> np.ndarray:
         if adapts_in_batches(inner):
-            return check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+            return number_targets(y).astype(np.float64, copy=False)
         several = get_tags(inner).target_tags.multi_output
-        return np.asarray(y) if several else column_or_1d(y, warn=True)
+        return number_targets(y) if several else column_or_1d(number_targets(y), warn=True)
 
     def fit(
         self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None

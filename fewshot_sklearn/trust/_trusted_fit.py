@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validat
 from ..algorithms import ProtoNetClassifier, RidgeHeadRegressor
 from ..estimators import check_weights, fitted_to_labels
 from ..model_selection import EpisodeAnswers, held_out_losses
-from ..tasks import Anything, EpisodeRows, Number, indexable, taken
+from ..tasks import Anything, EpisodeRows, Number, check_rows, indexable, taken
 from .novelty import task_distance
 from .task_calibration import TaskCalibration
 
@@ -65,6 +65,7 @@ class FitsAndCompares(BaseEstimator):
             raise ValueError(
                 f"calibration must be of a {self._estimator_type}, got one of a {known.kind}."
             )
+        known.check_made_with(self._inner())
         return known
 
     def _calibrated(self) -> TaskCalibration:
@@ -133,6 +134,7 @@ class FitsAndCompares(BaseEstimator):
     def _checked(self, X: Any) -> Any:
         """Rows as they came: what they may be is for the estimator to say."""
         check_is_fitted(self)
+        check_rows(X, self)
         if getattr(X, "ndim", 2) > 1:  # an estimator says best what is wrong with a single axis
             validate_data(self, X, reset=False, skip_check_array=True)
         return X

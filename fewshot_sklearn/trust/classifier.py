@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin
-from sklearn.utils import column_or_1d
+from sklearn.utils import check_consistent_length
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from ..model_selection import features_of, logits_of
-from ..tasks import Learns, check_parameters
+from ..tasks import Learns, check_parameters, check_rows, class_labels, distinct
 from ._trusted_fit import FitsAndCompares
 from .novelty import row_scores
 
@@ -143,13 +142,14 @@ class TrustedClassifier(ClassifierMixin, FitsAndCompares):
         Raises
         ------
         ValueError
-            When `calibration` is none, or one of regressors.
+            When `calibration` is none, one of regressors, or learned with another estimator.
         """
         check_parameters(self)
+        check_rows(X, self)
         validate_data(self, X, y, skip_check_array=True)
-        y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
+        y = class_labels(y)
+        check_consistent_length(X, y)
+        self.classes_, codes = distinct(y, "y")
         self._fit(X, y, sample_weight, codes)
         known = self.calibration_
         self.temperature_ = 1.0 if known is None else float(known.scale_at(self.n_shots_)[0])

@@ -34,7 +34,11 @@ from ..tasks import (
     check_int_or_range,
     check_n_shots,
     check_parameters,
+    check_rows,
     comparable,
+    distinct,
+    identity_of,
+    number_targets,
     numbered,
 )
 from ._evidence import Fold, PastAnswers
@@ -210,8 +214,11 @@ default="class_mean"
         if estimator is None:
             estimator = RidgeHeadRegressor() if self.n_way is None else ProtoNetClassifier()
         shots = check_n_shots(self.n_shots)
-        y = comparable(y, "y") if is_classifier(estimator) else np.asarray(y)
+        check_rows(X, self)
+        y = comparable(y, "y") if is_classifier(estimator) else number_targets(y)
         check_consistent_length(X, y, groups)
+        if is_classifier(estimator):
+            distinct(y, "y")  # which says that labels must be of one kind
         if seen := tasks_seen(estimator, y, groups, X):
             warnings.warn(seen, stacklevel=2)
         groups = None if groups is None else numbered(groups)[1]
@@ -223,7 +230,7 @@ default="class_mean"
         levels = {k: past.level(folds[k]) for k in shots if k not in lost}
         if not levels:
             raise ValueError(f"n_shots={shots} are more than any past task has rows for.")
-        self.calibration_ = past.calibration(levels, self._settings(past))
+        self.calibration_ = past.calibration(levels, self._settings(past, estimator))
         least = min(level.scores[0].n_tasks for level in levels.values())
         if least < 9:
             warnings.warn(
@@ -237,7 +244,7 @@ default="class_mean"
         self.estimator_ = make(clone(estimator), self.calibration_)
         return self
 
-    def _settings(self, past: PastAnswers) -> dict[str, Any]:
+    def _settings(self, past: PastAnswers, estimator: Any) -> dict[str, Any]:
         n_way = list(self.n_way) if isinstance(self.n_way, tuple) else self.n_way
         return {
             "n_way": n_way if past.classifies else None,
@@ -245,6 +252,7 @@ default="class_mean"
             "n_episodes": self.n_episodes,
             "novelty_score": past.novelty_score,
             "groups": past.groups is not None,
+            "estimator": identity_of(estimator),
         }
 
     # ------------------------------------------------------------------ episodes

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import RegressorMixin
-from sklearn.utils import column_or_1d, get_tags
+from sklearn.utils import check_consistent_length, column_or_1d, get_tags
 from sklearn.utils.validation import validate_data
 
 from ..model_selection import means_of
-from ..tasks import Learns, check_parameters
+from ..tasks import Learns, check_parameters, check_rows, number_targets
 from ._trusted_fit import FitsAndCompares
 
 
@@ -119,13 +119,16 @@ class TrustedRegressor(RegressorMixin, FitsAndCompares):
         Raises
         ------
         ValueError
-            When `calibration` is none, one of classifiers, or of another number of
-            targets.
+            When `calibration` is none, one of classifiers, of another number of
+            targets, or learned with another estimator.
         """
         check_parameters(self)
+        check_rows(X, self)
         validate_data(self, X, y, skip_check_array=True)
         several = get_tags(self).target_tags.multi_output
-        y = np.asarray(y) if several else column_or_1d(y, warn=True)
+        y = number_targets(y)
+        check_consistent_length(X, y)
+        y = y if several else column_or_1d(y, warn=True)
         self._targets_shape = y.shape[1:]
         self._fit(X, y, sample_weight, None)
         known, n_outputs = self.calibration_, int(np.prod(self._targets_shape, dtype=int))

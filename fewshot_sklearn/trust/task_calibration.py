@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from ..meta_init import read_arrays, write_arrays
+from ..tasks import difference_of, identity_of
 from ._conformal import TaskQuantiles, check_coverage, class_sets, intervals
 from .calibration import at_shots
 
@@ -47,7 +49,7 @@ class TaskCalibration:
     spread : ndarray of shape (n_features,)
         Standard deviation of features within classes (for regression, of all rows).
     settings : dict
-        How it was learned, and ``reliability``; JSON types only.
+        How it was learned, with which ``estimator``, and ``reliability``; JSON types only.
 
     See Also
     --------
@@ -82,6 +84,38 @@ class TaskCalibration:
     def __post_init__(self) -> None:
         for array in self._arrays().values():
             array.flags.writeable = False
+
+    def check_made_with(self, estimator: Any) -> None:
+        """Check that it is about this estimator.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Any, fitted or not.
+
+        Raises
+        ------
+        ValueError
+            When it was learned with an estimator of another class, of other parameters that
+            change its answers, or that starts from another meta-init.
+
+        Warns
+        -----
+        UserWarning
+            When it does not say what it was learned with: earlier versions did not save that.
+        """
+        known = self.settings.get("estimator")
+        if known is None:
+            warnings.warn(
+                "The calibration does not say which estimator it was learned with; it is taken to "
+                f"be about {type(estimator).__name__}. Learn it anew with TrustLearner to be sure.",
+                stacklevel=4,
+            )
+        elif other := difference_of(known, identity_of(estimator)):
+            raise ValueError(
+                f"calibration was learned with {other}: it can promise nothing here. Learn one "
+                "with TrustLearner(estimator).fit(X, y, groups)."
+            )
 
     # ------------------------------------------------------------------ by number of shots
     def scale_at(self, n_shots: float) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.spatial.distance import cdist
 from sklearn.base import clone
@@ -21,6 +22,7 @@ from fewshot_sklearn.inspection import (
     TaskSimilarityDisplay,
 )
 from fewshot_sklearn.inspection._drawing import as_image, class_colors, shortened
+from fewshot_sklearn.trust import ReliabilityDisplay
 
 
 @pytest.fixture(autouse=True)
@@ -390,3 +392,46 @@ def test_long_names_are_cut_in_the_middle():
     assert shortened("short_name") == "short name"
     assert shortened("a very long name indeed/character07", 22) == "a very long…haracter07"
     assert len(shortened("x" * 99, 16)) == 16
+
+
+# ---------------------------------------------------------------- labels of any kind
+def labels_of(kind, codes):
+    if kind == "dates":
+        return pd.Series(pd.to_datetime("2020-01-01") + pd.to_timedelta(codes, "D"))
+    if kind == "Int64":
+        return pd.Series(codes, dtype="Int64")
+    names = np.array(["no", "so", "yes"])[codes]
+    return list(names) if kind == "list" else pd.Series(names).astype(kind)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["string", "category", "object", "list", "Int64", "dates"])
+def test_displays_take_labels_of_any_kind(kind):
+    codes = np.arange(24) % 3
+    X = np.random.default_rng(0).normal(size=(24, 4)) + codes[:, None]
+    y, y_query, plain = labels_of(kind, codes[:12]), labels_of(kind, codes), np.array(codes[:12])
+    display = EmbeddingDisplay.from_estimator(ProtoNetClassifier(), X[:12], y, X, y_query)
+    same = EmbeddingDisplay.from_estimator(ProtoNetClassifier(), X[:12], plain, X, codes)
+    np.testing.assert_array_equal(display.support, same.support)
+    assert (display.wrong_.get_offsets() == same.wrong_.get_offsets()).all()
+    for mine, other in zip(display.support_, same.support_, strict=True):
+        np.testing.assert_array_equal(mine.get_facecolors(), other.get_facecolors())
+    names = {"dates": ["2020-01-01", "2020-01-02", "2020-01-03"], "Int64": ["0", "1", "2"]}
+    shown = names.get(kind, ["no", "so", "yes"])
+    assert [t.get_text() for t in display.legends_[0].get_texts()] == shown
+    lines = PrototypeDisplay.from_estimator(ProtoNetClassifier(), X[:12], y, image_shape=(2, 2))
+    assert [t.get_text() for t in lines.ax_.get_yticklabels()] == shown
+    AdaptationDisplay.from_estimator(MAMLClassifier(), X[:12], y, X, y_query, n_steps=1)
+    fitted = ProtoNetClassifier().fit(X[:12], y)
+    ReliabilityDisplay.from_estimator(fitted, X, y_query)
+    memory = TaskMemory.from_data(fitted, X, y_query)
+    assert TaskSimilarityDisplay.from_memory(memory).ids.astype(str).tolist() == shown
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_row_has_no_variance_to_show():
+    display = EmbeddingDisplay.from_estimator(ProtoNetClassifier(), [[1.0, 2.0]], ["a"])
+    assert not display.support.any() and display.explained_variance_ratio is None
+    assert display.ax_.get_xlabel() == "first component"
+    copies = EmbeddingDisplay.from_estimator(ProtoNetClassifier(), np.ones((4, 2)), list("aabb"))
+    assert not copies.support.any() and copies.explained_variance_ratio is None

@@ -320,3 +320,51 @@ def test_repr_says_what_it_is(blobs, clf):
     memory = TaskMemory.from_data(clf, *blobs[:2])
     assert repr(memory).startswith("TaskMemory(6 classes, 3 features, meta-init ")
     assert len(memory) == 6
+
+
+# ---------------------------------------------------------------- ids and targets of any kind
+TIMES = {
+    "days": (pd.to_datetime("2020-01-01") + pd.to_timedelta([0, 1], "D"),
+             ["2020-01-01", "2020-01-02"]),
+    "hours": (pd.to_datetime("2020-01-01") + pd.to_timedelta([0, 1], "h"),
+              ["2020-01-01T00:00", "2020-01-01T01:00"]),
+    "with a zone": (pd.to_datetime("2020-01-01", utc=True) + pd.to_timedelta([0, 1], "h"),
+                    ["2020-01-01 00:00:00+00:00", "2020-01-01 01:00:00+00:00"]),
+    "spans": (pd.to_timedelta([1, 2], "h"), ["1:00:00", "2:00:00"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("times", TIMES.values(), ids=TIMES)
+def test_dates_are_read_as_dates(times, tmp_path):
+    given, expected = times
+    X, ids = np.random.default_rng(0).normal(size=(12, 2)), given[np.arange(12) % 2]
+    reg, clf = RidgeHeadRegressor().fit(X, X[:, 0]), ProtoNetClassifier().fit(X, np.arange(12) % 2)
+    memories = TaskMemory.from_data(reg, X, X[:, 0], ids), TaskMemory.from_data(clf, X, ids)
+    for memory in memories:
+        assert memory.ids.tolist() == expected
+        memory.save(tmp_path / "memory")
+        assert TaskMemory.load(tmp_path / "memory").ids.tolist() == expected
+    told = clf.explain(X[:1], past=memories[1])
+    assert set(told.loc[told["kind"] != "support", "neighbor"]) <= set(expected)
+
+
+@pytest.mark.filterwarnings("error")
+def test_targets_need_not_lie_as_torch_wants_them():
+    X, groups = np.random.default_rng(0).normal(size=(12, 2)), np.arange(12) // 4
+    y = X[:, 0].copy()
+    reg = RidgeHeadRegressor().fit(X, y)
+    expected = TaskMemory.from_data(reg, X, y, groups)
+    frozen = y.copy()
+    frozen.flags.writeable = False
+    for given in (y[::-1].copy()[::-1], pd.Series(y), frozen, y.astype(object)):
+        memory = TaskMemory.from_data(reg, X, given, groups)
+        for name, array in expected.states.items():
+            np.testing.assert_array_equal(memory.states[name], array)
+
+
+def test_a_file_is_the_same_each_time(memory, tmp_path):
+    written = set()
+    for i in range(6):
+        memory.save(tmp_path / str(i))
+        written.add((tmp_path / str(i)).read_bytes())
+    assert len(written) == 1

@@ -13,6 +13,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF
 from sklearn.linear_model import BayesianRidge, LinearRegression, LogisticRegression
 from sklearn.metrics import pairwise_distances
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -458,3 +459,46 @@ def test_a_spread_of_its_own_is_used(line):
     np.testing.assert_allclose(uncertainty(reg, pool, "variance"), std**2)
     batch = select_queries(reg, pool, 3, strategy="variance", random_state=0)
     assert len(set(batch.tolist())) == 3
+
+
+# ---------------------------------------------------------------- far from zero, and large
+def chosen(strategy, estimator, X, y, pool):
+    fitted = clone(estimator).fit(X, y)
+    return select_queries(fitted, pool, 4, strategy=strategy, X=X, y=y, random_state=0).tolist()
+
+
+@pytest.mark.parametrize("offset", [1e8, 1.7e9, 1e12])
+@pytest.mark.parametrize("strategy", [*MODEL_FREE, *CLASSIFICATION, "bald"])
+def test_classes_far_from_zero_are_asked_as_near_it(strategy, offset):
+    rng = np.random.default_rng(0)
+    # multiples of 2**-10 are the same numbers there
+    pool, X = (np.round(rng.normal(size=(n, 2)) * 1024) / 1024 for n in (200, 6))
+    y = np.array([0, 1, 2, 0, 1, 2])
+    naive = GaussianNB()
+    shifted = chosen(strategy, naive, X + offset, y, pool + offset)
+    assert shifted == chosen(strategy, naive, X, y, pool)
+
+
+@pytest.mark.parametrize("offset", [1e8, 1.7e9])
+@pytest.mark.parametrize("strategy", [*MODEL_FREE, "variance", "bald"])
+@pytest.mark.parametrize("reg", [RidgeHeadRegressor(), DeepKernelRegressor()], ids=["head", "gp"])
+def test_targets_far_from_zero_are_asked_as_near_it(strategy, reg, offset):
+    rng = np.random.default_rng(0)
+    pool, X = (np.round(rng.normal(size=(n, 2)) * 1024) / 1024 for n in (200, 6))
+    shifted = chosen(strategy, reg, X + offset, X[:, 0], pool + offset)
+    assert shifted == chosen(strategy, reg, X, X[:, 0], pool)
+
+
+def test_one_row_far_away_does_not_blur_the_others():
+    line = np.arange(9.0)[:, None]
+    Z = np.concatenate([line, [[1e12]]])
+    found = select_queries(LogisticRegression(), Z, 3, strategy="coreset", X=line[:1])
+    assert found.tolist() == [9, 8, 4]
+
+
+@pytest.mark.parametrize("strategy", CLASSIFICATION)
+def test_rows_that_leave_no_doubt_can_be_chosen_among(strategy, three_classes):
+    X, y, pool = three_classes
+    clf = ProtoNetClassifier().fit(X * 1e15, y)
+    found = select_queries(clf, pool * 1e15, 4, strategy=strategy, random_state=0)
+    assert len(set(found.tolist())) == 4

@@ -462,3 +462,14 @@ def test_nothing_that_reads_or_rebuilds_a_meta_init_can_unpickle():
         assert not {"torch.load", "np.load", "eval", "exec"} & set(calls), file
         waiting |= own - seen
     assert package / "learners" / "learner.py" in seen
+
+
+def test_times_are_no_numbers():
+    days = np.array(["2024-01-03", "2024-02-05"], dtype="M8[ns]")
+    assert not set(meta_init.task_digests(days)) & set(meta_init.task_digests(days.astype(int)))
+
+
+def test_the_same_content_is_the_same_file(tmp_path):
+    inits = [MetaInit.from_state({"weight": torch.ones(2)}, {"algorithm": "x"}) for _ in range(8)]
+    files = {bytes(init._plain) for init in inits}
+    assert len(files) == 1 and len({init.digest for init in inits}) == 1

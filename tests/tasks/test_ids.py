@@ -26,7 +26,7 @@ from fewshot_sklearn import (
     few_shot_score,
 )
 from fewshot_sklearn.inspection import ReliabilityDisplay
-from fewshot_sklearn.tasks import comparable, numbered
+from fewshot_sklearn.tasks import comparable, in_one_kind, numbered
 
 MISSING = {
     "nan": np.r_[np.repeat(np.arange(7.0), 12), np.full(12, np.nan)],
@@ -164,6 +164,68 @@ def test_large_integers_stay_different():
     learner = trained(RidgeHeadRegressor(), n_shot=1, n_query=1)
     X = np.random.default_rng(0).normal(size=(120, 2))
     assert learner.fit(X, X[:, 0], ids).meta_init_.provenance["tasks"]["count"] == 40
+
+
+FLOATS = {
+    "float64": (2.0**53, 2.0**53 - 1),
+    "float32": (2.0**24, 2.0**24 - 1),
+    "float16": (2.0**11, 2.0**11 - 1),
+}
+
+
+@pytest.mark.parametrize("kind", FLOATS)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_floats_that_stand_for_several_integers_are_refused(kind, sign):
+    several, one = FLOATS[kind]
+    assert comparable(np.array([sign * one, 1.5], kind)).dtype == kind
+    for ids in (np.array([1.0, sign * several], kind), np.array([1, np.dtype(kind).type(several)])):
+        with pytest.raises(ValueError, match="groups holds floats such as"):
+            comparable(ids.astype(kind))
+        with pytest.raises(ValueError, match="y holds floats such as"):
+            comparable(np.array([*ids.astype(kind)], dtype=object), "y")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("call", WITH_GROUPS.values(), ids=WITH_GROUPS)
+def test_floats_are_no_ids_beyond_what_they_tell_apart(call):
+    X, y = rows()
+    with pytest.raises(ValueError, match="groups holds floats"):
+        call(X, y, 2.0**53 + np.arange(8.0).repeat(12))
+    with pytest.raises(ValueError, match="groups must hold finite values"):
+        call(X, y, np.array([0.0, np.inf]).repeat(48))
+
+
+KINDS = {
+    "int64": np.int64, "uint64": np.uint64, "int8": np.int8, "float64": np.float64, "bool": bool,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("a", KINDS)
+@pytest.mark.parametrize("b", KINDS)
+def test_numbers_of_two_kinds_are_compared_exactly(a, b):
+    values = [-3, 0, 1, 5, 120, 2**53 + 1, 2**53 + 2, 2**63 - 1, 2**63, 2**64 - 1]
+
+    def of_kind(kind):
+        kept = []
+        for value in values:
+            try:
+                array = np.array([value], KINDS[kind])
+            except OverflowError:
+                continue
+            exact = int(array[0]) == value
+            if exact and not (array.dtype.kind == "f" and abs(value) >= 2**53):
+                kept.append(value)
+        return np.array(kept, KINDS[kind])
+
+    one, other = of_kind(a), of_kind(b)
+    first, second = in_one_kind(one, other)
+    equal = first[:, None] == second
+    np.testing.assert_array_equal(
+        equal, [[int(x) == int(y) for y in other.tolist()] for x in one.tolist()]
+    )
+    assert first.tolist() == one.tolist() and second.tolist() == other.tolist()
+    fractions = in_one_kind(of_kind("int64"), np.array([0.5, 1.0]))
+    assert (fractions[0][:, None] == fractions[1]).sum() == 1
 
 
 def test_what_cannot_be_ids():

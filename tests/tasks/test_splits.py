@@ -8,7 +8,13 @@ import sklearn
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
 
-from fewshot_sklearn import MetaTrainer, ProtoNetClassifier, TaskKFold, TaskShuffleSplit
+from fewshot_sklearn import (
+    EpisodeSplit,
+    MetaTrainer,
+    ProtoNetClassifier,
+    TaskKFold,
+    TaskShuffleSplit,
+)
 
 Y = np.repeat(np.array(list("abcdefg")), [5, 3, 4, 2, 6, 3, 2])
 GROUPS = np.arange(len(Y)) % 4
@@ -81,3 +87,23 @@ def test_meta_cross_validation_and_a_grid_over_past_tasks(margin):
     with sklearn.config_context(enable_metadata_routing=True):
         routed = cross_validate(trainer, X, y, cv=TaskKFold(2), params={"groups": halves})
     assert routed["test_score"].shape == (2,)
+
+
+SPLITTERS = [
+    TaskKFold(2), TaskShuffleSplit(2), TaskKFold(2, by="classes"), EpisodeSplit(2, 1, 2, 3),
+    EpisodeSplit(None, 1, 2, 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("splitter", SPLITTERS, ids=[str(i) for i in range(len(SPLITTERS))])
+def test_rows_labels_and_groups_are_as_many(splitter):
+    X, groups, labels = np.zeros((24, 1)), np.arange(24) % 4, np.arange(24) // 4 % 2
+    assert len(list(splitter.split(X, labels, groups)))
+    for y, g in (
+        (labels, groups[:-1]),
+        (labels, np.append(groups, groups)),
+        (labels[:-1], groups),
+        ([], groups),
+    ):
+        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+            list(splitter.split(X, y, g))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import BayesianRidge, LinearRegression, LogisticRegression, Ridge
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
@@ -25,6 +27,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from fewshot_sklearn import (
     EpisodeSplit,
     ProtoNetClassifier,
+    RidgeHeadRegressor,
     TaskCalibration,
     TrustedClassifier,
     TrustedRegressor,
@@ -375,9 +378,10 @@ def test_one_class_and_one_row(learned):
     assert set(bare.predict(X)) == {y[0]}
 
 
-def test_rows_without_weight_change_nothing(learned):
+def test_rows_without_weight_change_nothing():
     X, y = blobs(4, seed=3)
-    few = clone(learned.estimator_).set_params(estimator=ProtoNetClassifier())
+    learner = TrustLearner(n_shots=(2, 6), n_query=5, n_episodes=40, random_state=0)
+    few = clone(learner.fit(*blobs()).estimator_)
     weighted = clone(few)
     few.fit(X[:16], y[:16])
     weights = np.ones(24)
@@ -511,6 +515,70 @@ def test_calibrations_of_another_kind(learned, learned_lines):
 
 
 # ---------------------------------------------------------------- the diagram
+OTHERS = [
+    Ridge(0.2),
+    DummyRegressor(),
+    BayesianRidge(),
+    make_pipeline(StandardScaler(), Ridge(0.1)),
+    RidgeHeadRegressor(),
+]
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=[str(i) for i in range(len(OTHERS))])
+def test_a_calibration_is_about_the_estimator_it_was_learned_with(learned_lines, other, tmp_path):
+    X, y, _ = lines(1)
+    learned_lines.calibration_.save(tmp_path / "known")
+    for known in (learned_lines.calibration_, tmp_path / "known"):
+        with pytest.raises(ValueError, match=r"was learned with sklearn.Ridge\(alpha=0.1\), not"):
+            TrustedRegressor(other, known).fit(X, y)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            TrustedRegressor(Ridge(0.1, random_state=4, copy_X=False), known).fit(X, y)
+
+
+def test_a_calibration_is_about_the_meta_init_too(trained):
+    past = make_sinusoid_tasks(40, n_shot=5, n_query=10, random_state=5)
+    settings = {"n_way": None, "n_shots": (5,), "n_query": 5, "n_episodes": 40, "random_state": 0}
+    of, other = trained["RidgeHeadRegressor"], trained["MAMLRegressor"]
+    known = TrustLearner(of, **settings).fit(past.data, past.target, past.groups).calibration_
+    X, y = past.data[:5], past.target[:5]
+    bare = RidgeHeadRegressor(of.meta_init, device="cpu", dtype="float64")
+    TrustedRegressor(bare, known).fit(X, y)
+    for wrong in (RidgeHeadRegressor(), other):
+        with pytest.raises(ValueError, match=f"meta-init {of.meta_init.digest[:8]}"):
+            TrustedRegressor(wrong, known).fit(X, y)
+
+
+def test_frozen_steps_before_it_count(learned_lines):
+    X, y, groups = lines()
+    frozen = [FrozenEstimator(StandardScaler().fit(X[:n])) for n in (50, 900)]
+    one, same, other = (make_pipeline(f, Ridge(0.1)) for f in (frozen[0], frozen[0], frozen[1]))
+    settings = {"n_shots": (3,), "n_query": 8, "n_episodes": 40, "random_state": 0}
+    known = TrustLearner(one, **settings).fit(X, y, groups).calibration_
+    TrustedRegressor(same, known).fit(X[:9], y[:9])
+    with pytest.raises(ValueError, match="was learned with"):
+        TrustedRegressor(other, known).fit(X[:9], y[:9])
+
+
+def test_a_calibration_that_does_not_say_is_taken_with_a_warning(learned, tmp_path):
+    known = learned.calibration_
+    bare = {k: v for k, v in known.settings.items() if k != "estimator"}
+    replace(known, settings=bare).save(tmp_path / "earlier")
+    X, y = blobs(4, seed=3)
+    with pytest.warns(UserWarning, match="does not say which estimator it was learned with"):
+        TrustedClassifier(KNeighborsClassifier(1), tmp_path / "earlier").fit(X, y)
+    with pytest.raises(ValueError, match=r"GaussianNB\(\), not with sklearn.LogisticRegression"):
+        ReliabilityDisplay.from_episodes(TrustedClassifier(LogisticRegression(), known), X, y)
+
+
+def test_a_file_is_the_same_each_time(learned, tmp_path):
+    written = set()
+    for i in range(6):
+        learned.calibration_.save(tmp_path / str(i))
+        written.add((tmp_path / str(i)).read_bytes())
+    assert len(written) == 1
+
+
 def test_the_diagram_of_episodes_is_that_of_fits_one_by_one(learned):
     X, y = blobs(12, seed=2)
     options = {"n_way": 3, "n_shot": 2, "n_query": 4, "n_episodes": 12}

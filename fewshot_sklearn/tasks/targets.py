@@ -1,0 +1,119 @@
+"""What rows are labelled with: classes that are exactly what was given, or finite numbers."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn.utils import assert_all_finite, check_array, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+
+from .ids import comparable, distinct, refuse_missing
+
+
+def class_labels(y: Any, name: str = "y", unlabelled: Any = None) -> np.ndarray:
+    """Class labels, one a row, as an array; none is missing.
+
+    scikit-learn makes floats of pandas' nullable integers, which from 2**53 on are the same for
+    different integers: here they stay what they are.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_rows,)
+        Labels of any kind.
+    name : str, default="y"
+        What they are the argument of, for errors.
+    unlabelled : object, default=None
+        What marks rows whose class is not known; None where none are.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+        The labels.
+
+    Raises
+    ------
+    ValueError
+        When they are not one a row or not of one kind, or one is missing.
+    """
+    labels = column_or_1d(np.asarray(y), warn=True)
+    if labels.dtype.kind == "f":  # in scikit-learn's words
+        assert_all_finite(labels, input_name=name)
+    labels = comparable(labels, name)
+    known = labels[is_labelled(labels, unlabelled, name)]
+    if known.dtype.kind == "O":
+        distinct(known, name)  # which says that they must be of one kind
+    with warnings.catch_warnings():
+        # one row a class is what this package is for
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        check_classification_targets(known)
+    return labels
+
+
+def is_labelled(y: np.ndarray, unlabelled: Any, name: str = "y") -> np.ndarray:
+    """Which rows have a label, rather than the mark of one that is not known.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_rows,)
+        Labels.
+    unlabelled : object
+        The mark; None where all rows have a label.
+    name : str, default="y"
+        What they are the argument of, for errors.
+
+    Returns
+    -------
+    ndarray of bool of shape (n_rows,)
+        True where there is a label.
+
+    Raises
+    ------
+    ValueError
+        When the mark is no string, and the labels hold what numpy makes of it among strings.
+    """
+    if unlabelled is None:
+        return np.ones(len(y), dtype=bool)
+    if y.dtype.kind == "U" and not isinstance(unlabelled, str) and (y == str(unlabelled)).any():
+        raise ValueError(
+            f"{name} holds strings, {str(unlabelled)!r} among them, but unlabelled={unlabelled!r} "
+            f"is none, and marks none of these rows: say unlabelled={str(unlabelled)!r}, or give "
+            f"{name} as an array of objects."
+        )
+    return np.asarray(y != unlabelled, dtype=bool)
+
+
+def number_targets(y: Any, name: str = "y") -> np.ndarray:
+    """Targets of a regression: finite numbers, those among objects as floats.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+        Targets.
+    name : str, default="y"
+        What they are the argument of, for errors.
+
+    Returns
+    -------
+    ndarray of the same shape
+        The targets, of the type that they came in if that is one of numbers.
+
+    Raises
+    ------
+    ValueError
+        When one is missing, infinite or no number.
+    """
+    targets = np.asarray(y)
+    if targets.dtype.kind == "O":
+        refuse_missing(targets, name, "target")
+        try:
+            targets = targets.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} must hold numbers: {error}.") from error
+    if targets.dtype.kind in "USmM":
+        raise ValueError(f"{name} must hold numbers, got an array of dtype {targets.dtype}.")
+    if targets.ndim:
+        any_shape = {"ensure_2d": False, "allow_nd": True, "ensure_min_samples": 0}
+        check_array(targets, dtype=None, input_name=name, ensure_min_features=0, **any_shape)
+    return targets
