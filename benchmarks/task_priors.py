@@ -25,7 +25,7 @@ from scipy.stats import t as student
 from timing import Contender, interleave
 
 from fewshot_sklearn import MetaTrainer, RidgeHeadRegressor
-from fewshot_sklearn.algorithms._task_prior import task_prior
+from fewshot_sklearn.learners import task_prior
 
 SHOTS = (0, 1, 2, 5, 10, 20)
 #: Share of a task's rows that is never labelled.

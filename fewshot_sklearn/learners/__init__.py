@@ -41,6 +41,7 @@ from .sequences import (
     reading_order,
     sums_by_own_class,
 )
+from .task_prior import TaskPrior, task_prior
 
 __all__ = [
     "BYTES",
@@ -66,6 +67,7 @@ __all__ = [
     "SmoothingLearner",
     "State",
     "SupportLoss",
+    "TaskPrior",
     "TransformerLayer",
     "absent_classes",
     "as_support",
@@ -84,6 +86,7 @@ __all__ = [
     "present_classes",
     "reading_order",
     "rows_for",
+    "task_prior",
     "spread",
     "sums_by_own_class",
     "there_and_back",

@@ -1,7 +1,7 @@
 """A mixed model with random slopes: what tasks have in common, how they differ, and the noise.
 
 N. M. Laird and J. H. Ware. Random-effects models for longitudinal data. Biometrics 38,
-1982. (EM for restricted maximum likelihood)
+1982.
 
 C. R. Henderson. Best linear unbiased estimation and prediction under a selection
 model. Biometrics 31, 1975.
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: EM stops here at the latest, or where no variance changes by this share any more.
-MAX_STEPS, TOLERANCE = 300, 1e-3
+from ..learners import TaskPrior, task_prior
+
 #: Tasks that the variances are learned from, drawn where there are more.
-MAX_TASKS = 1000
-#: Least variance, as a share of that of the targets: a share of exactly zero could not grow again.
-LEAST = 1e-8
+MAX_TASKS = 300
+#: Deviations below it count as zero, in units of the noise and of standardised features.
+ZERO = 1e-3
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,10 @@ class MixedModel:
     mean : ndarray of shape (p, m)
         Weights that tasks have in common, for each of m targets.
     factor : ndarray of shape (p, q)
-        Of the covariance of the weights between tasks.
+        Of the covariance of a new task's weights: of how tasks vary, and of how uncertain
+        the mean is.
     noise : float
-        Variance of the noise.
+        Variance of the noise, a mean over the targets.
     """
 
     mean: np.ndarray
@@ -66,14 +67,14 @@ def with_constant(Z: np.ndarray) -> np.ndarray:
 def fit_mixed_model(
     Z: np.ndarray, Y: np.ndarray, task: np.ndarray, rng: np.random.Generator
 ) -> MixedModel:
-    """Restricted maximum likelihood by EM, of a diagonal covariance between tasks.
+    """Restricted maximum likelihood; what varies between tasks is chosen, see `task_prior`.
 
     Parameters
     ----------
     Z : ndarray of shape (n_rows, p)
         Rows, a constant first.
     Y : ndarray of shape (n_rows, m)
-        Targets; all share the variances.
+        Targets; all share the covariance, in units of their noise.
     task : ndarray of shape (n_rows,)
         Numbers of the tasks.
     rng : Generator
@@ -84,54 +85,31 @@ def fit_mixed_model(
     MixedModel
         The model.
     """
-    moments = _Moments(Z, Y, task, rng)
-    p, m = Z.shape[1], Y.shape[1]
-    total = float(np.var(Y, 0).mean()) or 1.0
-    variance, noise = np.full(p, 0.1 * total), 0.5 * total
-    step = np.zeros((p, m))
-    for _ in range(MAX_STEPS):
-        before = np.append(variance, noise)
-        step, variance, noise = moments.em_step(variance, noise)
-        variance, noise = np.maximum(variance, LEAST * total), max(noise, LEAST * total)
-        moved = np.abs(np.append(variance, noise) - before)
-        if (moved <= TOLERANCE * np.maximum(before, 1e-3 * total)).all():
-            break
-    return MixedModel(step, np.diag(np.sqrt(variance)), noise)
+    if len(Z) < 2:  # tells nothing of how rows or tasks differ
+        mean = np.zeros((Z.shape[1], Y.shape[1]))
+        mean[0] = Y.mean(0)
+        return MixedModel(mean, np.eye(Z.shape[1]), 1.0)
+    known = np.unique(task)
+    if len(known) > MAX_TASKS:
+        some = np.isin(task, rng.permutation(known)[:MAX_TASKS])
+        Z, Y, task = Z[some], Y[some], task[some]
+    prior = _prior(np.roll(Z, -1, 1), Y, task)
+    # predictions of b_t depend on its covariance in units of the noise only, which targets share
+    noise = float(prior.noise_variance.mean())
+    mean, factor = (np.roll(A.numpy(), 1, 0) for A in (prior.mean, prior.factor))
+    return MixedModel(mean, noise**0.5 * factor, noise)
 
 
-class _Moments:
-    """Sums over the rows of each task, all that EM looks at."""
+def _prior(Phi: np.ndarray, Y: np.ndarray, task: np.ndarray) -> TaskPrior:
+    """Of the structure that is chosen, or diagonal where only the correction is against it.
 
-    def __init__(self, Z: np.ndarray, Y: np.ndarray, task: np.ndarray, rng: np.random.Generator):
-        order = np.argsort(task, kind="stable")
-        starts = np.flatnonzero(np.diff(task[order], prepend=-1))
-        parts = np.split(order, starts[1:])
-        if len(parts) > MAX_TASKS:
-            parts = [parts[i] for i in rng.permutation(len(parts))[:MAX_TASKS]]
-        self.n = sum(map(len, parts))
-        self.ZZ = np.stack([Z[part].T @ Z[part] for part in parts])
-        self.ZY = np.stack([Z[part].T @ Y[part] for part in parts])
-        self.YY = float(sum(np.square(Y[part]).sum() for part in parts))
-
-    def em_step(self, variance: np.ndarray, noise: float) -> tuple[np.ndarray, np.ndarray, float]:
-        """The mean at these variances, and the next variances (Laird and Ware 1982, section 4)."""
-        p, m = self.ZY.shape[1:]
-        # of b_t given the mean; symmetric inverses stay defined where a variance is tiny
-        root = np.sqrt(variance)
-        inner = root[:, None] * self.ZZ * root / noise + np.eye(p)
-        C = root[:, None] * np.linalg.inv(inner) * root
-        shrunk = C @ self.ZZ / noise
-        left = np.eye(p) - shrunk
-        W = self.ZZ @ left / noise
-        information = W.sum(0)
-        # columns may depend on each other, as those of one category do
-        information = information + 1e-6 * (np.trace(information) / p + 1e-300) * np.eye(p)
-        mean_cov = np.linalg.inv(information)
-        mean = mean_cov @ (left.mT @ self.ZY).sum(0) / noise
-        b = C @ (self.ZY - self.ZZ @ mean) / noise
-        spread = np.einsum("tii->ti", C) + np.einsum("tij,jk,tik->ti", shrunk, mean_cov, shrunk)
-        both = C + left @ mean_cov @ left.mT
-        w = mean + b
-        misfit = self.YY - 2 * (w * self.ZY).sum() + (w * (self.ZZ @ w)).sum()
-        new_noise = (misfit / m + (self.ZZ * both).sum()) / self.n
-        return mean, (np.square(b).mean(-1) + spread).mean(0), float(new_noise)
+    Corrected for few tasks, Akaike's criterion is infinite where there are as many variances as
+    tasks: an amount for each feature is never chosen, though it may predict far better.
+    """
+    prior = task_prior(Phi, Y, task)
+    if prior.structure not in ("intercept", "isotropic") or Phi.shape[1] < 2:
+        return prior
+    each = task_prior(Phi, Y, task, structure="diagonal")
+    n_variances = int((each.between.diagonal().abs() > ZERO).sum())
+    n_chosen = 1 if prior.structure == "intercept" else 2
+    return each if each.loglik - n_variances > prior.loglik - n_chosen else prior

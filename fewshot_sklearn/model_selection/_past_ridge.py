@@ -19,13 +19,16 @@ TASK_ALPHAS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 class PastRidge:
     """Ridge regression of the past rows, ready for more to be added.
 
-    Columns of Z are the features, less their mean for precision's sake, and a
-    constant. Task effects are eliminated: with s_t the sum of a task's rows and
-    n_t their number, they take s_t s_t' / (n_t + task_alpha) from Z'Z.
+    Columns of Z are the features, less their mean and in units of their spread for the sake of
+    precision, and a constant. Task effects are eliminated: with s_t the sum of a task's rows and n_t their
+    number, they take s_t s_t' / (n_t + task_alpha) from Z'Z.
     """
 
     def __init__(self, X: np.ndarray, y: np.ndarray, task: np.ndarray | None = None):
-        self.origin = X.mean(0)
+        self.origin, spread = X.mean(0), X.std(0)
+        # as StandardScaler has it: what is constant but for rounding is left as it is
+        rounding = 10 * np.finfo(float).eps * np.abs(self.origin)
+        self.unit = np.where(spread <= rounding, 1.0, spread)
         Z = self._columns(X)
         self.ZZ, self.Zy = Z.T @ Z, Z.T @ y
         if task is None:
@@ -37,7 +40,7 @@ class PastRidge:
         self.task_y = np.add.reduceat(y[order], starts)
 
     def _columns(self, X: np.ndarray) -> np.ndarray:
-        return np.column_stack([X - self.origin, np.ones(len(X))])
+        return np.column_stack([(X - self.origin) / self.unit, np.ones(len(X))])
 
     def penalties(
         self,
@@ -104,7 +107,8 @@ class PastRidge:
             ZZ, Zy = ZZ - weight * np.outer(s, s), Zy - weight * np.outer(s, s_y)
         coef = solve(ZZ + penalty, Zy, assume_a="pos")
         effect = weight * (s_y - s @ coef)
-        return coef[:-1], coef[-1] - self.origin @ coef[:-1] + effect
+        weights = coef[:-1] / self.unit[:, None]
+        return weights, coef[-1] - self.origin @ weights + effect
 
 
 def _penalty(ZZ: np.ndarray, alpha: float) -> np.ndarray:

@@ -19,7 +19,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from ..algorithms import ProtoNetClassifier
 from ..estimators import final_step, frozen_steps, through
-from ..tasks import taken
+from ..tasks import comparable, taken
 from ._strong_rivals import MOST_IN_CONTEXT, STRONG, in_context, strong_rivals
 from .fitted_answers import plain_features
 from .past_rows import PastRows
@@ -136,7 +136,8 @@ def pooled_rivals(
     if not isinstance(past, tuple | list) or len(past) != 3:
         raise ValueError("past must be (X, y, groups): rows of past tasks and whose they are.")
     X_past, y_past, past_groups = past
-    if groups is not None and (again := len(np.intersect1d(groups, np.asarray(past_groups)))):
+    of_past = set(comparable(past_groups, "groups of past").tolist())
+    if groups is not None and (again := len(of_past & set(np.unique(groups).tolist()))):
         warnings.warn(
             f"{again} of these tasks have ids that past has too: pooled models are optimistic "
             "unless they only share the names.",
@@ -145,7 +146,8 @@ def pooled_rivals(
     if classify:
         labels = np.unique(y)
         narrow = n_way is not None and len(labels) > np.min(n_way)
-        if narrow or set(labels.tolist()) != set(np.unique(np.asarray(y_past)).tolist()):
+        known = comparable(y_past, "y of past")
+        if narrow or set(labels.tolist()) != set(known.tolist()):
             return {}
     rows = PastRows(through(before, X_past), y_past, past_groups)
     make: Any = PooledClassifier if classify else PooledRegressor

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.utils import check_array, check_consistent_length
 
-from ..tasks import numbered
+from ..estimators import check_range
+from ..tasks import numbered, refuse_missing
 
 
 class PastRows:
@@ -39,6 +41,11 @@ class PastRows:
     n_tasks : int
         Number of tasks.
 
+    Raises
+    ------
+    ValueError
+        When X, y or groups hold missing or infinite values.
+
     Examples
     --------
     >>> from fewshot_sklearn import PastRows
@@ -49,7 +56,11 @@ class PastRows:
 
     def __init__(self, X: Any, y: Any, groups: Any = None):
         self.X = check_array(X, dtype=np.float64)
+        check_range(self.X, torch.float64, "X")
         self.y = np.asarray(y)
+        if self.y.dtype.kind == "f" and not np.isfinite(self.y).all():
+            raise ValueError("y of past rows must hold finite targets, got NaN or infinity.")
+        refuse_missing(self.y, "y", "label")
         check_consistent_length(self.X, self.y, groups)
         names = np.zeros(len(self.X), int) if groups is None else groups
         uniques, self.task = numbered(names)

@@ -20,10 +20,11 @@ class PooledMixedRegressor(PooledRegressor):
     """A mixed model with random intercepts and random slopes, learned from past tasks.
 
     A task's weights are those that all tasks have in common, plus ones of its
-    own: y = x'(b + u_t) + noise, with u_t ~ N(0, D) for each task, D diagonal on
-    standardised features. b, D and the noise are learned from the past by
-    restricted maximum likelihood (EM, [1]_); `fit` computes the best linear
-    prediction of the new task's u_t [2]_.
+    own: y = x'(b + u_t) + noise, with u_t ~ N(0, D) for each task. b, D and the
+    noise are learned from the past by restricted maximum likelihood [1]_; what D
+    is, from a variance of the intercept alone to any covariance of standardised
+    features, an information criterion chooses. `fit` computes the best linear
+    prediction of the new task's weights [2]_.
 
     Parameters
     ----------
@@ -53,7 +54,9 @@ class PooledMixedRegressor(PooledRegressor):
     Notes
     -----
     More than 64 features are reduced to as many leading principal components. The
-    new task's rows change its own weights, and nothing of what was learned.
+    new task's rows change its own weights, and nothing of what was learned. b is
+    given a normal prior, whose variance is learned, too; how uncertain b remains
+    counts as more that tasks may differ by.
 
     References
     ----------

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fewshot_sklearn import MAMLRegressor, MetaTrainer, RidgeHeadRegressor, few_shot_score
-from fewshot_sklearn.algorithms._task_prior import task_prior
+from fewshot_sklearn.learners import task_prior
 
 FEW = {"n_shot": 4, "n_query": 6, "n_episodes": 16, "n_valid_episodes": 8, "max_epochs": 3}
 FEW |= {"verbose": 0, "device": "cpu", "random_state": 0}

@@ -9,17 +9,10 @@ from scipy.linalg import null_space
 from scipy.optimize import approx_fprime
 from scipy.stats import multivariate_normal
 
-from fewshot_sklearn.algorithms import _task_prior
-from fewshot_sklearn.algorithms._task_prior import (
-    MEANS,
-    STRUCTURES,
-    Criterion,
-    Layout,
-    batches,
-    em_step,
-    search,
-    task_prior,
-)
+from fewshot_sklearn.learners import _mixed_choice, _mixed_rows, task_prior
+from fewshot_sklearn.learners._mixed_likelihood import Criterion
+from fewshot_sklearn.learners._mixed_rows import batches
+from fewshot_sklearn.learners._mixed_search import MEANS, STRUCTURES, Layout, em_step, search
 
 
 def made(n_tasks=12, p=4, n_outputs=1, spread=1.0, seed=0, most=9):
@@ -135,8 +128,8 @@ def test_tasks_are_the_same_in_any_batches(monkeypatch):
     Phi, Y, tasks = made(n_tasks=40, most=30)
     C = torch.eye(4).double()
     at_once = criterion(Phi, Y, tasks)(C)
-    monkeypatch.setattr(_task_prior, "AT_ONCE", 200)
-    monkeypatch.setattr(_task_prior, "FEW", 0)
+    monkeypatch.setattr(_mixed_rows, "AT_ONCE", 200)
+    monkeypatch.setattr(_mixed_rows, "FEW", 0)
     parts = criterion(Phi, Y, tasks)
     assert len(parts.data) > 3
     assert parts.n_rows == len(Phi) and parts.n_tasks == 40
@@ -222,7 +215,7 @@ def test_units_of_features_and_targets_do_not_matter():
 def test_all_tasks_are_searched_after_some(monkeypatch):
     data = made(n_tasks=60, most=6)
     plain = task_prior(*data, structure="full")
-    monkeypatch.setattr(_task_prior, "FIRST", 200)
+    monkeypatch.setattr(_mixed_choice, "FIRST", 200)
     assert task_prior(*data, structure="full").loglik == pytest.approx(plain.loglik, abs=1e-6)
 
 

@@ -1,0 +1,110 @@
+"""How tasks vary, chosen from what there is to choose: by Akaike's information criterion.
+
+C. M. Hurvich and C.-L. Tsai. Regression and time series model selection in small samples.
+Biometrika 76 (1989): the criterion, corrected for few draws.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ._mixed_likelihood import Criterion
+from ._mixed_rows import some_tasks
+from ._mixed_search import ZERO, Found, Layout, search
+
+#: Numbers in the rows of as many tasks as are searched, and chosen by, before all tasks are.
+FIRST = 2**18
+
+
+def first_tasks(criterion: Criterion) -> Criterion:
+    """The same of only some of the tasks, drawn evenly, if there are many."""
+    total = sum(batch.rows.numel() for batch in criterion.data)
+    if total <= 2 * FIRST:
+        return criterion
+    n = criterion.n_tasks
+    some = torch.zeros(n, dtype=torch.bool)
+    some[np.random.default_rng(0).permutation(n)[: max(1, n * FIRST // total)]] = True
+    return replace(criterion, data=some_tasks(criterion.data, some))
+
+
+def fitted(
+    criterion: Criterion, structure: str, mean: str, rank: int = 1, simpler: Found | None = None
+) -> Found:
+    """The most likely prior of a structure; of "low_rank", from one with fewer directions on."""
+    p = criterion.basis.shape[0]
+    layout = Layout.of(structure, mean, p, rank)
+    if structure != "low_rank":
+        theta = torch.ones(layout.n_parameters, dtype=torch.float64)
+        if structure == "full":
+            theta[: layout.n_factor] = (layout.rows == layout.columns).double()
+        return search(criterion, layout, theta)
+    before = simpler or fitted(criterion, "diagonal", mean)
+    C = before.layout.factor(before.theta)
+    more = rank - (C.shape[1] - p)
+    # combinations of how tasks vary so far in which the likelihood says that they vary more
+    uphill = torch.linalg.eigh(-C.T @ before.fit.by_covariance @ C)[1][:, -more:]
+    wide = torch.cat([C[:, p:], C @ uphill], 1).flatten()
+    theta = torch.cat([before.theta[:p], wide, before.theta[before.layout.n_factor :]])
+    return search(criterion, layout, theta)
+
+
+def chosen(criterion: Criterion, structure: str, mean: str) -> tuple[Found, dict[str, float]]:
+    """The most likely prior of what is asked for, "auto" by Akaike's corrected criterion."""
+    told: dict[str, float] = {}
+    if mean == "auto":
+        kinds = {kind: fitted(criterion, "isotropic", kind) for kind in ("ridge", "ard")}
+        # spreads are as many as weights, not as tasks: the plain criterion
+        told = {
+            f"mean {kind}": found.fit.value + 2 * int((_spreads(found) > ZERO).sum())
+            for kind, found in kinds.items()
+        }
+        mean = min(kinds, key=lambda kind: told[f"mean {kind}"])
+    if structure != "auto":
+        return fitted(criterion, structure, mean), told
+    p = criterion.basis.shape[0]
+    # every task is one draw, of each output's weights, from the covariance
+    draws = criterion.n_tasks * criterion.floor.shape[0]
+    tried: dict[str, Found] = {}
+
+    def attempt(name: str, n_parameters: int, *args: Any) -> bool:
+        """Whether it is better than all before; not tried with too few tasks to be."""
+        if tried and n_parameters >= draws - 1:
+            return False
+        found = fitted(criterion, name.split()[0], mean, *args)
+        best = min(told[other] for other in tried) if tried else math.inf
+        tried[name], told[name] = found, _corrected(found, draws)
+        return told[name] < best
+
+    attempt("intercept", 1)
+    if p > 1:
+        attempt("isotropic", 2)
+    if p > 2:
+        attempt("diagonal", 2)
+        rank, before = 1, tried.get("diagonal")
+        while rank <= p // 2 and attempt(f"low_rank {rank}", 1 + p * rank, rank, before):
+            before, rank = tried[f"low_rank {rank}"], 2 * rank
+    if p > 1:
+        attempt("full", p * (p + 1) // 2)
+    return tried[min(tried, key=lambda name: told[name])], told
+
+
+def _spreads(found: Found) -> Tensor:
+    return found.theta[found.layout.n_factor :].abs()
+
+
+def _corrected(found: Found, draws: int) -> float:
+    """Akaike's corrected criterion; variances that are zero are no parameters."""
+    layout, theta = found.layout, found.theta
+    n = layout.n_factor
+    if layout.structure in ("diagonal", "low_rank"):
+        on_diagonal = layout.rows == layout.columns
+        rank = layout.shape[1] - layout.shape[0]
+        n = int((~on_diagonal | (theta[:n].abs() > ZERO)).sum()) - rank * (rank - 1) // 2
+    # with two tasks or fewer, or too many parameters, there is nothing to tell by
+    return found.fit.value + (2 * n * draws / (draws - n - 1) if n < draws - 1 else math.inf)
