@@ -42,7 +42,7 @@ from fewshot_sklearn.datasets import (
     load_omniglot,
     make_sinusoid_tasks,
 )
-from fewshot_sklearn.model_selection import FewShotCurveDisplay, flattened
+from fewshot_sklearn.model_selection import FewShotCurveDisplay
 from fewshot_sklearn.tasks import RandomAffine, add_rotations
 
 N_EPISODES = 600
@@ -112,7 +112,7 @@ def omniglot(args: argparse.Namespace) -> pd.DataFrame:
             validation_fraction=0.08, augment=RandomAffine(), lr=2e-3, max_epochs=epochs,
             callbacks=[LRScheduler("CosineAnnealingLR", T_max=epochs)],
         )  # fmt: skip
-    flat = FunctionTransformer(flattened)
+    flat = FunctionTransformer(lambda X: X.reshape(len(X), -1).astype(float))
     return compare_few_shot(
         {"ProtoNet conv4": ours}, images[new], letters[new], alphabets[new],
         n_shots=(1, 2, 5, 10), n_query=5, n_episodes=args.n_episodes, n_jobs=args.n_jobs,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..encoders import Shape
 from ..estimators import FewShotEstimator, ProbabilisticRegressor, with_shared_texts
-from ..learners import FeatureLearner, Gaussian, Outputs, State, make_kernel
+from ..learners import FunctionLearner, Gaussian, KeepsFeatures, Outputs, State, make_kernel
 from ..tasks import OneOf, Positive, Whole
 
 #: Least noise variance, in units of the targets' variance: what a Cholesky factor bears.
@@ -26,7 +26,7 @@ JITTER = 1e-12
 OF_PAIRS = 4
 
 
-class DeepKernel(FeatureLearner):
+class DeepKernel(KeepsFeatures):
     """A Gaussian process on features, y = f(z) + noise with f ~ GP(c, k).
 
     With S = diag(sqrt(w)), the covariance of S y is A + const with
@@ -35,6 +35,7 @@ class DeepKernel(FeatureLearner):
     """
 
     scales_inputs_without_past = True
+    features_in = "Z"
 
     def __init__(
         self,
@@ -103,7 +104,7 @@ class DeepKernel(FeatureLearner):
         return self.embed(rows.flatten(0, 1)).unflatten(0, rows.shape[:2])
 
 
-class DeepKernelRegression(DeepKernel):
+class DeepKernelRegression(DeepKernel, FunctionLearner):
     """adapt: the posterior of the process given the support. predict: mean and variance (eq. 6).
 
     Trained on the marginal likelihood of whole tasks (eq. 4-5), not on predictions.
@@ -134,13 +135,16 @@ class DeepKernelRegression(DeepKernel):
         spread = variance[..., None].expand_as(mean).to(Z.dtype)
         return self.in_units(Gaussian(mean, spread))  # type: ignore[return-value]
 
-    def covariance(self, state: State, X: Tensor) -> Tensor:
-        """Predictive covariance (n, n, n_outputs) of rows, noise included."""
-        Z = self.embed(X)
+    # ------------------------------------------------------------------ functions
+    def function_variance(self) -> Tensor:
+        return self.y_scale.double().square()
+
+    def noise_variance(self) -> Tensor:
+        return self.noise() * self.function_variance()
+
+    def covariance_of_features(self, state: State, Z: Tensor) -> Tensor:
         V = self.whitened(state, self.cross(state, Z))
-        noise = self.noise() * torch.eye(len(Z), dtype=V.dtype, device=V.device)
-        covariance = self.kernel(Z.double(), Z.double()) - V.mT @ V + noise
-        return covariance[..., None] * self.y_scale.double().square()
+        return self.kernel(Z.double(), Z.double()) - V.mT @ V
 
     def training_loss(
         self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor, y_query: Tensor
@@ -277,42 +281,3 @@ class DeepKernelRegressor(DeepKernelEstimator, ProbabilisticRegressor):
     def alpha_(self) -> np.ndarray:
         alpha = self._state("alpha")
         return alpha if self._y_ndim == 2 else alpha[:, 0]
-
-    def predict(self, X: Any, return_std: bool = False, return_cov: bool = False) -> Any:
-        """Predict targets, with their standard deviation or covariance if asked.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
-            Rows.
-        return_std : bool, default=False
-            Whether to return the standard deviation too.
-        return_cov : bool, default=False
-            Whether to return the covariance of the rows too.
-
-        Returns
-        -------
-        mean : ndarray of shape (n_rows,) or (n_rows, n_outputs)
-            Predictive mean.
-        std : ndarray of the same shape
-            Predictive standard deviation, noise included; only with
-            ``return_std=True``.
-        cov : ndarray of shape (n_rows, n_rows) or (n_rows, n_rows, n_outputs)
-            Predictive covariance, noise included; only with
-            ``return_cov=True``.
-
-        Raises
-        ------
-        RuntimeError
-            When both are asked for.
-        """
-        if return_std and return_cov:
-            raise RuntimeError("At most one of return_std or return_cov can be requested.")
-        if not return_cov:
-            return super().predict(X, return_std=return_std)
-        learner, rows = self._fitted_learner_and_rows(X)
-        state = {name: torch.tensor(a, device=rows.device) for name, a in self.state_.items()}
-        with torch.no_grad():
-            mean = self._as_targets(learner.predict_in_parts(state, rows).mean)
-            cov = learner.covariance(state, rows).cpu().numpy()
-        return mean, cov if self._y_ndim == 2 else cov[..., 0]

@@ -15,15 +15,20 @@ from torch.nn import functional as F
 
 from ..encoders import Shape
 from ..estimators import FewShotClassifier, with_shared_texts
-from ..learners import FeatureLearner, State, present_classes
+from ..learners import SEEN, RunningMeans, State, TakesIn, by_class, present_classes
 from ..tasks import OneOf
 
+#: Sums of the precisions of each class's rows, before they are pooled.
+SUMMED = "summed"
 
-class GaussianProtoNet(FeatureLearner):
+
+class GaussianProtoNet(TakesIn):
     """adapt: precision-weighted class means (eq. 4-5) and class precisions S_c (eq. 6).
 
     predict: minus the scaled distance sqrt((x - p_c)' S_c (x - p_c)) (eq. 7).
     """
+
+    further_rows_told = RunningMeans.further_rows_told
 
     def __init__(
         self,
@@ -46,18 +51,58 @@ class GaussianProtoNet(FeatureLearner):
         self.log_scale = nn.Parameter(torch.tensor(0.0))
 
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
-        S = 1 + F.softplus(self.raw(Z))
+        S = self._trusted(Z)
         mass = (w[..., None] * y).mT
         precisions = mass @ S
         # subtracted first so that an offset common to all rows is not rounded away
         present = present_classes(y, w)
         origin = (w[..., None] * Z).sum(-2, keepdim=True) / _positive(w.sum(-1))[..., None, None]
         prototypes = origin + (mass @ (S * (Z - origin))) / _positive(precisions)
-        if self.pooling == "mean":
-            n_rows = mass.sum(-1)
-            usual = n_rows.sum(-1) / _positive(present.to(Z.dtype).sum(-1))
-            precisions = precisions * (usual[..., None] / _positive(n_rows))[..., None]
-        return {"prototypes": prototypes, "precisions": precisions, "present": present}
+        pooled = self._pooled(precisions, mass.sum(-1), present)
+        return {"prototypes": prototypes, "precisions": pooled, "present": present}
+
+    def _trusted(self, Z: Tensor) -> Tensor:
+        """Precision of each row."""
+        return 1 + F.softplus(self.raw(Z))
+
+    def _pooled(self, precisions: Tensor, n_rows: Tensor, present: Tensor) -> Tensor:
+        if self.pooling == "sum":
+            return precisions
+        usual = n_rows.sum(-1) / _positive(present.to(precisions.dtype).sum(-1))
+        return precisions * (usual[..., None] / _positive(n_rows))[..., None]
+
+    # ------------------------------------------------------------------ further rows
+    def statistics(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
+        mass = (w[..., None] * y).mT
+        return {SEEN: mass.sum(-1), SUMMED: mass @ self._trusted(Z)}
+
+    def take_in_features(
+        self, state: State, Z: Tensor, y: Tensor, w: Tensor, index: Tensor | None = None
+    ) -> State:
+        if index is not None:
+            state = self._at(state, index)
+        S, mass, prototypes = self._trusted(Z), (w[..., None] * y).mT, state["prototypes"]
+        added = mass @ S
+        summed, seen = state[SUMMED] + added, state[SEEN] + mass.sum(-1)
+        present = state["present"] | present_classes(y, w)
+        origin = (w[..., None] * Z).sum(-2, keepdim=True) / _positive(w.sum(-1))[..., None, None]
+        moved = mass @ (S * (Z - origin)) - added * (prototypes - origin)
+        return {
+            "prototypes": prototypes + moved / _positive(summed),
+            "precisions": self._pooled(summed, seen, present),
+            "present": present,
+            SEEN: seen,
+            SUMMED: summed,
+        }
+
+    def leave_out(self, state: State, kept: Tensor) -> State:
+        state = self._at(state, kept)
+        return state | {"precisions": self._pooled(state[SUMMED], state[SEEN], state["present"])}
+
+    def _at(self, state: State, index: Tensor) -> State:
+        return {
+            k: by_class(t, index, -1 if k in ("present", SEEN) else -2) for k, t in state.items()
+        }
 
     def predict_features(self, state: State, Z: Tensor) -> Tensor:
         prototypes, present = state["prototypes"], state["present"]

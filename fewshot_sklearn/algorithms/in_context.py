@@ -28,6 +28,7 @@ from ..estimators import (
 )
 from ..learners import (
     Gaussian,
+    KeepsFeatures,
     Learner,
     Outputs,
     OwnRandomNumbers,
@@ -50,7 +51,7 @@ QUERIES_AT_ONCE = 256
 OF_TOKENS = 4
 
 
-class InContextLearner(SmoothingLearner):
+class InContextLearner(SmoothingLearner, KeepsFeatures):
     """adapt: the support rows' tokens through all layers. predict: the queries', which read them.
 
     There is one axis of labels, between those of tasks and of rows: each class,
@@ -59,6 +60,10 @@ class InContextLearner(SmoothingLearner):
     al. 2022, section 3), so that queries know nothing of each other.
     """
 
+    further_rows_told = (
+        f'{KeepsFeatures.further_rows_told} So it does with ``"tabular-in-context"``, too.'
+    )
+    features_in = "Z"
     #: What the network puts out for a query and a label.
     n_answers: int
     #: Each a `TransformerLayer`.

@@ -192,7 +192,11 @@ class InContextTables(FeatureLearner):
         logits = pooled.masked_fill(~present[..., None, :], -torch.inf)
         bent = torch.cat([scores, pooled[..., None, :, :]], -3)
         bent = bent * (1 + (bent / 5).square()).rsqrt()
-        label = y - 1 / present.sum(-1)[..., None, None] if left_out else torch.zeros_like(pooled)
+        label = (
+            y - 1 / present.to(y.dtype).sum(-1)[..., None, None]
+            if left_out
+            else torch.zeros_like(pooled)
+        )
         extra = (logits.softmax(-1), part.expand_as(pooled), label)
         seen = torch.cat([bent, torch.stack(extra, -3)], -3)
         h = self.token(seen.movedim(-3, -1).transpose(-2, -3))

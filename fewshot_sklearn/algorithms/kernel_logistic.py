@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..encoders import Residual, Shape
 from ..estimators import FewShotClassifier, with_shared_texts
-from ..learners import FeatureLearner, State, make_kernel, present_classes
+from ..learners import KeepsFeatures, State, make_kernel, present_classes
 from ..tasks import Positive, Whole
 
 #: The kernel of a row with itself is one; this keeps equal rows from making it singular.
@@ -30,7 +30,7 @@ JITTER = 1e-6
 OF_PAIRS, OF_LABELS = 6, 6
 
 
-class KernelLogistic(FeatureLearner):
+class KernelLogistic(KeepsFeatures):
     """adapt: coefficients of logistic regression and of ridge regression. predict: their logits.
 
     With S = diag(sqrt(w)) the scores are f = K S a. Each step minimises a
@@ -40,6 +40,7 @@ class KernelLogistic(FeatureLearner):
     """
 
     scales_inputs_without_past = True
+    features_in = "Z"
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from ..encoders import Shape
 from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import (
-    FeatureLearner,
+    KeepsFeatures,
     LSTMCell,
     State,
     in_order,
@@ -31,7 +31,7 @@ from ..learners import (
 from ..tasks import Flag, Whole
 
 
-class MatchingNet(FeatureLearner):
+class MatchingNet(KeepsFeatures):
     """adapt: embeds the support rows, in the context of each other if so asked (A.2).
 
     predict: sum_i a(x, x_i) y_i (eq. 1), a the softmax over rows of scaled cosines.
@@ -62,6 +62,17 @@ class MatchingNet(FeatureLearner):
             for cell in (self.forwards, self.backwards, self.reader):
                 with torch.no_grad():
                     cell.gates.weight[3 * d :] = 0.0
+
+    further_rows_told = (
+        "`partial_fit` adds the features of further rows, new classes among them, to those that "
+        "the estimator knows, and `forget` takes some out. With full context, where the features "
+        "of a row depend on all rows, those are read anew."
+    )
+    features_in = "rows"
+
+    @property
+    def takes_in(self) -> bool:
+        return not self.full_context  # in which the features of a row depend on all rows
 
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
         mass = w[..., None] * y

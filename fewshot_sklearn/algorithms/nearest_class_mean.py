@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ..encoders import Shape
 from ..estimators import FewShotClassifier, with_shared_texts
-from ..learners import PretrainedLearner, State, present_classes
+from ..learners import PretrainedLearner, RunningMeans, State, present_classes
 from ..tasks import OneOf, Positive
 
 NORMALIZATIONS = ("un", "l2n", "cl2n")
@@ -24,9 +24,10 @@ NORMALIZATIONS = ("un", "l2n", "cl2n")
 FOLLOWING = 0.1
 
 
-class NearestClassMean(PretrainedLearner):
+class NearestClassMean(RunningMeans, PretrainedLearner):
     """adapt: class means of normalised features. predict: minus the squared distance (eq. 2)."""
 
+    means = "means"
     centre: Tensor
     spread: Tensor
 
@@ -56,6 +57,9 @@ class NearestClassMean(PretrainedLearner):
         if normalization == "un":
             return Z
         return F.normalize(Z - self.centre if normalization == "cl2n" else Z, dim=-1)
+
+    def averaged(self, Z: Tensor) -> Tensor:
+        return self.normalized(Z, self.normalization)
 
     # ------------------------------------------------------------------ what the past says
     @torch.no_grad()

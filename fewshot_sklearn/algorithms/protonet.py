@@ -21,15 +21,21 @@ from torch.nn import functional as F
 
 from ..encoders import Shape
 from ..estimators import FewShotClassifier, with_shared_texts
-from ..learners import FeatureLearner, Refinement, State, present_classes
-from ..tasks import Anything, OneOf, Whole
+from ..learners import Refinement, RunningMeans, State, present_classes
+from ..tasks import Anything, OneOf, Whole, is_labelled
 
 #: Features of the field's usual network, Conv4 at 28 x 28, whose distances are taken as they are.
 USUAL_WIDTH = 64
 
 
-class ProtoNet(FeatureLearner):
+class ProtoNet(RunningMeans):
     """adapt: class means of the features (eq. 1). predict: minus the scaled distance (eq. 2)."""
+
+    further_rows_told = (
+        f"{RunningMeans.further_rows_told} Only with unlabelled rows or altered copies all are "
+        "adapted to anew."
+    )
+    means = "prototypes"
 
     def __init__(
         self,
@@ -53,13 +59,17 @@ class ProtoNet(FeatureLearner):
         start = 10.0 if metric == "cosine" else min(1.0, USUAL_WIDTH / self.n_features)
         self.log_scale = nn.Parameter(torch.tensor(math.log(start)))
 
-    def _features(self, Z: Tensor) -> Tensor:
+    @property
+    def takes_in(self) -> bool:
+        return not self.unlabelled  # whose share of each class depends on all rows
+
+    def averaged(self, Z: Tensor) -> Tensor:
         return F.normalize(Z, dim=-1) if self.metric == "cosine" else Z
 
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
         mass = w[..., None] * y
         total = mass.sum(-2).clamp_min(torch.finfo(Z.dtype).tiny)
-        features = self._features(Z)
+        features = self.averaged(Z)
         prototypes = (mass.mT @ features) / total[..., None]
         present = present_classes(y, w)
         if self.unlabelled:
@@ -69,7 +79,7 @@ class ProtoNet(FeatureLearner):
         return {"prototypes": prototypes, "present": present}
 
     def predict_features(self, state: State, Z: Tensor) -> Tensor:
-        return self._logits(state["prototypes"], self._features(Z), state["present"])
+        return self._logits(state["prototypes"], self.averaged(Z), state["present"])
 
     def _logits(self, prototypes: Tensor, Z: Tensor, present: Tensor) -> Tensor:
         if self.metric == "cosine":
@@ -204,7 +214,7 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewS
     def _classes_and_members(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self.unlabelled is None:
             return super()._classes_and_members(y)
-        known = y != self.unlabelled
+        known = is_labelled(y, self.unlabelled)
         if not known.any():
             raise ValueError(f"All rows are unlabelled: y holds nothing but {self.unlabelled!r}.")
         classes, members = super()._classes_and_members(y[known])
@@ -237,4 +247,4 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewS
         """
         learner, rows = self._fitted_learner_and_rows(X)
         with torch.no_grad():
-            return learner._features(learner.embed(rows)).cpu().numpy()
+            return learner.averaged(learner.embed(rows)).cpu().numpy()

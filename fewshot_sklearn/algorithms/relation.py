@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ..encoders import Shape
 from ..estimators import FewShotClassifier, with_shared_texts
-from ..learners import FeatureLearner, Outputs, State, present_classes
+from ..learners import Outputs, RunningMeans, State, present_classes
 from ..tasks import IGNORED_CODE, Whole, memberships
 
 #: Untrained, a row relates to a class by sigmoid(OFFSET - SLOPE * mean |difference|), which for
@@ -23,13 +23,14 @@ from ..tasks import IGNORED_CODE, Whole, memberships
 OFFSET, SLOPE = 3.0, 12.0
 
 
-class RelationNet(FeatureLearner):
+class RelationNet(RunningMeans):
     """adapt: class means of the features. predict: log of the relation scores (eq. 1).
 
     The network starts from the L1 distance. Without a past, and unless its size is told, that is
     what it is: a layer that says so has as many weights as features squared.
     """
 
+    means = "means"
     learned_only = ("hidden", "out")
     hidden: nn.Linear | None
     out: nn.Linear | None

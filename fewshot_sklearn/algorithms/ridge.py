@@ -18,7 +18,16 @@ from torch import Tensor, nn
 
 from ..encoders import Shape
 from ..estimators import FewShotClassifier, ProbabilisticRegressor, with_shared_texts
-from ..learners import FeatureLearner, Gaussian, State, present_classes
+from ..learners import (
+    FunctionLearner,
+    Gaussian,
+    State,
+    TakesIn,
+    by_class,
+    present_classes,
+    task_prior,
+    those,
+)
 from ..meta_init import MetaInit
 from ..tasks import Positive
 
@@ -26,6 +35,9 @@ from ..tasks import Positive
 FREE = 1e4
 #: What the noise is taken to be with no past tasks to learn it from.
 NOISE_WITHOUT_PAST = 0.1
+#: Features, at most, of which a prior is learned from all past tasks at once: given ones, and those
+#: of an encoder, of which that takes longer than training it.
+MOST_FEATURES, MOST_LEARNED_FEATURES = 128, 32
 #: Tables of all pairs of features, or of rows, that solving holds at once.
 OF_PAIRS = 5
 
@@ -50,7 +62,7 @@ def with_intercept(Z: Tensor) -> Tensor:
     return torch.cat([Z, torch.ones_like(Z[..., :1])], -1).double()
 
 
-class RidgeHeadRegression(FeatureLearner):
+class RidgeHeadRegression(FunctionLearner, TakesIn):
     """adapt: the posterior of a Bayesian linear regression (Harrison 2018, eq. 7-8).
 
     predict: its predictive distribution (eq. 9). The prior covariance of the
@@ -60,6 +72,11 @@ class RidgeHeadRegression(FeatureLearner):
     features, no more of the posterior either than what the rows span.
     """
 
+    further_rows_told = (
+        "`partial_fit` takes the posterior for the prior of the further rows, and needs no others. "
+        "Without a meta-init, where the scale of the targets is that of all rows, it adapts anew "
+        "to all of them, which the estimator keeps."
+    )
     centres_inputs_without_past = True
     #: Its value may have to change by orders of magnitude, so its logarithm has far to go.
     faster = {"log_noise": 10.0}
@@ -93,6 +110,25 @@ class RidgeHeadRegression(FeatureLearner):
         if factor is not None and factor.shape == other:
             state_dict[f"{prefix}prior_factor"] = torch.diag(factor).contiguous()
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def learn_at_once(self, X: Tensor, y: Tensor, tasks: np.ndarray) -> bool:
+        """Learn the prior from all past tasks at once: of most likelihood for these features."""
+        learned = any(True for _ in self.encoder.parameters())
+        if self.n_features > (MOST_LEARNED_FEATURES if learned else MOST_FEATURES):
+            return False
+        with torch.no_grad():
+            phi, targets = with_intercept(self.embed(X)), self.scaled_targets(y).double()
+            try:
+                prior = task_prior(phi.cpu().numpy(), targets.cpu().numpy(), tasks)
+            except torch.linalg.LinAlgError:  # of tasks that tell too little
+                return False
+            self.prior_factor.copy_(prior.factor)
+            self.prior_mean.copy_(prior.mean)
+            self.log_noise.copy_(prior.noise_variance.log())
+        return True
+
+    def learned_at_once(self) -> list[nn.Parameter]:
+        return [self.prior_factor, self.prior_mean, self.log_noise]
 
     def _whitened(self, phi: Tensor) -> Tensor:
         """phi C: features in which the prior is the unit matrix."""
@@ -144,6 +180,48 @@ class RidgeHeadRegression(FeatureLearner):
         inside = torch.linalg.solve_triangular(state["root"], along.mT, upper=False).mT
         return torch.cat([inside, across], -1)
 
+    # ------------------------------------------------------------------ further rows
+    @property
+    def takes_in(self) -> bool:
+        return self.prior_factor.ndim == 2  # else the posterior is not kept as a matrix
+
+    def take_in_features(
+        self, state: State, Z: Tensor, y: Tensor, w: Tensor, index: Tensor | None = None
+    ) -> State:
+        # the posterior is the prior of what comes (Harrison 2018, eq. 7-8, a row at a time)
+        phi, factor = with_intercept(Z), state["spread"].mT
+        residual = self.scaled_targets(y).double() - phi @ state["coef"]
+        shift, root = _among_features(phi @ factor, residual, w.double())
+        spread = torch.linalg.solve_triangular(root, factor.mT, upper=False)
+        return {"coef": state["coef"] + factor @ shift, "spread": spread}
+
+    # ------------------------------------------------------------------ functions
+    def function_variance(self) -> Tensor:
+        return self.log_noise.double().exp() * self.y_scale.double().square()
+
+    def noise_variance(self) -> Tensor:
+        return self.function_variance()
+
+    def covariance_of_features(self, state: State, Z: Tensor) -> Tensor:
+        half = self.halves(state, with_intercept(Z))
+        return half @ half.mT
+
+    def n_draws_of(self, state: State, n_rows: int) -> int:
+        spanned = 0 if "spread" in state else state["root"].shape[-1]
+        return spanned + self.n_features + 1
+
+    def functions(self, state: State, Z: Tensor, numbers: Tensor) -> Tensor:
+        # the weights are what is drawn, so that rows may be taken in parts
+        def at(state: State, part: Tensor) -> Tensor:
+            return self.halves(state, with_intercept(part)) @ numbers
+
+        drawn = self._in_parts(at, state, Z, -2)
+        assert isinstance(drawn, Tensor)
+        return drawn
+
+    def numbers_to_draw(self, state: State, n_rows: int) -> int:
+        return 2 * n_rows * self.n_features
+
     def predict_features(self, state: State, Z: Tensor) -> Gaussian:
         phi = with_intercept(Z)
         leverage = 1 + self.halves(state, phi).square().sum(-1)
@@ -170,12 +248,31 @@ def _among_rows(psi: Tensor, residual: Tensor, w: Tensor) -> tuple[Tensor, State
     return shift, {"directions": Q.mT, "root": root}
 
 
-class RidgeHeadClassification(FeatureLearner):
+def _weighted(Z: Tensor, y: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    """Features and class indicators, times the roots of the weights, in float64."""
+    root = w.double().sqrt()[..., None]
+    return root * with_intercept(Z), root * y.double()
+
+
+def _fewest(phi: Tensor, target: Tensor) -> State:
+    """All that a ridge regression needs of its rows: they themselves, or their products."""
+    if phi.shape[-2] < phi.shape[-1]:
+        return {"phi": phi, "target": target}
+    return {"gram": phi.mT @ phi, "moment": phi.mT @ target}
+
+
+class RidgeHeadClassification(TakesIn):
     """adapt: ridge regression of the class indicators (Bertinetto 2019, eq. 4, 6).
 
     predict: its outputs times a learned scale, as logits (eq. 7).
     """
 
+    further_rows_told = (
+        "`partial_fit` adds further rows, new classes among them, to the products Z'Z and Z'Y that "
+        "the solution takes, and needs no others; `forget` needs them once there are as many rows "
+        "as features. Without a meta-init or with altered copies all rows, which the estimator "
+        "keeps, are adapted to anew."
+    )
     centres_inputs_without_past = True
 
     def __init__(
@@ -192,16 +289,61 @@ class RidgeHeadClassification(FeatureLearner):
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
-        root = w.double().sqrt()[..., None]
-        phi, target = root * with_intercept(Z), root * y.double()
-        precision = self.log_precision.double().exp()
-        scaled = phi / precision
-        if phi.shape[-2] < phi.shape[-1]:  # the Woodbury identity (eq. 5-6): an n x n system
-            kernel = scaled @ phi.mT + torch.eye(phi.shape[-2], dtype=phi.dtype, device=phi.device)
-            coef = scaled.mT @ torch.linalg.solve(kernel, target)
+        phi, target = _weighted(Z, y, w)
+        if phi.shape[-2] < phi.shape[-1]:
+            coef = self._among_rows(phi, target)
         else:
-            coef = torch.linalg.solve(phi.mT @ phi + torch.diag(precision), phi.mT @ target)
+            coef = self._among_features(phi.mT @ phi, phi.mT @ target)
         return {"coef": coef, "present": present_classes(y, w)}
+
+    def _among_rows(self, phi: Tensor, target: Tensor) -> Tensor:
+        """The Woodbury identity (eq. 5-6): an n x n system."""
+        scaled = phi / self.log_precision.double().exp()
+        kernel = scaled @ phi.mT + torch.eye(phi.shape[-2], dtype=phi.dtype, device=phi.device)
+        return scaled.mT @ torch.linalg.solve(kernel, target)
+
+    def _among_features(self, gram: Tensor, moment: Tensor) -> Tensor:
+        return torch.linalg.solve(gram + torch.diag(self.log_precision.double().exp()), moment)
+
+    # ------------------------------------------------------------------ further rows
+    def statistics(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
+        phi, target = _weighted(Z, y, w)
+        return _fewest(phi, target)
+
+    def rows_kept(self, state: State) -> int:
+        return state["phi"].shape[-2] if "phi" in state else 0
+
+    def take_in_features(
+        self, state: State, Z: Tensor, y: Tensor, w: Tensor, index: Tensor | None = None
+    ) -> State:
+        if index is not None:
+            state = {
+                k: t if k in ("phi", "gram") else by_class(t, index, -1) for k, t in state.items()
+            }
+        phi, target = _weighted(Z, y, w)
+        if "phi" in state:
+            phi, target = (
+                torch.cat([state[k], t], -2) for k, t in (("phi", phi), ("target", target))
+            )
+            sums = _fewest(phi, target)
+        else:
+            gram, moment = state["gram"] + phi.mT @ phi, state["moment"] + phi.mT @ target
+            sums = {"gram": gram, "moment": moment}
+        return self._solved(sums, state["present"] | present_classes(y, w))
+
+    def leave_out(self, state: State, kept: Tensor) -> State | None:
+        if "gram" in state:  # which holds the rows of all classes in one sum
+            return None
+        target = by_class(state["target"], kept, -1)
+        phi, target, _ = those((target != 0).any(-1), state["phi"], target, target[..., 0])
+        return self._solved({"phi": phi, "target": target}, by_class(state["present"], kept, -1))
+
+    def _solved(self, sums: State, present: Tensor) -> State:
+        if "phi" in sums:
+            coef = self._among_rows(sums["phi"], sums["target"])
+        else:
+            coef = self._among_features(sums["gram"], sums["moment"])
+        return {"coef": coef, "present": present, **sums}
 
     def numbers_to_adapt(self, n_rows: int, n_labels: int) -> int:
         n = min(n_rows, self.n_features + 1)
@@ -320,13 +462,14 @@ class RidgeHeadRegressor(ProbabilisticRegressor):
     {meta_init}
     {encoder}
     alpha : float or None, default=None
-        Prior precision to start meta-training from, 1.0 if None, in units of
-        the noise precision; a meta-init carries its learned one.
+        Prior precision to start training on episodes from, in units of the noise
+        precision; a meta-init carries its learned one. None learns the prior from
+        all past tasks at once (see Notes), and starts from 1.0 where that cannot be.
     noise : float or None, default=None
-        Noise standard deviation to start meta-training from, in units of the
-        targets' standard deviation; a meta-init carries its learned one. None
-        starts from 1.0 (starting low, squared errors far beyond the noise give
-        gradients that Adam remembers for long), and is 0.1 without a meta-init.
+        Noise standard deviation to start training on episodes from, in units of the
+        targets' standard deviation; a meta-init carries its learned one. None as for
+        alpha, starting from 1.0 (starting low, squared errors far beyond the noise
+        give gradients that Adam remembers for long); it is 0.1 without a meta-init.
     {device}
     {dtype}
         The solve itself is always float64.
@@ -347,12 +490,27 @@ class RidgeHeadRegressor(ProbabilisticRegressor):
     --------
     MAMLRegressor : Adapts the whole network by gradient descent.
 
+    Notes
+    -----
+    With features that are not learned (no encoder), the weights of past tasks are
+    random effects of a linear mixed model. Meta-training then maximises its
+    restricted likelihood over all past tasks at once [3]_, in place of descending on
+    episodes: their mean, their covariance (of the intercept alone, one variance,
+    diagonal, diagonal and low rank, or full, as Akaike's corrected criterion
+    chooses) and the noise; that the mean is known from few tasks widens the
+    covariance. With an encoder, network and prior are trained together, and the
+    prior is then learned so once more if validation is the better for it. Neither
+    where `alpha` or `noise` are given, for more than 128 features (32 of an encoder),
+    for tasks from a generator, or where training goes on from a meta-init.
+
     References
     ----------
     .. [1] J. Harrison, A. Sharma and M. Pavone, "Meta-learning priors for efficient
        online Bayesian regression", WAFR 2018.
     .. [2] L. Bertinetto, J. Henriques, P. Torr and A. Vedaldi, "Meta-learning with
        differentiable closed-form solvers", ICLR 2019.
+    .. [3] N. M. Laird and J. H. Ware, "Random-effects models for longitudinal data",
+       Biometrics 38, 1982.
 
     Examples
     --------

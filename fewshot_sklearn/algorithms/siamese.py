@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ..encoders import Shape
 from ..estimators import FewShotClassifier, with_shared_texts
-from ..learners import FeatureLearner, Outputs, State, log_sums_by_class, sums_by_own_class
+from ..learners import KeepsFeatures, Outputs, State, log_sums_by_class, sums_by_own_class
 from ..tasks import IGNORED_CODE, memberships
 
 #: Untrained, two rows verify with probability sigmoid(OFFSET - SLOPE * mean |difference|), which
@@ -20,11 +20,17 @@ from ..tasks import IGNORED_CODE, memberships
 OFFSET, SLOPE = 4.0, 16.0
 
 
-class Siamese(FeatureLearner):
+class Siamese(KeepsFeatures):
     """adapt: keeps the features of the support rows. predict: how well each class's verify.
 
     Meta-training learns to verify: whether a query and a support row are of one class.
     """
+
+    further_rows_told = (
+        "`partial_fit` adds the features of further rows, new classes among them, to those that "
+        "the estimator knows, and `forget` takes some out."
+    )
+    features_in = "rows"
 
     def __init__(self, encoder: nn.Module, input_shape: Shape, n_outputs: int | None = None):
         super().__init__(encoder, input_shape, n_outputs)

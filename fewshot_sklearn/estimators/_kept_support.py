@@ -72,9 +72,88 @@ def given_support(estimator: Any) -> tuple[Any, Any]:
     kept: KeptSupport | None = getattr(estimator, "_support", None)
     if kept is None:
         return None, None
+    _, y, _, classes = kept
+    if classes is None:
+        return support_rows(estimator, kept), y
     import pandas as pd  # type: ignore[import-untyped]
 
-    X, y, names, classes = kept
+    return support_rows(estimator, kept), pd.DataFrame(y, columns=classes)
+
+
+def support_rows(estimator: Any, kept: KeptSupport) -> Any:
+    """Kept rows, named as they were."""
+    X, _, names, _ = kept
     columns = getattr(estimator, "feature_names_in_", None)
-    rows = X if names is None and columns is None else pd.DataFrame(X, names, columns)
-    return rows, y if classes is None else pd.DataFrame(y, columns=classes)
+    if names is None and columns is None:
+        return X
+    import pandas as pd
+
+    return pd.DataFrame(X, names, columns)
+
+
+def some_support(kept: KeptSupport, stay: np.ndarray) -> KeptSupport:
+    """What is kept of some of the rows, a boolean (n_rows,) says which."""
+    X, y, names, classes = kept
+    names = np.arange(len(X)) if names is None else names
+    return X[stay], y[stay], _unless_plain(names[stay], X), classes
+
+
+def joined_support(
+    first: KeptSupport, second: KeptSupport, y: np.ndarray, classes: np.ndarray | None = None
+) -> KeptSupport:
+    """What is kept of two sets of rows; those that have no names go on being numbered.
+
+    Parameters
+    ----------
+    first, second : tuple
+        What is kept of either.
+    y : ndarray of shape (n_rows, ...)
+        Labels or targets of all.
+    classes : ndarray or None, default=None
+        Classes that the probabilities are of.
+
+    Returns
+    -------
+    tuple
+        What is kept of all.
+    """
+    (X, _, names, _), (X_more, _, more, _) = first, second
+    n, m = len(X), len(X_more)
+    if names is not None or more is not None:
+        names = np.arange(n) if names is None else names
+        names = np.concatenate([named(names), named(np.arange(n, n + m) if more is None else more)])
+        names = _unless_plain(names, X)
+    return np.concatenate([X, X_more]), y, names, classes
+
+
+def named(names: np.ndarray) -> np.ndarray:
+    """Names that numpy does not write out as strings beside others."""
+    return names if names.dtype.kind in "iu" else names.astype(object)
+
+
+def joined_labels(first: np.ndarray, second: np.ndarray, what: str) -> np.ndarray:
+    """Labels one after the other, as an array of both would hold them.
+
+    Raises
+    ------
+    ValueError
+        When they are of different kinds, which numpy would write out as strings.
+    """
+    kinds = {_KINDS.get(labels.dtype.kind, labels.dtype.kind) for labels in (first, second)}
+    if "object" in kinds:
+        return np.concatenate([first.astype(object), second.astype(object)])
+    if len(kinds) > 1:
+        raise ValueError(
+            f"{what} must be of one kind, but there were {first.dtype} before and now are "
+            f"{second.dtype}."
+        )
+    return np.concatenate([first, second])
+
+
+#: Kinds of labels that go together.
+_KINDS = {**dict.fromkeys("iuf", "number"), **dict.fromkeys("US", "string"), "O": "object"}
+
+
+def _unless_plain(names: np.ndarray, X: np.ndarray) -> np.ndarray | None:
+    plain = X.ndim != 2 or np.array_equal(names, np.arange(len(names)))
+    return None if plain else names

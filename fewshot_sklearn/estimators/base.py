@@ -35,6 +35,9 @@ from .validation import (
 class FewShotEstimator(HasLearner):
     """Base class of the estimators: `fit` is `Learner.adapt`, `predict` is `Learner.predict`."""
 
+    #: Whether rows of a table come as the numbers that they become.
+    _reads_numbers = False
+
     # ------------------------------------------------------------------ fit
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
@@ -52,20 +55,28 @@ class FewShotEstimator(HasLearner):
         if n := check_scalar(self.n_augment, "n_augment", Integral, min_val=0):
             rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
             X, y, w = with_altered_copies(X, y, w, n, self.augment, rng)
+        self._fitted_dtype = str(self._compute_dtype())
+        support = self._as_support(X, y, w, n_outputs)
+        self.meta_init_ = self._meta_init_for(support, n_outputs)
+        learner = self._rebuild(self.meta_init_)
+        refuse_too_large(self, learner, *y.shape)
+        with torch.no_grad(), solvable(self.meta_init_, "fit"):
+            state = self._adapted(learner, support)
+        self.state_ = as_arrays(state)
+
+    def _as_support(
+        self, X: np.ndarray, y: np.ndarray, w: np.ndarray, n_outputs: int | None
+    ) -> Support:
         dtype, device = self._compute_dtype(), resolve_device(self.device)
-        self._fitted_dtype = str(dtype)
         # what is given is large, and only read
         members = torch.from_numpy(y).to(device, dtype)
         weights = torch.tensor(w, dtype=dtype, device=device)
         keep = self._learner_class.rounds_itself
         known = members if n_outputs is None else exact(y, keep, dtype, device, "y")
-        support = Support(exact(X, keep, dtype, device, "X"), known, weights)
-        self.meta_init_ = self._meta_init_for(support, n_outputs)
-        learner = self._rebuild(self.meta_init_)
-        refuse_too_large(self, learner, *y.shape)
-        with torch.no_grad(), solvable(self.meta_init_, "fit"):
-            state = learner.adapt(support)
-        self.state_ = {name: _array(t) for name, t in state.items()}
+        return Support(exact(X, keep, dtype, device, "X"), known, weights)
+
+    def _adapted(self, learner: Learner, support: Support) -> State:
+        return learner.adapt(support)
 
     def _meta_init_for(self, support: Support, n_outputs: int | None) -> MetaInit:
         """The meta-init, if it fits these rows; without one, that of a learner without past."""
@@ -77,8 +88,9 @@ class FewShotEstimator(HasLearner):
             learner = learner.to(support.X.device, self._compute_dtype())
             scales = learner.scales_inputs_without_past or learner.centres_inputs_without_past
             learner.fit_scale(support.X if scales else None, support.y, support.w)
+            unit = usual_unit(support.X)
             if not scales:
-                learner.x_scale = learner.x_scale * usual_unit(support.X)
+                learner.x_scale = learner.x_scale * unit
             if learner.centres_inputs_without_past:
                 learner.x_scale = torch.ones_like(learner.x_scale)
             init = MetaInit.from_state(learner.state_dict(), self._spec(learner) | {"past": False})
@@ -109,9 +121,10 @@ class FewShotEstimator(HasLearner):
                 "Meta-train it first, or call fit."
             )
         self._support: KeptSupport | None = None
-        self.n_features_in_ = init.spec["input_shape"][0]
-        if "feature_names" in init.spec:
-            self.feature_names_in_ = np.array(init.spec["feature_names"], dtype=object)
+        table, names = init.table, init.feature_names
+        self.n_features_in_ = init.spec["input_shape"][0] if table is None else len(table.columns)
+        if names is not None:
+            self.feature_names_in_ = np.array(names, dtype=object)
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
         return init
@@ -126,7 +139,7 @@ class FewShotEstimator(HasLearner):
     def _fitted_learner_and_rows(self, X: Any) -> tuple[Any, Tensor]:
         check_is_fitted(self)
         self._refuse_other_dtype()
-        X = validated(self, self.meta_init_.table, X, reset=False)
+        X = validated(self, None if self._reads_numbers else self.meta_init_.table, X, reset=False)
         spec = self.meta_init_.spec
         shape = tuple(spec["input_shape"])
         # of any width: then as wide as in fit, which is checked above
@@ -141,9 +154,12 @@ class FewShotEstimator(HasLearner):
         dtype, device = self._compute_dtype(), resolve_device(self.device)
         return exact(X, learner.rounds_itself, dtype, device, "X")
 
+    def _state_on(self, device: torch.device) -> State:
+        return {name: torch.tensor(array, device=device) for name, array in self.state_.items()}
+
     def _outputs(self, X: Any) -> Any:
         learner, rows = self._fitted_learner_and_rows(X)
-        state: State = {k: torch.tensor(v, device=rows.device) for k, v in self.state_.items()}
+        state = self._state_on(rows.device)
         with torch.no_grad(), solvable(self.meta_init_, "predict"):
             outputs = learner.predict_in_parts(state, rows)
         refuse_infinite(outputs, learner.n_outputs, self.meta_init_)
@@ -227,5 +243,6 @@ class FewShotEstimator(HasLearner):
         return diagram if init is None else diagram + init._repr_html_()
 
 
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().cpu().numpy().copy()
+def as_arrays(state: State) -> dict[str, np.ndarray]:
+    """A state as an estimator keeps it."""
+    return {name: t.detach().cpu().numpy().copy() for name, t in state.items()}

@@ -12,17 +12,21 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from ..tasks import check_parameters, comparable, distinct, memberships, refuse_missing
-from ._kept_support import kept_support
+from ._further_rows import NONE_LEFT, GivenRows, TakesFurtherRows
+from ._kept_support import KeptSupport, joined_labels, kept_support
 from ._memory import refuse_too_many_labels
-from .base import FewShotEstimator
+from .base import as_arrays
 from .validation import check_weights, validated
 
 #: Name of the state of a classifier that has seen no row: the probabilities of the classes.
 PRIOR = "class_probabilities"
 
 
-class FewShotClassifier(ClassifierMixin, FewShotEstimator):
+class FewShotClassifier(ClassifierMixin, TakesFurtherRows):
     """Base class of the classifiers."""
+
+    #: Whether `fit` was given class probabilities.
+    _soft_labels = False
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> FewShotClassifier:
         """Adapt to a task from its labelled rows.
@@ -51,20 +55,41 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
         """
         check_parameters(self)
         with self._all_or_nothing():
-            given, known = X, np.asarray(y)
-            # of objects scikit-learn says less clearly what is wrong
-            if known.ndim and known.dtype.kind == "O":
-                refuse_missing(known, "y", "class")
-            shape = known.shape
-            soft = len(shape) == 2 and shape[1] > 1
-            names = getattr(y, "columns", None)
-            table = self._table()
-            X, y = validated(self, table, X, y, multi_output=soft)
-            self._support = kept_support(given, X, known, names if soft else None, table)
-            weights = check_weights(sample_weight, len(X))
-            self.classes_, members = _soft(y, names) if soft else self._classes_and_members(y)
-            self._adapt(X, members, weights, None)
+            self._fit_rows(self._given(X, y, sample_weight))
         return self
+
+    def _given(self, X: Any, y: Any, sample_weight: Any, first: bool = True) -> GivenRows:
+        """Rows as `fit` checks them; further ones, as those that it saw before."""
+        given, known = X, np.asarray(y)
+        # of objects scikit-learn says less clearly what is wrong
+        if known.ndim and known.dtype.kind == "O":
+            refuse_missing(known, "y", "class")
+        soft = _are_soft(known)
+        names = getattr(y, "columns", None) if soft else None
+        table = self._table() if first else self.meta_init_.table
+        # as an array, lest scikit-learn makes floats of integers that may be missing
+        X, y = validated(
+            self, table, X, y if soft else known, reset=first, multi_output=soft
+        )
+        weights = check_weights(sample_weight, len(X), some=first)
+        return GivenRows(X, y, weights, kept_support(given, X, known, names, table))
+
+    def _fit_rows(self, rows: GivenRows, announced: np.ndarray | None = None) -> None:
+        """Adapt to validated rows, of which there may be none of some classes announced."""
+        self._keep(rows.kept, rows.w)
+        self._soft_labels = _are_soft(rows.y)
+        self.classes_, members = self._labels(rows)
+        if announced is not None:
+            found = self.classes_
+            self.classes_ = _all_classes(found, announced)
+            members = _among(members, found, self.classes_)
+        self._adapt(rows.X, members, rows.w, None)
+
+    def _labels(self, rows: GivenRows) -> tuple[np.ndarray, np.ndarray]:
+        """Classes, and memberships of the rows."""
+        if _are_soft(rows.y):
+            return _soft(rows.y, rows.kept[3])
+        return self._classes_and_members(rows.y)
 
     def _classes_and_members(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Sorted class labels, and which class each row is of (n_rows, n_classes)."""
@@ -77,6 +102,139 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
         refuse_too_many_labels(self, len(codes), len(classes))
         members = memberships(torch.from_numpy(codes), len(classes), torch.float64)
         return classes, members.numpy()
+
+    def _joined_targets(
+        self, first: KeptSupport, second: KeptSupport
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        (_, y, _, classes), (_, more, _, others) = first, second
+        if not _are_soft(y):
+            return joined_labels(y.ravel(), more.ravel(), "y"), None
+        found = [_soft(part, names) for part, names in ((y, classes), (more, others))]
+        union = _all_classes(found[0][0], found[1][0])
+        return np.concatenate([_among(part, own, union) for own, part in found]), union
+
+    # ------------------------------------------------------------------ further rows
+    def partial_fit(
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+    ) -> FewShotClassifier:
+        """Adapt to further rows, beside all that came before: equal to `fit` on all of them.
+
+        How this is done the description of the class says: some methods take the rows
+        into what they know, at no more cost than the rows themselves; the others, and
+        all of them without a meta-init where the scale of the rows is learned at
+        `fit`, adapt anew to all rows, which the estimator keeps.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
+            Further support rows.
+        y : array-like of shape (n_rows,), or (n_rows, n_classes) of float
+            Class labels, of classes known or new; or class probabilities, where `fit`
+            was given such.
+        classes : array-like of shape (n_classes,) or None, default=None
+            Classes to know of, with or without rows: those without have the probability
+            zero. scikit-learn's convention; not needed, since new classes may come
+            with their rows.
+        sample_weight : array-like of shape (n_rows,) or None, default=None
+            Weights, at least zero.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            When rows or labels are not like those before, or rows are needed that were
+            let go of (`drop_support`). The estimator is then as it was.
+        """
+        check_parameters(self)
+        with self._all_or_nothing():
+            known = self.classes_ if hasattr(self, "state_") else None
+            if classes is not None:
+                asked = distinct(comparable(classes, "classes"), "classes")[0]
+                known = asked if known is None else _all_classes(known, asked)
+            if not self._seen():
+                self._fit_rows(self._given(X, y, sample_weight), known)
+            else:
+                self._further(self._given(X, y, sample_weight, first=False), known)
+        return self
+
+    def _further(self, rows: GivenRows, known: np.ndarray | None) -> None:
+        self._check_further(rows.X, None)
+        if _are_soft(rows.y) != self._soft_labels:
+            before, now = "class labels", "class probabilities"
+            if self._soft_labels:
+                before, now = now, before
+            raise ValueError(f"y held {before} before, and now {now}: pass the same.")
+        if why := self._why_not_into_state(self._rebuild(self.meta_init_), rows.X):
+            self._needs_rows(why)
+            self._fit_rows(self._joined(rows), known)
+            return
+        found, members = self._labels(rows)
+        old: np.ndarray = self.classes_
+        classes = _all_classes(old if known is None else known, found)
+        place = {label: i for i, label in enumerate(old.tolist())}
+        index = np.array([place.get(label, -1) for label in classes.tolist()], dtype=np.int64)
+        same = len(old) == len(classes)
+        self.classes_ = old if same else classes
+        self._take_in(rows, _among(members, found, classes), None, None if same else index)
+
+    def forget(self, classes: Any) -> FewShotClassifier:
+        """Forget classes, and all that was learned of them: equal to `fit` without their rows.
+
+        Parameters
+        ----------
+        classes : label or array-like of shape (n_classes,)
+            The classes to forget.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            When a class is not known, none is left, `fit` was given class
+            probabilities, or rows are needed that were let go of (`drop_support`). The
+            estimator is then as it was.
+        """
+        check_is_fitted(self)
+        check_parameters(self)
+        asked = comparable(np.atleast_1d(np.asarray(classes)), "classes").tolist()
+        known = self.classes_.tolist()
+        if strangers := [label for label in asked if label not in known]:
+            raise ValueError(f"classes holds {strangers}, which are not among classes_: {known}.")
+        gone = set(asked)
+        kept = np.array([i for i, label in enumerate(known) if label not in gone], dtype=np.int64)
+        if not len(kept):
+            raise ValueError("classes holds all classes there are: none would be left to predict.")
+        with self._all_or_nothing():
+            self._forget(gone, kept)
+        return self
+
+    def _forget(self, gone: set[Any], kept: np.ndarray) -> None:
+        if PRIOR in self.state_:
+            self.fit_prior(self.classes_[kept], self.state_[PRIOR][kept])
+            return
+        if self._soft_labels:
+            raise ValueError("forget needs labels, but fit was given class probabilities.")
+        state, classes = self._left_out(kept), self.classes_[kept]
+        if state is None:
+            self._needs_rows("what it learned of the classes cannot be told apart")
+        if (support := vars(self).get("_support")) is not None:
+            labels = comparable(support[1].ravel(), "y").tolist()
+            stay = np.array([label not in gone for label in labels], dtype=bool)
+            if not stay.any() or not (rows := self._seen_rows(stay)).w.any():
+                raise ValueError(NONE_LEFT)
+        if state is None:
+            self._fit_rows(rows, classes)
+            return
+        self.classes_, self.state_ = classes, as_arrays(state)
+        if support is not None:
+            self._keep(rows.kept, rows.w)
 
     def fit_prior(self, classes: Any, probabilities: Any = None) -> FewShotClassifier:
         """Adapt to a task of which only the classes are known, and no row.
@@ -168,6 +326,26 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
         logits = self._outputs(X).cpu().numpy()
         logits = np.nan_to_num(logits, neginf=float(np.finfo(np.float32).min))
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+
+def _are_soft(y: np.ndarray) -> bool:
+    """Whether labels are class probabilities."""
+    return y.ndim == 2 and y.shape[1] > 1
+
+
+def _all_classes(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Sorted distinct classes of two sets of them."""
+    return distinct(comparable(joined_labels(first, second, "classes"), "classes"), "classes")[0]
+
+
+def _among(members: np.ndarray, own: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Memberships (n_rows, n_classes) of classes that are more than the rows' own."""
+    if len(own) == len(classes):
+        return members
+    everyone = np.zeros((len(members), len(classes)))
+    place = {label: i for i, label in enumerate(classes.tolist())}
+    everyone[:, [place[label] for label in own.tolist()]] = members
+    return everyone
 
 
 def _soft(y: np.ndarray, names: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -165,6 +165,31 @@ class ManyTasks:
         # what all tasks of a batch share may come without an axis of tasks, or be the learner's own
         return {k: t.expand(len(Z), *self._shapes[key][k]) for k, t in state.items()}
 
+    @_solvable
+    @torch.no_grad()
+    def adapted_to_take_in(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
+        """`adapted`, with what `taken_in` needs beside; of learners that `takes_in` is true of."""
+        return self.adapted(Z, y, w) | self.learner.statistics(Z, y, w)
+
+    @_solvable
+    @torch.no_grad()
+    def taken_in(
+        self, state: State, Z: Tensor, y: Tensor, w: Tensor, index: Tensor | None = None
+    ) -> State:
+        """States of a batch of tasks, of all rows there were and of some more: see `take_in`.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor
+            What `adapted_to_take_in` or this returned, each tensor with a leading axis of tasks.
+        Z, y, w : Tensor of shape (T, n, ...)
+            Features of the further rows, memberships or targets, and weights; those of
+            weight zero, with which tasks are padded, change nothing.
+        index : Tensor of int of shape (n_way,) or None, default=None
+            Where each class of y stands in the states, -1 for one that is new to all.
+        """
+        return self.learner.take_in_features(state, Z, y, w, index)
+
     def _adapted_to_one(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
         if self.by_features:
             return self.learner.adapt_features(Z, y, w)

@@ -92,7 +92,17 @@ def with_shared_texts(**own: str) -> Callable[[Class], Class]:
             return textwrap.indent(texts[line["name"]], line["indent"])
 
         if cls.__doc__ is not None:  # as it is under python -OO
-            cls.__doc__ = re.sub(r"(?m)^(?P<indent> *)\{(?P<name>\S+)\} *$", text, cls.__doc__)
+            doc = re.sub(r"(?m)^(?P<indent> *)\{(?P<name>\S+)\} *$", text, cls.__doc__)
+            cls.__doc__ = _with_further_rows(cls, doc)
         return cls
 
     return decorate
+
+
+def _with_further_rows(cls: type[Any], doc: str) -> str:
+    """A class docstring that says, before its parameters, what `partial_fit` does."""
+    before, parameters, after = doc.partition("\n    Parameters\n")
+    if not hasattr(cls, "partial_fit") or not parameters:
+        return doc
+    told = textwrap.fill(cls._learner_class.further_rows_told, 84)
+    return f"{before}\n{textwrap.indent(told, '    ')}\n{parameters}{after}"

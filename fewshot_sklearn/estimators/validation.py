@@ -147,13 +147,13 @@ def validated(
         Rows, and with y that too.
     """
     if table is None:
-        given = {} if y is None else {"y": y}
+        given = {"y": y} if y is not None or of_y else {}
         return validate_data(
             estimator, X, dtype=ROW_DTYPES, allow_nd=True, reset=reset, **given, **of_y
         )
     validate_data(estimator, X, reset=reset, skip_check_array=True)  # the columns
     rows = as_numbers(table, X)
-    return rows if y is None else check_X_y(rows, y, dtype=ROW_DTYPES, **of_y)
+    return check_X_y(rows, y, dtype=ROW_DTYPES, **of_y) if y is not None or of_y else rows
 
 
 def finite_targets(y: np.ndarray) -> np.ndarray:
@@ -171,19 +171,13 @@ def finite_targets(y: np.ndarray) -> np.ndarray:
 
 
 def check_range(array: np.ndarray, dtype: torch.dtype, name: str) -> None:
-    """Refuse values that are too large, or whose squares are, to compute with in `dtype`.
-
-    Rows are refused, too, whose values are all too small.
-    """
-    if array.dtype.kind != "f" or not array.size:
-        return
-    most, size = LARGEST[dtype], max(float(array.max()), -float(array.min()))
-    if name == "X" and 0 < size < SMALLEST[dtype]:
-        raise ValueError(
-            f"Input X contains nothing but values too small for dtype('{str(dtype)[6:]}'): the "
-            f"largest is {size:g}. Bring X to another unit."
-        )
-    if size > most:
+    """Refuse values that are too large, or whose squares are, to compute with in `dtype`."""
+    most = LARGEST[dtype]
+    if (
+        array.dtype.kind == "f"
+        and array.size
+        and max(float(array.max()), -float(array.min())) > most
+    ):
         raise ValueError(
             f"Input {name} contains a value too large for dtype('{str(dtype)[6:]}'): the largest "
             f"that can be computed with is {most:g}. Bring {name} to another unit."
@@ -191,9 +185,23 @@ def check_range(array: np.ndarray, dtype: torch.dtype, name: str) -> None:
 
 
 def usual_unit(rows: torch.Tensor) -> float:
-    """What rows of a very small or large unit are divided by, a power of two; of others 1."""
+    """What rows of a very small or large unit are divided by, a power of two; of others 1.
+
+    Raises
+    ------
+    ValueError
+        When all values are too small to compute with.
+    """
+    largest = float(rows.abs().max()) if rows.numel() else 0.0
+    if 0 < largest < SMALLEST[rows.dtype]:
+        raise ValueError(
+            f"Input X contains nothing but values too small for dtype('{str(rows.dtype)[6:]}'): "
+            f"the largest is {largest:g}. Bring X to another unit."
+        )
     size = float((rows - rows.mean(0)).abs().max()) if rows.numel() else 0.0  # wherever they lie
     if not 0 < size < math.inf or USUAL[0] <= size <= USUAL[1]:
+        return 1.0
+    if size <= 1e3 * torch.finfo(rows.dtype).eps * largest:  # rounding alone
         return 1.0
     return 2.0 ** math.floor(math.log2(size))
 

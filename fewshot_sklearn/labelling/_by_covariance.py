@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ..estimators import ProbabilisticRegressor
+from ..learners import FunctionLearner
 from ..tasks import indexable, taken
 from ._posterior import noise_variance, predictive_covariance, takes
 from .measures import bootstrap_draws, uncertainty
@@ -27,7 +29,7 @@ def by_covariance(
 
     That is the order of the mutual information too, where the noise is the same for all rows.
     """
-    closed = noise_variance(estimator) is not None or takes(estimator, "return_cov")
+    closed = noise_variance(estimator) is not None or _knows_covariance(estimator)
     if closed:
         scores = uncertainty(estimator, X_pool, "variance")
         rows = decreasing(scores, rng)[: max(COVARIANCE_ROWS, PREFILTER * n)]
@@ -41,6 +43,13 @@ def by_covariance(
     else:
         return None
     return rows[_most_variance(covariance, n)]
+
+
+def _knows_covariance(estimator: Any) -> bool:
+    """Whether it says how rows vary together; ours that answer each by itself say nothing of it."""
+    ours = isinstance(estimator, ProbabilisticRegressor)
+    alone = ours and not issubclass(estimator._learner_class, FunctionLearner)
+    return takes(estimator, "return_cov") and not alone
 
 
 def _most_variance(covariance: np.ndarray, n: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from .descent import (
     compiled,
     there_and_back,
 )
+from .functions import FunctionLearner
 from .inner_loop import (
     DescendsCrossEntropy,
     DescendsSquaredError,
@@ -41,20 +42,24 @@ from .sequences import (
     reading_order,
     sums_by_own_class,
 )
+from .taking_in import SEEN, KeepsFeatures, RunningMeans, TakesIn, by_class, those
 from .task_prior import TaskPrior, task_prior
 
 __all__ = [
     "BYTES",
     "OF_LABELS",
+    "SEEN",
     "TASKS_PER_CHUNK",
     "Batch",
     "DescendsCrossEntropy",
     "DescendsSquaredError",
     "Descent",
     "FeatureLearner",
+    "FunctionLearner",
     "Gaussian",
     "InnerLoopEstimator",
     "InnerLoopLearner",
+    "KeepsFeatures",
     "LSTMCell",
     "Layers",
     "Learner",
@@ -64,13 +69,16 @@ __all__ = [
     "Plan",
     "PretrainedLearner",
     "Refinement",
+    "RunningMeans",
     "SmoothingLearner",
     "State",
     "SupportLoss",
+    "TakesIn",
     "TaskPrior",
     "TransformerLayer",
     "absent_classes",
     "as_support",
+    "by_class",
     "check_sizes",
     "compiled",
     "draws",
@@ -86,8 +94,9 @@ __all__ = [
     "present_classes",
     "reading_order",
     "rows_for",
-    "task_prior",
     "spread",
     "sums_by_own_class",
+    "task_prior",
     "there_and_back",
+    "those",
 ]

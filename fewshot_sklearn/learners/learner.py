@@ -6,12 +6,14 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
 from ..encoders import Shape, channels_last, n_features_out, safe_under_vmap
 from ..tasks import Support
+from ._further_rows import FurtherRows
 from ._in_parts import InParts
 from ._scale import mean_and_scale, scaled
 from .outputs import Gaussian, Outputs, State, episode_loss, joined
@@ -23,7 +25,7 @@ TASKS_PER_CHUNK = 25
 ROWS_PER_CHUNK = 160
 
 
-class Learner(InParts):
+class Learner(InParts, FurtherRows):
     """Base class of the algorithms: ``adapt(support) -> state``, ``predict(state, X) -> outputs``.
 
     The learned parameters are this module's own. Both functions are pure, so
@@ -173,6 +175,24 @@ class Learner(InParts):
         """
         outputs = self(X, y, w, X_query)
         return self.loss(outputs, y_query), outputs
+
+    def learn_at_once(self, X: Tensor, y: Tensor, tasks: np.ndarray) -> bool:
+        """Learn, from the rows of all past tasks at once, what has a closed form; whether it did.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n, \\*input_shape)
+            Rows.
+        y : Tensor of shape (n, n_outputs)
+            Targets.
+        tasks : ndarray of int of shape (n,)
+            Whose they are.
+        """
+        return False
+
+    def learned_at_once(self) -> list[nn.Parameter]:
+        """The parameters that `learn_at_once` learns, so that descent need not."""
+        return []
 
     def begin(self, n_classes: int | None) -> None:
         """Make the submodules named in `training_only`, for that many past classes."""

@@ -20,8 +20,8 @@ class PastRidge:
     """Ridge regression of the past rows, ready for more to be added.
 
     Columns of Z are the features, less their mean and in units of their spread for the sake of
-    precision, and a constant. Task effects are eliminated: with s_t the sum of a task's rows and n_t their
-    number, they take s_t s_t' / (n_t + task_alpha) from Z'Z.
+    precision, and a constant. Task effects are eliminated: with s_t the sum of a task's rows and
+    n_t their number, they take s_t s_t' / (n_t + task_alpha) from Z'Z.
     """
 
     def __init__(self, X: np.ndarray, y: np.ndarray, task: np.ndarray | None = None):

@@ -302,6 +302,9 @@ RUNS: dict[str, list[Run]] = {
             ("tables.safetensors",),
         )
     ],
+    "examples/plot_bayesian_optimisation.py": [
+        Run(prints=(r"meta-learned ridge: regret .*\d", r"Gaussian process: regret .*\d"))
+    ],
     "examples/plot_inspection.py": [Run(prints=(r"it is: ", "errors: "))],
     "examples/plot_omniglot.py": [
         Run(
