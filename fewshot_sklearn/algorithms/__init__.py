@@ -19,7 +19,8 @@ from .protomaml import ProtoMAMLClassifier
 from .protonet import ProtoNetClassifier
 from .relation import RelationNetClassifier
 from .reptile import ReptileClassifier, ReptileRegressor
-from .ridge import RidgeHeadClassifier, RidgeHeadRegression, RidgeHeadRegressor, with_intercept
+from .ridge import RidgeHeadRegression, RidgeHeadRegressor
+from .ridge_classifier import RidgeHeadClassifier
 from .siamese import SiameseClassifier
 
 __all__ = [
@@ -52,5 +53,4 @@ __all__ = [
     "RidgeHeadRegression",
     "RidgeHeadRegressor",
     "SiameseClassifier",
-    "with_intercept",
 ]

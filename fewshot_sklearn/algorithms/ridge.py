@@ -9,7 +9,6 @@ Bayesian regression. WAFR 2018.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -17,18 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from ..encoders import Shape
-from ..estimators import FewShotClassifier, ProbabilisticRegressor, with_shared_texts
+from ..estimators import ProbabilisticRegressor, with_shared_texts
 from ..learners import (
+    OF_PAIRS,
     FunctionLearner,
     Gaussian,
     State,
     TakesIn,
-    by_class,
-    present_classes,
+    intercept_of,
     task_prior,
-    those,
+    with_intercept,
 )
-from ..meta_init import MetaInit
 from ..tasks import Positive
 
 #: Prior standard deviation, in noise units, of an intercept that is free.
@@ -38,28 +36,6 @@ NOISE_WITHOUT_PAST = 0.1
 #: Features, at most, of which a prior is learned from all past tasks at once: given ones, and those
 #: of an encoder, of which that takes longer than training it.
 MOST_FEATURES, MOST_LEARNED_FEATURES = 128, 32
-#: Tables of all pairs of features, or of rows, that solving holds at once.
-OF_PAIRS = 5
-
-
-def _check_alpha(alpha: float) -> float:
-    if not alpha > 0:
-        raise ValueError(f"alpha must be positive, got {alpha!r}.")
-    return float(alpha)
-
-
-def _intercept(coef: np.ndarray, init: MetaInit) -> np.ndarray:
-    """Where all features are zero; without a past and an encoder that is where X is zero."""
-    plain = init.spec["encoder"]["name"] == "identity" and not init.spec.get("past", True)
-    if not plain:
-        return coef[-1]
-    centre = np.float64(init.tensors["x_mean"]) + init.tensors["x_rest"]
-    return coef[-1] - centre.ravel() @ coef[:-1]
-
-
-def with_intercept(Z: Tensor) -> Tensor:
-    # the solves are small and badly conditioned: they are always done in float64
-    return torch.cat([Z, torch.ones_like(Z[..., :1])], -1).double()
 
 
 class RidgeHeadRegression(FunctionLearner, TakesIn):
@@ -93,9 +69,11 @@ class RidgeHeadRegression(FunctionLearner, TakesIn):
     ):
         n_outputs = n_outputs or 1
         super().__init__(encoder, input_shape, n_outputs)
+        if not alpha > 0:
+            raise ValueError(f"alpha must be positive, got {alpha!r}.")
         if not noise > 0:
             raise ValueError(f"noise must be positive, got {noise!r}.")
-        spread = _check_alpha(alpha) ** -0.5
+        spread = float(alpha) ** -0.5
         factor = torch.full((self.n_features + 1,), spread)
         if free_intercept:
             factor[-1] = FREE
@@ -248,204 +226,6 @@ def _among_rows(psi: Tensor, residual: Tensor, w: Tensor) -> tuple[Tensor, State
     return shift, {"directions": Q.mT, "root": root}
 
 
-def _weighted(Z: Tensor, y: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-    """Features and class indicators, times the roots of the weights, in float64."""
-    root = w.double().sqrt()[..., None]
-    return root * with_intercept(Z), root * y.double()
-
-
-def _fewest(phi: Tensor, target: Tensor) -> State:
-    """All that a ridge regression needs of its rows: they themselves, or their products."""
-    if phi.shape[-2] < phi.shape[-1]:
-        return {"phi": phi, "target": target}
-    return {"gram": phi.mT @ phi, "moment": phi.mT @ target}
-
-
-class RidgeHeadClassification(TakesIn):
-    """adapt: ridge regression of the class indicators (Bertinetto 2019, eq. 4, 6).
-
-    predict: its outputs times a learned scale, as logits (eq. 7).
-    """
-
-    further_rows_told = (
-        "`partial_fit` adds further rows, new classes among them, to the products Z'Z and Z'Y that "
-        "the solution takes, and needs no others; `forget` needs them once there are as many rows "
-        "as features. Without a meta-init or with altered copies all rows, which the estimator "
-        "keeps, are adapted to anew."
-    )
-    centres_inputs_without_past = True
-
-    def __init__(
-        self,
-        encoder: nn.Module,
-        input_shape: Shape,
-        n_outputs: int | None = None,
-        *,
-        alpha: float = 1.0,
-    ):
-        super().__init__(encoder, input_shape, n_outputs)
-        start = math.log(_check_alpha(alpha))
-        self.log_precision = nn.Parameter(torch.full((self.n_features + 1,), start))
-        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
-
-    def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
-        phi, target = _weighted(Z, y, w)
-        if phi.shape[-2] < phi.shape[-1]:
-            coef = self._among_rows(phi, target)
-        else:
-            coef = self._among_features(phi.mT @ phi, phi.mT @ target)
-        return {"coef": coef, "present": present_classes(y, w)}
-
-    def _among_rows(self, phi: Tensor, target: Tensor) -> Tensor:
-        """The Woodbury identity (eq. 5-6): an n x n system."""
-        scaled = phi / self.log_precision.double().exp()
-        kernel = scaled @ phi.mT + torch.eye(phi.shape[-2], dtype=phi.dtype, device=phi.device)
-        return scaled.mT @ torch.linalg.solve(kernel, target)
-
-    def _among_features(self, gram: Tensor, moment: Tensor) -> Tensor:
-        return torch.linalg.solve(gram + torch.diag(self.log_precision.double().exp()), moment)
-
-    # ------------------------------------------------------------------ further rows
-    def statistics(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
-        phi, target = _weighted(Z, y, w)
-        return _fewest(phi, target)
-
-    def rows_kept(self, state: State) -> int:
-        return state["phi"].shape[-2] if "phi" in state else 0
-
-    def take_in_features(
-        self, state: State, Z: Tensor, y: Tensor, w: Tensor, index: Tensor | None = None
-    ) -> State:
-        if index is not None:
-            state = {
-                k: t if k in ("phi", "gram") else by_class(t, index, -1) for k, t in state.items()
-            }
-        phi, target = _weighted(Z, y, w)
-        if "phi" in state:
-            phi, target = (
-                torch.cat([state[k], t], -2) for k, t in (("phi", phi), ("target", target))
-            )
-            sums = _fewest(phi, target)
-        else:
-            gram, moment = state["gram"] + phi.mT @ phi, state["moment"] + phi.mT @ target
-            sums = {"gram": gram, "moment": moment}
-        return self._solved(sums, state["present"] | present_classes(y, w))
-
-    def leave_out(self, state: State, kept: Tensor) -> State | None:
-        if "gram" in state:  # which holds the rows of all classes in one sum
-            return None
-        target = by_class(state["target"], kept, -1)
-        phi, target, _ = those((target != 0).any(-1), state["phi"], target, target[..., 0])
-        return self._solved({"phi": phi, "target": target}, by_class(state["present"], kept, -1))
-
-    def _solved(self, sums: State, present: Tensor) -> State:
-        if "phi" in sums:
-            coef = self._among_rows(sums["phi"], sums["target"])
-        else:
-            coef = self._among_features(sums["gram"], sums["moment"])
-        return {"coef": coef, "present": present, **sums}
-
-    def numbers_to_adapt(self, n_rows: int, n_labels: int) -> int:
-        n = min(n_rows, self.n_features + 1)
-        return super().numbers_to_adapt(n_rows, n_labels) + OF_PAIRS * n**2
-
-    def predict_features(self, state: State, Z: Tensor) -> Tensor:
-        scores = (with_intercept(Z) @ state["coef"]).to(Z.dtype)
-        return (self.log_scale.exp() * scores).masked_fill(
-            ~state["present"][..., None, :], -torch.inf
-        )
-
-
-@with_shared_texts()
-class RidgeHeadClassifier(FewShotClassifier):
-    """Ridge regression of class indicators on meta-learned features.
-
-    `fit` solves W = argmin ||ZW - Y||^2 + ||W||^2_Lambda in closed form (eq. 4 of
-    [1]_; in the dual, eq. 6, when there are fewer rows than features), with the
-    features Z and the regularisation Lambda learned on past tasks by
-    differentiating through the solution. Class probabilities are the softmax
-    of the scaled outputs (eq. 7).
-
-    Parameters
-    ----------
-    {meta_init}
-    {encoder}
-    alpha : float or None, default=None
-        Regularisation to start meta-training from, 1.0 if None; a meta-init
-        carries its learned one.
-    {n_augment}
-    {augment}
-    {device}
-    {dtype}
-        The solve itself is always float64.
-    {random_state}
-        Seeds the altered copies, too.
-    {**encoder__params}
-
-    Attributes
-    ----------
-    {classes_}
-    coef_ : ndarray of shape (n_classes, n_features_out)
-        Weights on the encoder's features.
-    intercept_ : ndarray of shape (n_classes,)
-        Intercepts.
-    {meta_init_}
-    {n_features_in_}
-    {feature_names_in_}
-
-    See Also
-    --------
-    ProtoNetClassifier : Class means in place of a regression.
-
-    References
-    ----------
-    .. [1] L. Bertinetto, J. Henriques, P. Torr and A. Vedaldi, "Meta-learning with
-       differentiable closed-form solvers", ICLR 2019.
-
-    Examples
-    --------
-    >>> from fewshot_sklearn import RidgeHeadClassifier
-    >>> clf = RidgeHeadClassifier().fit([[0., 0.], [0., 1.], [4., 4.]], ["a", "a", "b"])
-    >>> clf.predict([[0., 2.], [3., 3.]])
-    array(['a', 'b'], dtype='<U1')
-    """
-
-    _learner_class = RidgeHeadClassification
-    _defaults = {"alpha": 1.0}
-    _constraints = {"alpha": Positive() | None}
-
-    def __init__(
-        self,
-        meta_init: Any = None,
-        *,
-        encoder: Any = None,
-        alpha: float | None = None,
-        n_augment: int = 0,
-        augment: Any = None,
-        device: str = "auto",
-        dtype: str | None = None,
-        random_state: Any = None,
-        **encoder__params: Any,
-    ):
-        self.meta_init = meta_init
-        self.encoder = encoder
-        self.alpha = alpha
-        self.n_augment = n_augment
-        self.augment = augment
-        self.device = device
-        self.dtype = dtype
-        self.random_state = random_state
-        self._set_encoder_params(encoder__params)
-
-    @property
-    def coef_(self) -> np.ndarray:
-        return self._state("coef")[:-1].T
-
-    @property
-    def intercept_(self) -> np.ndarray:
-        return _intercept(self._state("coef"), self.meta_init_)
-
-
 @with_shared_texts()
 class RidgeHeadRegressor(ProbabilisticRegressor):
     """Bayesian linear regression on meta-learned features, with predictive uncertainty.
@@ -568,5 +348,5 @@ class RidgeHeadRegressor(ProbabilisticRegressor):
 
     @property
     def intercept_(self) -> np.ndarray | float:
-        at_zero = _intercept(self._state("coef"), self.meta_init_)
+        at_zero = intercept_of(self._state("coef"), self.meta_init_.spec, self.meta_init_.tensors)
         return self._in_target_units(at_zero, offset=True)

@@ -68,9 +68,7 @@ class FewShotClassifier(ClassifierMixin, TakesFurtherRows):
         names = getattr(y, "columns", None) if soft else None
         table = self._table() if first else self.meta_init_.table
         # as an array, lest scikit-learn makes floats of integers that may be missing
-        X, y = validated(
-            self, table, X, y if soft else known, reset=first, multi_output=soft
-        )
+        X, y = validated(self, table, X, y if soft else known, reset=first, multi_output=soft)
         weights = check_weights(sample_weight, len(X), some=first)
         return GivenRows(X, y, weights, kept_support(given, X, known, names, table))
 

@@ -22,10 +22,9 @@ from ..algorithms import (
     DeepKernelRegressor,
     RidgeHeadRegression,
     RidgeHeadRegressor,
-    with_intercept,
 )
 from ..estimators import ManyTasks, adapts_in_batches, as_final_sees, as_numbers
-from ..learners import Gaussian
+from ..learners import Gaussian, with_intercept
 
 
 def takes(estimator: Any, option: str) -> bool:

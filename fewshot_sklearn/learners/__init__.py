@@ -29,6 +29,7 @@ from .inner_loop import (
 )
 from .kernels import make_kernel
 from .learner import TASKS_PER_CHUNK, FeatureLearner, Learner
+from .linear_heads import OF_PAIRS, intercept_of, with_intercept
 from .memory import BYTES, OF_LABELS, numbers_at_once, rows_for
 from .outputs import Gaussian, Outputs, State, episode_loss, joined, present_classes
 from .pretraining import PretrainedLearner
@@ -48,6 +49,7 @@ from .task_prior import TaskPrior, task_prior
 __all__ = [
     "BYTES",
     "OF_LABELS",
+    "OF_PAIRS",
     "SEEN",
     "TASKS_PER_CHUNK",
     "Batch",
@@ -84,6 +86,7 @@ __all__ = [
     "draws",
     "episode_loss",
     "in_order",
+    "intercept_of",
     "joined",
     "log_sums_by_class",
     "make_kernel",
@@ -99,4 +102,5 @@ __all__ = [
     "task_prior",
     "there_and_back",
     "those",
+    "with_intercept",
 ]

@@ -12,7 +12,7 @@ from sklearn.datasets import load_diabetes, load_iris
 from sklearn.linear_model import Ridge
 
 from fewshot_sklearn import MetaInit, MetaTrainer, RidgeHeadClassifier, RidgeHeadRegressor
-from fewshot_sklearn.algorithms.ridge import RidgeHeadClassification
+from fewshot_sklearn.algorithms.ridge_classifier import RidgeHeadClassification
 from fewshot_sklearn.datasets import make_sinusoid_tasks
 from fewshot_sklearn.encoders import make_encoder
 

@@ -23,9 +23,9 @@ from fewshot_sklearn import (
     NeuralProcessRegressor,
     RidgeHeadRegressor,
 )
-from fewshot_sklearn.algorithms import with_intercept
 from fewshot_sklearn.datasets import make_sinusoid_tasks
 from fewshot_sklearn.estimators import ProbabilisticRegressor
+from fewshot_sklearn.learners import with_intercept
 from fewshot_sklearn.learners.functions import root_of
 
 PROBABILISTIC = public_subclasses(ProbabilisticRegressor)
