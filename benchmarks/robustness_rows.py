@@ -263,6 +263,8 @@ MAY_BE = (
     r"StrategySelector.*\([Xy]: (?!columns|a column).*",
     # integers as objects are an unknown kind of label, to scikit-learn
     r".*\(y: objects\)",
+    # tables with gaps, words and dates are learned from
+    r"(ES)?MetaTrainer\.fit of .*\(X: (NaN|None.*|NA.*|NaT|words.*|.*dates.*|categories)\)",
     # a file holds ids of any kind as words
     r"TaskMemory.*: (words and numbers|lists in it)\)",
 )

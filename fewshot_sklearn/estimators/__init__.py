@@ -1,5 +1,6 @@
 """scikit-learn's side of a learner: what all classifiers, regressors and transformers share."""
 
+from ._answers import solvable
 from .base import FewShotEstimator
 from .classifier import PRIOR, FewShotClassifier
 from .coded_labels import CodedLabels, fitted_to_labels
@@ -65,6 +66,7 @@ __all__ = [
     "freeze_steps",
     "frozen_steps",
     "resolve_device",
+    "solvable",
     "through",
     "validated",
     "with_final",

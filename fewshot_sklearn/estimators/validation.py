@@ -126,9 +126,26 @@ def as_numbers(table: TableFormat | None, X: Any) -> np.ndarray:
         When rows are no numbers, or not all finite.
     """
     if table is None:
+        _refuse_dates(X)
         return check_array(X, dtype=ROW_DTYPES, allow_nd=True)
     check_columns(column_names(X), None if table.names is None else list(table.names))
     return table.numbers(X)
+
+
+def _refuse_dates(X: Any) -> None:
+    """Refuse dates and spans of time, of which scikit-learn makes numbers of nanoseconds."""
+    if (kind := _kind_of(X)) in ("m", "M"):
+        what = "dates" if kind == "M" else "spans of time"
+        raise ValueError(
+            f"X holds {what}, which are no numbers. Make them so, such as days since a day that "
+            "means something; MetaTrainer does that for the dates of a table."
+        )
+
+
+def _kind_of(X: Any) -> str:
+    if hasattr(X, "iloc"):  # of a frame what its columns have in common
+        return np.asarray(X.iloc[:0]).dtype.kind
+    return getattr(getattr(X, "dtype", None), "kind", "")
 
 
 def validated(
@@ -147,6 +164,7 @@ def validated(
         Rows, and with y that too.
     """
     if table is None:
+        _refuse_dates(X)
         given = {"y": y} if y is not None or of_y else {}
         return validate_data(
             estimator, X, dtype=ROW_DTYPES, allow_nd=True, reset=reset, **given, **of_y

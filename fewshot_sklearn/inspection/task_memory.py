@@ -26,6 +26,7 @@ from ..estimators import (
     as_numbers,
     encoder_features,
     feature_metric,
+    solvable,
 )
 from ..tasks import (
     Flag,
@@ -218,7 +219,8 @@ class TaskMemory:
         if not classification:
             y = number_targets(y).astype(np.float64)
             of_task = [np.flatnonzero(codes == code) for code in range(len(ids))]
-            more |= about_targets(learner, rows, y.reshape(len(y), -1), of_task)
+            with solvable(init, "TaskMemory.from_data"):
+                more |= about_targets(learner, rows, y.reshape(len(y), -1), of_task)
         if keep_rows:
             more["rows"] = as_numbers(init.table, X)[medoids]
         return cls(

@@ -327,7 +327,7 @@ class MetaInit:
         """
         known = self.provenance.get("rows")
         sketch = None if known is None else RowSketch.from_json(known)
-        if sketch is None or not sketch.distinctive:
+        if sketch is None or not sketch.distinctive or hasattr(X, "tocsr"):
             return 0
         return sketch.seen(X if self.table is None else self.table.numbers(X))
 

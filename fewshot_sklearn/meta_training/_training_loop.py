@@ -287,7 +287,7 @@ class EpisodicNet(NeuralNet):
                 return told
         loss, outputs = self._loss_and_outputs(X, y, **fit_params)
         loss = loss * share
-        if loss.requires_grad:  # not where all there was to learn has a closed form
+        if any(p.requires_grad for p in self.module_.parameters()):
             loss.backward()
         return loss.detach(), outputs
 

@@ -456,7 +456,8 @@ default="from_dtype"
         trained = isinstance(learner, Learner) and any(
             p.requires_grad for p in learner.learned_at_once()
         )
-        if not trained or plan.valid is None or not len(self.history) or not plan.learns_at_once():
+        judged = self.keep_best and plan.valid is not None and len(self.history)
+        if not trained or not judged or not plan.learns_at_once():
             return
         before, loss = copy.deepcopy(learner.state_dict()), self._validation_loss()
         learner.eval()
@@ -515,7 +516,8 @@ default="from_dtype"
             load_epoch(self, self.checkpoint, self._plan().fingerprint)  # type: ignore[arg-type]
             epochs = max(0, self.max_epochs - len(self.history))
         if not any(p.requires_grad for p in self.module_.parameters()):
-            epochs = min(1, self.max_epochs if epochs is None else epochs)  # to be judged
+            judged = len(self.history) > self._stopping.first
+            epochs = 0 if judged else min(1, self.max_epochs if epochs is None else epochs)
         try:
             self._stopping.check(self.history)
             return super().fit_loop(X, y, epochs=epochs, **fit_params)

@@ -16,10 +16,11 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.utils import check_consistent_length
 
 from ..algorithms import ProtoNetClassifier
 from ..estimators import final_step, frozen_steps, through
-from ..tasks import comparable, taken
+from ..tasks import class_labels, numbered, taken
 from ._strong_rivals import MOST_IN_CONTEXT, STRONG, in_context, strong_rivals
 from .fitted_answers import plain_features
 from .past_rows import PastRows
@@ -136,7 +137,8 @@ def pooled_rivals(
     if not isinstance(past, tuple | list) or len(past) != 3:
         raise ValueError("past must be (X, y, groups): rows of past tasks and whose they are.")
     X_past, y_past, past_groups = past
-    of_past = set(comparable(past_groups, "groups of past").tolist())
+    check_consistent_length(X_past, y_past, past_groups)
+    of_past = set(numbered(past_groups, "groups of past")[0].tolist())
     if groups is not None and (again := len(of_past & set(np.unique(groups).tolist()))):
         warnings.warn(
             f"{again} of these tasks have ids that past has too: pooled models are optimistic "
@@ -146,7 +148,7 @@ def pooled_rivals(
     if classify:
         labels = np.unique(y)
         narrow = n_way is not None and len(labels) > np.min(n_way)
-        known = comparable(y_past, "y of past")
+        known = class_labels(y_past, "y of past")
         if narrow or set(labels.tolist()) != set(known.tolist()):
             return {}
     rows = PastRows(through(before, X_past), y_past, past_groups)

@@ -21,7 +21,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from ..estimators import fitted_to_labels
-from ..tasks import Learns, Number, check_parameters
+from ..tasks import Learns, Number, check_parameters, number_targets
 from ._past_ridge import PastRidge
 from ._pooled_base import Pooled
 from .past_rows import PastRows
@@ -136,7 +136,7 @@ class PooledRegressor(RegressorMixin, Pooled):
         """
         check_parameters(self)
         X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
-        y = y.astype(np.float64)
+        y = number_targets(y)
         past = self._past_rows(X.shape[1])
         if self.estimator is not None:
             self._past = past

@@ -306,7 +306,9 @@ def _learned(column: Any, name: Any, categorical: bool | None) -> Column:
     there = values[~missing]
     if categorical is None:
         categorical = _told_categorical(column)
-        categorical = categorical or not (_are_numbers(there) or _are_dates(there))
+        if not categorical and not (_are_numbers(there) or _are_dates(there)):
+            _refuse_mixture(there, name)
+            categorical = True
     if categorical:
         return _of_categories(there, len(values), name)
     if _are_dates(there):
@@ -320,6 +322,19 @@ def _learned(column: Any, name: Any, categorical: bool | None) -> Column:
         )
     numbers = _floats(there, name)
     return Column("number", float(numbers.mean()) if len(numbers) else 0.0, bool(missing.any()))
+
+
+def _refuse_mixture(there: np.ndarray, name: Any) -> None:
+    """Refuse words among numbers, of which either are a mistake."""
+    if there.dtype.kind != "O":
+        return
+    words = [v for v in there if isinstance(v, str)]
+    if words and len(words) < len(there):
+        other = next(v for v in there if not isinstance(v, str))
+        raise ValueError(
+            f"Column {name!r} of X holds {words[0]!r} and {other!r}: words and others. Make it one "
+            "kind, or name it in categorical_features."
+        )
 
 
 def _of_categories(there: np.ndarray, n: int, name: Any) -> Column:

@@ -8,20 +8,18 @@ by task (`alone`).
 from __future__ import annotations
 
 import pickle
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils import check_consistent_length, get_tags
+from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..estimators import (
     FewShotEstimator,
     ManyTasks,
     adapts_in_batches,
-    check_weights,
     frozen_steps,
     through,
     validated,
@@ -30,6 +28,7 @@ from ..estimators import (
 from ..tasks import (
     N_JOBS,
     Anything,
+    Flag,
     OneOf,
     RowsByTask,
     check_parameters,
@@ -40,22 +39,14 @@ from ..tasks import (
     n_rows,
     taken,
 )
-from ._alone import fit_each, fit_one
-from ._batches import adapt_tasks, answer_tasks, local_classes
+from ._batches import answer_tasks
 from ._files import SavesTasks
-from ._ids import named, places, refuse_weightless, union, union_of
-from ._states import OWN_CLASSES, Pieces, TaskStates
+from ._ids import named, places
+from ._learning import LearnsTasks, classes_of
 from ._task_column import check_asked, features_and_ids, task_column
 
-#: What `fit` warns of without tasks: tools that take groups for themselves do not hand them on.
-NO_TASKS = (
-    "Neither task nor groups say the task of each row, so all rows count as one task. If groups "
-    "were given to a search or a cross-validation, they reach fit with metadata routing alone: "
-    "sklearn.set_config(enable_metadata_routing=True). A column of X does without: see task."
-)
 
-
-class Taskwise(SavesTasks, BaseEstimator):
+class Taskwise(LearnsTasks, SavesTasks, BaseEstimator):
     """What `TaskwiseClassifier` and `TaskwiseRegressor` share.
 
     `_template` is the estimator, not fitted, that knows the format of rows and
@@ -63,7 +54,12 @@ class Taskwise(SavesTasks, BaseEstimator):
     and fitted clones of it in `_fitted` (with `_pooled`, of all rows) where not.
     """
 
-    _constraints = {"task": Anything(), "unseen": OneOf("prior", "error"), "n_jobs": N_JOBS}
+    _constraints = {
+        "task": Anything(),
+        "unseen": OneOf("prior", "error"),
+        "updatable": Flag(),
+        "n_jobs": N_JOBS,
+    }
 
     __metadata_request__fit = {"groups": True}
     __metadata_request__partial_fit = {"groups": True}
@@ -81,11 +77,13 @@ class Taskwise(SavesTasks, BaseEstimator):
         *,
         task: Any = None,
         unseen: str = "prior",
+        updatable: bool = False,
         n_jobs: int | None = None,
     ):
         self.estimator = estimator
         self.task = task
         self.unseen = unseen
+        self.updatable = updatable
         self.n_jobs = n_jobs
 
     def _inner(self) -> Any:
@@ -143,123 +141,6 @@ class Taskwise(SavesTasks, BaseEstimator):
         if (at < 0).any():
             raise ValueError(f"There are no tasks {named(asked[at < 0])}; see tasks_.")
         return at
-
-    # ------------------------------------------------------------------ fit
-    def _learn(self, X: Any, y: Any, groups: Any, sample_weight: Any, afresh: bool) -> None:
-        afresh = afresh or not self.__sklearn_is_fitted__()
-        before, inner = self._checked_inner() if afresh else (self._before, self._template)
-        check_rows(X, self)
-        validate_data(self, X, y, reset=afresh, skip_check_array=True)
-        place = task_column(self.task, X, groups, None if afresh else self._task_place)
-        X, ids = features_and_ids(X, groups, place)
-        y = self._checked_y(y, inner)
-        check_consistent_length(X, y)
-        if not afresh:
-            self._check_as_in_fit(ids)
-        w = None if sample_weight is None else check_weights(sample_weight, len(y))
-        one_task = ids is None
-        if one_task and afresh:
-            warnings.warn(NO_TASKS, stacklevel=3)
-        if ids is None:
-            tasks, which = np.zeros(1, int), np.zeros(len(y), int)
-        else:
-            tasks, which = distinct(ids)
-        refuse_weightless(w, which, tasks)
-        by_task = RowsByTask.of(which)
-        if adapts_in_batches(inner):
-            X = through(before, X)
-            classes, pieces = self._adapted(inner, X, y, w, tasks, which, by_task, afresh)
-            self._take_up(inner, tasks, classes, afresh, one_task, place)
-            self._before = before
-            self._put(tasks, classes, pieces)
-            self._keep_classes_in_use()
-            return
-        fitted, pooled = fit_each(inner, X, y, w, by_task, self.n_jobs), None
-        if afresh and not one_task and self.unseen == "prior":
-            pooled = fitted[0] if len(tasks) == 1 else fit_one(inner, X, y, w)
-        classes = _classes_of(fitted) if self._kind == "classifier" else None
-        self._take_up(inner, tasks, classes, afresh, one_task, place)
-        self._fitted[places(self.tasks_, tasks)] = fitted
-        self._keep_classes_in_use()
-        if afresh:
-            self._pooled = pooled
-
-    def _begin(self, inner: Any, one_task: bool, place: int | None) -> None:
-        """Know no task."""
-        self._template, self._one_task, self._task_place = inner, one_task, place
-        self._before = []
-        self._stacked, self._states = adapts_in_batches(inner), TaskStates()
-        self._fitted, self._pooled = np.empty(0, object), None
-        self.tasks_: np.ndarray = np.zeros(0, int)
-        if self._kind == "classifier":
-            self.classes_: np.ndarray = np.zeros(0, int)
-
-    def _take_up(
-        self,
-        inner: Any,
-        tasks: np.ndarray,
-        classes: np.ndarray | None,
-        afresh: bool,
-        one_task: bool,
-        place: int | None,
-    ) -> None:
-        """Make room for tasks, and columns for classes; change nothing if they do not fit."""
-        if not afresh:
-            tasks = union(self.tasks_, tasks, "groups")
-            classes = None if classes is None else union(self.classes_, classes, "y")
-        else:
-            self._begin(inner, one_task, place)
-        kept = places(tasks, self.tasks_)
-        self.tasks_ = tasks
-        if self._stacked:
-            self._states.renumber(kept, len(tasks))
-            if classes is not None:
-                self._states.relabel(places(classes, self.classes_))
-        else:
-            known, self._fitted = self._fitted, np.empty(len(tasks), object)
-            self._fitted[kept] = known
-        if classes is not None:
-            self.classes_ = classes
-
-    def _put(self, tasks: np.ndarray, classes: np.ndarray | None, pieces: Pieces) -> None:
-        numbers = places(self.tasks_, tasks)
-        if classes is not None:
-            columns = places(self.classes_, classes).astype(np.int32)
-            for _, arrays in pieces:
-                arrays[OWN_CLASSES] = columns[arrays[OWN_CLASSES]]
-        self._states.put((numbers[some], arrays) for some, arrays in pieces)
-
-    def _adapted(
-        self,
-        inner: Any,
-        X: Any,
-        y: np.ndarray,
-        weights: np.ndarray | None,
-        tasks: np.ndarray,
-        which: np.ndarray,
-        by_task: RowsByTask,
-        afresh: bool,
-    ) -> tuple[np.ndarray | None, Pieces]:
-        """Classes, and the states of all tasks, in batches."""
-        X = validated(inner, inner.meta_init.table, X, reset=afresh)
-        init = inner.meta_init
-        w = np.ones(len(X)) if weights is None else weights
-        classes = n_way = own = None
-        if self._kind == "classifier":
-            inner._check_fits(init, X.shape[1:], None, inner._columns())
-            classes, y, n_way, own = local_classes(y, which, tasks, inner)
-        else:
-            if not afresh and y.ndim != inner._y_ndim:
-                raise ValueError(f"y must have {inner._y_ndim} axes as in fit, got {y.ndim}.")
-            inner._y_ndim = y.ndim
-            y = y.reshape(len(y), -1)
-            inner._check_fits(init, X.shape[1:], y.shape[1], inner._columns())
-        pieces = []
-        for some, state in adapt_tasks(ManyTasks(inner, X, validated=True), by_task, y, w, n_way):
-            if own is not None:
-                state[OWN_CLASSES] = own(some)
-            pieces.append((some, state))
-        return classes, pieces
 
     # ------------------------------------------------------------------ predict
     def _answered(self, X: Any, numbers: np.ndarray) -> tuple[np.ndarray, Iterator[Any]]:
@@ -340,6 +221,8 @@ class Taskwise(SavesTasks, BaseEstimator):
         inner.state_, own = self._states.take(number)
         if own is not None:
             inner.classes_ = self.classes_[own]
+        if self._updatable:  # its own `partial_fit` goes on from the state
+            inner._adapted_with = inner._described(inner.meta_init_)
         return with_final(self._inner(), inner)
 
     def forget(self, tasks: Any) -> Any:
@@ -379,7 +262,7 @@ class Taskwise(SavesTasks, BaseEstimator):
             return
         if not self._stacked:
             left = len(self._fitted)
-            self.classes_ = _classes_of(self._fitted) if left else self.classes_[:0]
+            self.classes_ = classes_of(self._fitted) if left else self.classes_[:0]
             return
         used = self._states.classes_in_use()
         renumbered = np.zeros(len(self.classes_), int)
@@ -411,7 +294,3 @@ class Taskwise(SavesTasks, BaseEstimator):
             if own.classifier_tags is not None and tags.classifier_tags is not None:
                 tags.classifier_tags = own.classifier_tags
         return tags
-
-
-def _classes_of(fitted: np.ndarray) -> np.ndarray:
-    return union_of([one.classes_ for one in fitted], "y")

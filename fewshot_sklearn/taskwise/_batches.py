@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from ..estimators import ManyTasks
 from ..tasks import UNLABELLED_CODE, RowsByTask, distinct, is_labelled
-from ._ids import named
+from ._adding import Known
+from ._ids import named, places, union
 from ._states import OWN_CLASSES, TaskStates
+
+
+class GivenRows(NamedTuple):
+    """Rows of all tasks.
+
+    Attributes
+    ----------
+    X : array-like of shape (n_rows, ...)
+        Rows.
+    y : ndarray of shape (n_rows,) or (n_rows, n_outputs)
+        Labels or targets.
+    w : ndarray of shape (n_rows,) or None
+        Weights.
+    which : ndarray of shape (n_rows,)
+        Number of each row's task.
+    by_task : RowsByTask
+        Whose rows they are.
+    """
+
+    X: Any
+    y: np.ndarray
+    w: np.ndarray | None
+    which: np.ndarray
+    by_task: RowsByTask
+
+
+def some_tasks(by_task: RowsByTask, which: np.ndarray) -> RowsByTask:
+    """Whose rows some of the tasks have."""
+    tasks, starts, counts = (a[which] for a in (by_task.tasks, by_task.starts, by_task.counts))
+    return RowsByTask(tasks, by_task.order, starts, counts)
 
 
 def adapt_tasks(
@@ -20,6 +51,7 @@ def adapt_tasks(
     y: np.ndarray,
     w: np.ndarray,
     n_way: np.ndarray | None,
+    updatable: bool = False,
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     """Adapt to all tasks.
 
@@ -36,6 +68,8 @@ def adapt_tasks(
         Weights.
     n_way : ndarray of shape (n_tasks,) or None
         Number of classes of each task; None for regression.
+    updatable : bool, default=False
+        Whether the states are to hold what `add_to_tasks` needs.
 
     Yields
     ------
@@ -45,6 +79,7 @@ def adapt_tasks(
         Their states.
     """
     kinds = np.zeros(len(by_task.tasks), int) if n_way is None else n_way
+    adapted = many.adapted_to_take_in if updatable else many.adapted
     for which in many.batches(kinds, by_task.counts):
         numbers = by_task.padded(which)
         real = numbers >= 0
@@ -53,7 +88,7 @@ def adapt_tasks(
         else:
             codes = np.where(real, y[numbers], UNLABELLED_CODE)
             target = many.targets(codes, int(n_way[which[0]]))
-        state = many.adapted(many.rows(numbers), target, many.tensor(w[numbers] * real))
+        state = adapted(many.rows(numbers), target, many.tensor(w[numbers] * real))
         yield which, {name: t.cpu().numpy().copy() for name, t in state.items()}
 
 
@@ -91,24 +126,63 @@ def answer_tasks(
         yield numbers, numbers >= 0, many.answers(state, many.rows(numbers)), own
 
 
-def local_classes(
-    y: np.ndarray, which: np.ndarray, tasks: np.ndarray, inner: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-    """Classes, codes of the rows' among their task's own, how many those are, and which.
+class LocalClasses:
+    """Which classes each task has, those that it had before included.
 
-    The last is a function of the numbers of tasks that have as many.
+    Parameters
+    ----------
+    y : ndarray of shape (n_rows,)
+        Labels.
+    which : ndarray of shape (n_rows,)
+        Number of each row's task.
+    tasks : ndarray of shape (n_tasks,)
+        Ids, for errors.
+    inner : FewShotEstimator
+        What is adapted.
+    known : Known or None, default=None
+        Classes that tasks have beside those of their rows.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (n_classes,)
+        Labels, sorted.
+    codes : ndarray of shape (n_rows,)
+        Of each row's class among those of its task, -1 without label.
+    n_way : ndarray of shape (n_tasks,)
+        How many classes each task has.
     """
-    known = is_labelled(y, getattr(inner, "unlabelled", None))
-    classes, codes = distinct(y[known], "y")
-    pairs, local = np.unique(which[known] * len(classes) + codes, return_inverse=True)
-    n_way = np.bincount(pairs // max(1, len(classes)), minlength=len(tasks))
-    if not n_way.all():
-        raise ValueError(f"All rows are unlabelled of {named(tasks[n_way == 0])}.")
-    first = np.cumsum(n_way) - n_way
-    out = np.full(len(y), -1)
-    out[known] = local - first[which[known]]
 
-    def own(some: np.ndarray) -> np.ndarray:
-        return pairs[first[some, None] + np.arange(n_way[some[0]])] % len(classes)
+    def __init__(
+        self,
+        y: np.ndarray,
+        which: np.ndarray,
+        tasks: np.ndarray,
+        inner: Any,
+        known: Known | None = None,
+    ):
+        labelled = is_labelled(y, getattr(inner, "unlabelled", None))
+        found, codes = distinct(y[labelled], "y")
+        self.classes = found if known is None else union(known.classes, found, "y")
+        n = max(1, len(self.classes))
+        pairs = which[labelled] * n + places(self.classes, found)[codes]
+        before = np.zeros(0, int)
+        if known is not None:
+            before = known.tasks * n + places(self.classes, known.classes)[known.codes]
+        self._pairs, local = np.unique(np.concatenate([pairs, before]), return_inverse=True)
+        self.n_way = np.bincount(self._pairs // n, minlength=len(tasks))
+        if not self.n_way.all():
+            raise ValueError(f"All rows are unlabelled of {named(tasks[self.n_way == 0])}.")
+        self._first = np.cumsum(self.n_way) - self.n_way
+        self._before = np.isin(self._pairs, before)
+        self.codes = np.full(len(y), -1)
+        self.codes[labelled] = local[: len(pairs)] - self._first[which[labelled]]
 
-    return classes, out, n_way, own
+    def own(self, some: np.ndarray) -> np.ndarray:
+        """Numbers (T, n_way) in `classes` of those of tasks that have as many."""
+        at = self._first[some, None] + np.arange(self.n_way[some[0]])
+        return self._pairs[at] % len(self.classes)
+
+    def before(self, task: Any) -> np.ndarray:
+        """Which of its classes a task had before (n_way,)."""
+        start = self._first[task]
+        return self._before[start : start + self.n_way[task]]

@@ -25,7 +25,8 @@ class SavesTasks:
     n_features_in_: int
     _checked_inner: Callable[[], Any]
     _task_place: int | None
-    _begin: Callable[[Any, bool, int | None], None]
+    _updatable: bool
+    _begin: Callable[[Any, bool, int | None, bool], None]
 
     def save_tasks(self, path: str | os.PathLike[str]) -> None:
         """Write what was learned of all tasks to one safetensors file, whole or not at all.
@@ -50,6 +51,7 @@ class SavesTasks:
             "tasks": to_json(self.tasks_),
             "one_task": self._one_task,
             "task_place": self._task_place,
+            "updatable": self._updatable,
             "n_features_in": self.n_features_in_,
             "feature_names_in": _names(self),
             "inner_n_features_in": self._template.n_features_in_,
@@ -94,7 +96,8 @@ class SavesTasks:
                 )
         if self._kind == "regressor":
             inner._y_ndim = meta["y_ndim"]
-        self._begin(inner, meta["one_task"], meta["task_place"])
+        # files of versions that could not add rows do not say
+        self._begin(inner, meta["one_task"], meta["task_place"], meta.get("updatable", False))
         self._before = before
         self._states, self.tasks_ = states, from_json(meta["tasks"])
         if self._kind == "classifier":

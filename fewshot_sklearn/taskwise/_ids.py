@@ -101,9 +101,14 @@ def named(ids: Any) -> str:
     return f"{some}" if len(ids) <= NAMED else f"{some} and {len(ids) - NAMED:,} more"
 
 
-def refuse_weightless(weights: np.ndarray | None, which: np.ndarray, tasks: np.ndarray) -> None:
-    """Refuse tasks of which no row weighs anything, by name."""
-    if weights is None or (heavy := np.bincount(which, weights > 0) > 0).all():
+def refuse_weightless(
+    weights: np.ndarray | None, which: np.ndarray, tasks: np.ndarray, new: np.ndarray
+) -> None:
+    """Refuse tasks, those that are new, of which no row weighs anything, by name."""
+    if weights is None:
+        return
+    heavy = (np.bincount(which, weights > 0) > 0) | ~new
+    if heavy.all():
         return
     raise ValueError(
         "sample_weight must hold at least one positive weight a task; all are zero of "

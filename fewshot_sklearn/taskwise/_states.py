@@ -63,6 +63,7 @@ class TaskStates:
         for b, some in alike.items():
             tasks = np.concatenate([t for t, _ in some])
             self._put_into(b, tasks, joined_arrays([arrays for _, arrays in some]))
+        self._drop_empty()
 
     def _put_into(self, b: int, tasks: np.ndarray, arrays: dict[str, np.ndarray]) -> None:
         block, inside = self.blocks[b], self.block_of[tasks] == b
@@ -103,6 +104,15 @@ class TaskStates:
             self.slot_of[stay] = (np.cumsum(keep) - 1)[self.slot_of[stay]]
             self.block_of[gone] = self.slot_of[gone] = -1
 
+    def _drop_empty(self) -> None:
+        """Keep no blocks of sizes that no task is of any more: states may grow row by row."""
+        full = np.array([len(next(iter(block.values()))) > 0 for block in self.blocks], bool)
+        if full.all():
+            return
+        self.blocks = [block for block, keep in zip(self.blocks, full, strict=True) if keep]
+        known = self.block_of >= 0
+        self.block_of[known] = (np.cumsum(full) - 1)[self.block_of[known]]
+
     def drop(self, tasks: np.ndarray) -> None:
         """Remove some tasks; those left are numbered afresh, in the same order."""
         self._vacate(tasks)
@@ -125,6 +135,11 @@ class TaskStates:
         """Sorted numbers of the classes that some task has."""
         own = [block[OWN_CLASSES].ravel() for block in self.blocks]
         return np.unique(np.concatenate(own)) if own else np.zeros(0, int)
+
+    def own_classes(self, tasks: np.ndarray) -> list[np.ndarray]:
+        """Numbers of the classes of each of some tasks."""
+        places = zip(self.block_of[tasks], self.slot_of[tasks], strict=True)
+        return [self.blocks[block][OWN_CLASSES][slot] for block, slot in places]
 
     def take(self, task: int) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
         """A copy of the state of one task, and the numbers of its classes."""

@@ -45,6 +45,12 @@ class TaskwiseRegressor(RegressorMixin, Taskwise):
         place of any other, a clone fitted on the rows of all tasks together
         answers; `fit` fits it, and `partial_fit` and `forget` leave it as it
         is. ``"error"`` raises an error.
+    updatable : bool, default=False
+        Whether to keep beside the states what ``partial_fit(mode="add")`` needs:
+        sums by class, or the features of all rows, as the method has it. Methods
+        that adapt to all rows of a task at once have nothing of the kind: an error
+        says which have. Of estimators that are not meta-trained ones of this
+        package nothing more is kept; they must have a `partial_fit`.
     n_jobs : int or None, default=None
         Processes to fit estimators in that are not meta-trained ones of this
         package; batched calls do not use it.
@@ -132,22 +138,39 @@ class TaskwiseRegressor(RegressorMixin, Taskwise):
         return self
 
     def partial_fit(
-        self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None
+        self,
+        X: Any,
+        y: Any,
+        groups: Any = None,
+        sample_weight: Any = None,
+        mode: str = "replace",
     ) -> TaskwiseRegressor:
-        """Adapt to new tasks, and afresh to known ones; all others stay as they are.
+        """Adapt to new tasks, and to further rows of known ones; all others stay as they are.
 
         Parameters
         ----------
         X, y, groups, sample_weight : see `fit`
-            All rows of the tasks to add or to refit: what a task was fitted on
-            before no longer counts.
+            Rows of the tasks to begin, to refit, or to add rows to.
+        mode : {"replace", "add"}, default="replace"
+            What becomes of what a known task was fitted on before. With ``"replace"``
+            it no longer counts: the task is refitted on these rows alone. With
+            ``"add"`` these rows are added to it, as if all had come together; the old
+            rows are not needed, but `updatable` must have been True when the first
+            task was fitted. Estimators that are not meta-trained ones of this package
+            do what their own `partial_fit` does.
 
         Returns
         -------
         self : object
             The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            As in `fit`, and with ``mode="add"`` where the estimator takes no further
+            rows in. All tasks are then as they were.
         """
-        self._learn(X, y, groups, sample_weight, afresh=False)
+        self._learn(X, y, groups, sample_weight, afresh=False, mode=mode)
         return self
 
     def predict(self, X: Any, groups: Any = None, return_std: bool = False) -> Any:

@@ -197,3 +197,10 @@ def test_nothing_but_gaps():
         TableFormat.of(np.full((3, 2), np.nan))
     half = TableFormat.of(pd.DataFrame({"a": [1.0, 2.0], "b": [None, None]}))
     assert np.isfinite(half.numbers(pd.DataFrame({"a": [1.0], "b": [None]}))).all()
+
+
+def test_words_among_numbers_are_a_mistake():
+    X = pd.DataFrame({"price": [1.0, 2.5, "3,5"], "b": [1, 2, 3]})
+    with pytest.raises(ValueError, match=r"Column 'price' of X holds '3,5' and 1\.0: words and"):
+        TableFormat.of(X)
+    assert kinds(TableFormat.of(X, ["price"])) == ["category", "number"]
