@@ -1,4 +1,4 @@
-"""Which learning strategy suits a new task: the one that did best on past tasks with as few rows.
+"""Which learning strategy suits a new task: the one that did best on past tasks that were like it.
 
 J. R. Rice. The algorithm selection problem. Advances in Computers 15, 1976.
 
@@ -20,7 +20,16 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..estimators import fitted_to_labels
 from ..tasks import Anything, Number, check_parameters, check_rows
-from ._candidates import COMBINE, TEMPERATURE, HoldsStrategies, Strategies, named
+from ._candidates import (
+    COMBINE,
+    N_NEIGHBORS,
+    TEMPERATURE,
+    USE_FEATURES,
+    HoldsStrategies,
+    Strategies,
+    named,
+)
+from ._task_features import task_features
 from .experience import Experience
 
 
@@ -33,6 +42,8 @@ class ByExperience(HoldsStrategies):
         "temperature": TEMPERATURE,
         "combine": COMBINE,
         "min_probability": Number(low=0, below=1),
+        "features": USE_FEATURES,
+        "n_neighbors": N_NEIGHBORS,
     }
     _estimator_type: str
 
@@ -44,14 +55,18 @@ class ByExperience(HoldsStrategies):
         temperature: float = 0.01,
         combine: str = "best",
         min_probability: float = 0.01,
+        features: bool = True,
+        n_neighbors: int = 5,
     ):
         self.strategies = strategies
         self.experience = experience
         self.temperature = temperature
         self.combine = combine
         self.min_probability = min_probability
+        self.features = features
+        self.n_neighbors = n_neighbors
 
-    def _choose(self, n_shots: float) -> Strategies:
+    def _choose(self, n_shots: float, X: Any, y: Any) -> Strategies:
         """Weigh the strategies by experience; return those to fit."""
         check_parameters(self)
         pairs = named(self.strategies, self._estimator_type)
@@ -59,6 +74,7 @@ class ByExperience(HoldsStrategies):
         known = self.experience
         if isinstance(known, str | os.PathLike):
             known = Experience.load(known)
+        self.task_features_: dict[str, float] | None = None
         if known is None:
             p = np.full(len(pairs), 1 / len(pairs))
         elif not isinstance(known, Experience):
@@ -69,7 +85,11 @@ class ByExperience(HoldsStrategies):
                 f"{sorted(strangers)}."
             )
         else:
-            p = known.probabilities_at(n_shots, self.temperature)
+            if self.features and known.features_help(n_shots, self.n_neighbors):
+                self.task_features_ = task_features(X, y, self._estimator_type)
+            p = known.probabilities_at(
+                n_shots, self.temperature, self.task_features_, self.n_neighbors
+            )
             p = p[[known.names.index(name) for name in names]]
             p = p / p.sum() if p.any() else np.full(len(pairs), 1 / len(pairs))
         best = int(np.argmax(p))
@@ -81,7 +101,7 @@ class ByExperience(HoldsStrategies):
         return [pairs[i] for i in range(len(p)) if i == best or p[i] > self.min_probability]
 
     def _fit_chosen(self, n_shots: float, X: Any, y: Any) -> None:
-        chosen = self._choose(n_shots)
+        chosen = self._choose(n_shots, X, y)
         self.estimators_ = {name: fitted_to_labels(strategy, X, y) for name, strategy in chosen}
 
     def _mean_answer(self, answer: Callable[[Any], np.ndarray]) -> Any:
@@ -111,6 +131,7 @@ class ByExperience(HoldsStrategies):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = self._all_strategies(lambda t: t.input_tags.sparse)
+        looks = bool(self.features) and bool(getattr(self.experience, "tables", ()))
+        tags.input_tags.sparse = not looks and self._all_strategies(lambda t: t.input_tags.sparse)
         tags.input_tags.allow_nan = self._all_strategies(lambda t: t.input_tags.allow_nan)
         return tags

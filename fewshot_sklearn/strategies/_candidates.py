@@ -17,16 +17,19 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 
 from ..algorithms import ProtoNetClassifier
-from ..tasks import OneOf, Positive
+from ..tasks import Flag, OneOf, Positive, Whole
 
 Strategies = list[tuple[str, Any]]
 
 #: How much better by score is how much more probable, and what is done with the probable ones.
 TEMPERATURE, COMBINE = Positive(), OneOf("best", "ensemble")
+#: Whether tables are told apart by the features of their tasks, and how many are asked.
+USE_FEATURES, N_NEIGHBORS = Flag(), Whole(1)
 #: Parameters that a strategy must not be named like.
 PARAMETERS = (
     "strategies", "experience", "temperature", "combine", "min_probability", "n_way", "n_shots",
-    "n_query", "n_episodes", "scoring", "n_jobs", "random_state",
+    "n_query", "n_episodes", "scoring", "features", "n_neighbors", "n_jobs",
+    "random_state",
 )  # fmt: skip
 
 

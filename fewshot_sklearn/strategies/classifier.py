@@ -41,6 +41,13 @@ class StrategyClassifier(ClassifierMixin, ByExperience):
         Whether to use the most probable strategy alone, or the average.
     min_probability : float, default=0.01
         Strategies at most this probable are left out of the ensemble.
+    features : bool, default=True
+        Whether to look at the features of the task too, where ``fit_many`` of
+        ``StrategySelector`` found that they tell more than the number of shots:
+        scores are then those on the past tables most like it. False looks at
+        the number of shots alone.
+    n_neighbors : int, default=5
+        How many past tables to ask then, the nearer the more.
 
     Attributes
     ----------
@@ -54,6 +61,9 @@ class StrategyClassifier(ClassifierMixin, ByExperience):
         The strategies that were fitted.
     n_shots_ : float
         Median number of rows a class.
+    task_features_ : dict of str to float or None
+        Features of the task, by which tables were asked; None where the choice
+        was by the number of shots alone.
     n_features_in_ : int
         Size of the second axis of X.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -86,7 +96,7 @@ class StrategyClassifier(ClassifierMixin, ByExperience):
     _estimator_type = "classifier"
 
     def fit(self, X: Any, y: Any) -> StrategyClassifier:
-        """Choose a strategy by the number of rows a class, and fit it.
+        """Choose a strategy by the number of rows a class and the task's features, and fit it.
 
         Parameters
         ----------

@@ -1,18 +1,21 @@
-"""What is known of learning strategies: their mean scores on past tasks, by number of shots."""
+"""What is known of learning strategies: mean scores on past tasks, by number of shots and table."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 import numpy as np
 
 from ..meta_init import read_sealed, write_sealed
+from ._past_tables import KEPT, PastTable, as_vector, rows_of
+from ._task_features import FEATURES
 
-FORMAT = 1
+#: Of files without tables, which are as they were before there were any, and of those with some.
+FORMAT, FORMAT_OF_TABLES = 1, 2
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,10 @@ class Experience:
     order. A failure (an error at fit or predict, or no finite score) counts as
     the worst score that any strategy had with that number of shots; a strategy
     that has only failed scores minus infinity, and is never chosen.
+
+    What ``StrategySelector.fit_many`` learned also tells the tables apart: with
+    the features of a new task, scores are those of the nearest tables [1]_,
+    where leaving out each table in turn shows that this is no worse.
 
     Do not call the constructor: tables come from ``StrategySelector.experience_``
     or `load`.
@@ -41,6 +48,8 @@ class Experience:
         Sum of the scores of those.
     worst : tuple of float
         By number of shots, the worst score that any strategy had.
+    tables : tuple of PastTable, default=()
+        What is known of single tables, in an order of their own.
 
     Attributes
     ----------
@@ -52,6 +61,12 @@ class Experience:
     See Also
     --------
     StrategySelector : Fills the table from past tasks.
+
+    References
+    ----------
+    .. [1] P. B. Brazdil, C. Soares and J. P. da Costa, "Ranking learning algorithms:
+       using IBL and meta-learning on accuracy and time results", Machine Learning 50,
+       2003.
 
     Examples
     --------
@@ -73,9 +88,15 @@ class Experience:
     successes: tuple[tuple[int, ...], ...]
     totals: tuple[tuple[float, ...], ...]
     worst: tuple[float, ...]
+    tables: tuple[PastTable, ...] = ()
 
     @classmethod
-    def from_scores(cls, names: Sequence[str], scores: dict[int, np.ndarray]) -> Experience:
+    def from_scores(
+        cls,
+        names: Sequence[str],
+        scores: dict[int, np.ndarray],
+        features: dict[int, np.ndarray] | None = None,
+    ) -> Experience:
         """Sum up the scores of single episodes.
 
         Parameters
@@ -84,6 +105,9 @@ class Experience:
             The strategies.
         scores : dict of int to ndarray of shape (n_episodes, n_strategies)
             By number of shots, the scores; not finite where a strategy failed.
+        features : dict of int to ndarray of shape (n_episodes, n_features), default=None
+            Features of some of the episodes, which are then of one table; None
+            where tables are not told apart.
 
         Returns
         -------
@@ -93,8 +117,7 @@ class Experience:
         shots = sorted(scores)
         rows = [np.asarray(scores[k], dtype=float) for k in shots]
         fine = [np.isfinite(row) for row in rows]
-        return cls(
-            tuple(names),
+        sums = (
             tuple(int(k) for k in shots),
             tuple(len(row) for row in rows),
             tuple(tuple(ok.sum(0).tolist()) for ok in fine),
@@ -102,8 +125,13 @@ class Experience:
                 tuple(np.where(ok, r, 0.0).sum(0).tolist())
                 for r, ok in zip(rows, fine, strict=True)
             ),
-            tuple(float(r[ok].min()) for r, ok in zip(rows, fine, strict=True)),
         )
+        worst = tuple(float(r[ok].min()) for r, ok in zip(rows, fine, strict=True))
+        if features is None:
+            return cls(tuple(names), *sums, worst)
+        # six digits are more than a few rows tell
+        kept = [[[float(f"{v:.6g}") for v in one] for one in features[k][:KEPT]] for k in shots]
+        return cls(tuple(names), *sums, worst, (PastTable(*sums, _tuples(kept)),))
 
     @property
     def counts(self) -> np.ndarray:
@@ -115,7 +143,9 @@ class Experience:
         sums = np.array(self.totals) + (n - successes) * np.array(self.worst)[:, None]
         return np.where(successes > 0, sums / n, -np.inf)
 
-    def scores_at(self, n_shots: float) -> np.ndarray:
+    def scores_at(
+        self, n_shots: float, features: Mapping[str, float] | None = None, n_neighbors: int = 5
+    ) -> np.ndarray:
         """Mean scores at any number of shots.
 
         Parameters
@@ -123,6 +153,12 @@ class Experience:
         n_shots : float
             Between two known numbers the scores are interpolated in log n_shots;
             outside them they are those of the nearest.
+        features : dict of str to float or None, default=None
+            Features of the task, as in ``task_features_`` of an estimator, to
+            ask the tables nearest to it; None, or where features are of no help
+            (see `features_help`), gives the means over all.
+        n_neighbors : int, default=5
+            How many tables.
 
         Returns
         -------
@@ -130,13 +166,50 @@ class Experience:
             Mean scores.
         """
         known, scores = np.log(self.n_shots), self.mean_scores
+        if features is not None and self.tables:
+            asked = as_vector(features)[None]
+            for i, row in enumerate(rows_of(self, n_neighbors)):
+                if row is not None:
+                    told = row.scores_of(asked, n_neighbors)[0]
+                    scores[i] = np.where(np.isfinite(scores[i]), told, -np.inf)
         place = np.interp(np.log(n_shots), known, np.arange(len(known)))
         low, share = int(place), place - int(place)
         if share == 0:  # nothing of the next row, which may not exist or be infinite
             return scores[low]
         return (1 - share) * scores[low] + share * scores[low + 1]
 
-    def probabilities_at(self, n_shots: float, temperature: float) -> np.ndarray:
+    def features_help(self, n_shots: float, n_neighbors: int = 5) -> bool:
+        """Whether the features of a task say more than its number of shots.
+
+        They do where strategies that are chosen by them, for each table by all
+        others, have scores at least as good as those chosen by the means of all
+        others. It takes three tables.
+
+        Parameters
+        ----------
+        n_shots : float
+            Number of shots; between two known ones, either counts.
+        n_neighbors : int, default=5
+            How many tables are asked.
+
+        Returns
+        -------
+        bool
+            Whether `scores_at` looks at features.
+        """
+        if not self.tables:
+            return False
+        place = np.interp(np.log(n_shots), np.log(self.n_shots), np.arange(len(self.n_shots)))
+        rows = rows_of(self, n_neighbors)
+        return any(rows[int(i)] is not None for i in (np.floor(place), np.ceil(place)))
+
+    def probabilities_at(
+        self,
+        n_shots: float,
+        temperature: float,
+        features: Mapping[str, float] | None = None,
+        n_neighbors: int = 5,
+    ) -> np.ndarray:
         """Probability of each strategy, softmax(score / temperature).
 
         Parameters
@@ -145,13 +218,15 @@ class Experience:
             Number of shots.
         temperature : float
             In units of the score.
+        features, n_neighbors : see `scores_at`
+            Features of the task, and how many tables to ask.
 
         Returns
         -------
         ndarray of shape (n_strategies,)
             They sum to one.
         """
-        scores = self.scores_at(n_shots)
+        scores = self.scores_at(n_shots, features, n_neighbors)
         if not np.isfinite(scores).any():  # nothing works at both ends: nothing to tell them by
             return np.full(len(scores), 1 / len(scores))
         odds = np.exp((scores - scores.max()) / temperature)
@@ -176,8 +251,10 @@ class Experience:
                     n, worst = n0 + n, min(worst0, worst)
                 rows[shots] = n, fine, total, worst
         ordered = sorted(rows)
+        n_episodes, successes, totals, worsts = zip(*(rows[k] for k in ordered), strict=True)
+        tables = sorted(self.tables + other.tables, key=astuple)  # whichever came first
         return Experience(
-            self.names, tuple(ordered), *zip(*(rows[k] for k in ordered), strict=True)
+            self.names, tuple(ordered), n_episodes, successes, totals, worsts, tuple(tables)
         )
 
     def to_frame(self) -> Any:
@@ -210,7 +287,13 @@ class Experience:
         path : path-like
             The file.
         """
-        text = json.dumps({"format": FORMAT} | asdict(self), allow_nan=False)
+        told = asdict(self)
+        if self.tables:
+            told = {"format": FORMAT_OF_TABLES, "features": FEATURES} | told
+        else:
+            del told["tables"]
+            told = {"format": FORMAT} | told
+        text = json.dumps(told, allow_nan=False)
         write_sealed(path, text.encode())
 
     @classmethod
@@ -234,12 +317,21 @@ class Experience:
         """
         try:
             told = json.loads(read_sealed(path))
-            if told.pop("format") != FORMAT:
+            written = told.pop("format")
+            if written not in (FORMAT, FORMAT_OF_TABLES):
                 raise ValueError("of another format")
-            table = cls(**{k: _tuples(v) for k, v in told.items()})
+            if written == FORMAT_OF_TABLES and told.pop("features") != list(FEATURES):
+                raise ValueError("of other features")
+            parts = [
+                PastTable(**{k: _tuples(v) for k, v in one.items()})
+                for one in told.pop("tables", ())
+            ]
+            table = cls(**{k: _tuples(v) for k, v in told.items()}, tables=tuple(parts))
             size = (len(table.n_shots), len(table.names))
             if {np.shape(table.totals), np.shape(table.successes)} != {size}:
                 raise ValueError("of another shape")
+            if not all(t.is_sound(len(table.names)) for t in parts):
+                raise ValueError("tables of another shape")
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{path} does not hold the experience of strategies.") from error
         return table

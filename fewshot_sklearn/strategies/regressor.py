@@ -39,6 +39,13 @@ class StrategyRegressor(RegressorMixin, ByExperience):
         Whether to use the most probable strategy alone, or the average.
     min_probability : float, default=0.01
         Strategies at most this probable are left out of the ensemble.
+    features : bool, default=True
+        Whether to look at the features of the task too, where ``fit_many`` of
+        ``StrategySelector`` found that they tell more than the number of shots:
+        scores are then those on the past tables most like it. False looks at
+        the number of shots alone.
+    n_neighbors : int, default=5
+        How many past tables to ask then, the nearer the more.
 
     Attributes
     ----------
@@ -50,6 +57,9 @@ class StrategyRegressor(RegressorMixin, ByExperience):
         The strategies that were fitted.
     n_shots_ : float
         Number of rows.
+    task_features_ : dict of str to float or None
+        Features of the task, by which tables were asked; None where the choice
+        was by the number of shots alone.
     n_features_in_ : int
         Size of the second axis of X.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -80,7 +90,7 @@ class StrategyRegressor(RegressorMixin, ByExperience):
     _estimator_type = "regressor"
 
     def fit(self, X: Any, y: Any) -> StrategyRegressor:
-        """Choose a strategy by the number of rows, and fit it.
+        """Choose a strategy by the number of rows and the features of the task, and fit it.
 
         Parameters
         ----------

@@ -6,17 +6,14 @@ and meta-learning on accuracy and time results. Machine Learning 50, 2003.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
 from sklearn.utils import check_consistent_length, check_random_state, get_tags
 
-from ..estimators import fitted_to_labels
 from ..model_selection import EpisodeSplit
 from ..tasks import (
     N_JOBS,
@@ -34,7 +31,20 @@ from ..tasks import (
     number_targets,
     taken,
 )
-from ._candidates import COMBINE, TEMPERATURE, HoldsStrategies, Strategies, named, pairs_of
+from ._candidates import (
+    COMBINE,
+    N_NEIGHBORS,
+    TEMPERATURE,
+    USE_FEATURES,
+    HoldsStrategies,
+    Strategies,
+    named,
+    pairs_of,
+)
+from ._episodes import Failures, episode_scores
+from ._past_tables import KEPT
+from ._tables import Table, labels_of_table, named_tables, of_table
+from ._task_features import FEATURES
 from .classifier import StrategyClassifier
 from .experience import Experience
 from .regressor import StrategyRegressor
@@ -46,7 +56,10 @@ class StrategySelector(HoldsStrategies):
     Every strategy is fitted and scored on the same episodes of the past tasks,
     for several numbers of shots. What is learned is a small table of mean scores
     [1]_, by which `estimator_` chooses among the strategies whenever it is
-    fitted to a new task. The strategies know nothing of it.
+    fitted to a new task. The strategies know nothing of it. Of several tables,
+    whose columns may differ in number and kind, `fit_many` also learns what
+    their tasks look like [2]_: `estimator_` then asks those most like the new
+    task, where that helps.
 
     Parameters
     ----------
@@ -69,6 +82,13 @@ class StrategySelector(HoldsStrategies):
         very low mean; ``"neg_mean_absolute_error"`` is milder.
     combine : {"best", "ensemble"}, default="best"
         Of `estimator_`: whether it uses the best strategy or averages.
+    features : bool, default=True
+        Whether `fit_many` learns features of tasks, and `estimator_` looks at
+        them. They are of the support rows alone: sizes, kinds of columns, class
+        imbalance or skewness, and scores of three cheap learners on rows left
+        out of them. `fit` learns none.
+    n_neighbors : int, default=5
+        Of `estimator_`: how many past tables to ask.
     n_jobs : int or None, default=None
         Processes that the episodes are shared out to.
     random_state : int, RandomState instance or None, default=None
@@ -92,11 +112,31 @@ class StrategySelector(HoldsStrategies):
     A strategy that fails on an episode, by an error or a score that is not
     finite, gets the worst score there is for that number of shots.
 
+    The features of a task (``task_features_`` of `estimator_`) are logarithms of
+    its numbers of rows, columns and classes; the shares of columns that are
+    numbers, zeros and ones, or categories, and of missing cells; 1 minus the
+    entropy of the classes over its maximum; the skewness of the targets; and the
+    landmarks. Those are scores on left-out support rows, of the nearest other
+    row, a decision stump and ridge regression (on one-hot classes): 1 at
+    best, 0 for chance or the mean. A row whose class has no other cannot be
+    left out; with one row a class landmarks are 0 and tell nothing.
+
+    Tables are compared by the mean of squared differences d in standard
+    deviations; the `n_neighbors` nearest count by 1 / (0.1 + d), the mean of all
+    by 1. By which features (all, or all but the landmarks, or those alone), or
+    not at all, is decided for each number of shots by leaving out each table in
+    turn. It takes three tables; tens of them tell more. They should be as
+    unlike each other as a new one is unlike them: of near copies, such as parts
+    of one table, each finds the others, and features look better than they are.
+    Scores should have the same units in all tables, as accuracy and R^2 have.
+
     References
     ----------
     .. [1] P. B. Brazdil, C. Soares and J. P. da Costa, "Ranking learning algorithms:
        using IBL and meta-learning on accuracy and time results", Machine Learning 50,
        2003.
+    .. [2] B. Pfahringer, H. Bensusan and C. Giraud-Carrier, "Meta-learning by
+       landmarking various learning algorithms", ICML 2000.
 
     Examples
     --------
@@ -114,6 +154,12 @@ class StrategySelector(HoldsStrategies):
     >>> reg = selector.fit(X, y, groups).estimator_
     >>> reg.fit(X[:2], y[:2]).best_strategy_, reg.fit(X[:20], y[:20]).best_strategy_
     ('mean', 'linear')
+
+    Of tables of different widths:
+
+    >>> wide = rng.normal(size=(60, 8)), rng.normal(size=60)
+    >>> selector.fit_many([(X, y, groups), wide]).experience_.n_episodes
+    (100, 100)
     """
 
     _constraints = {
@@ -125,6 +171,8 @@ class StrategySelector(HoldsStrategies):
         "temperature": TEMPERATURE,
         "scoring": SCORING,
         "combine": COMBINE,
+        "features": USE_FEATURES,
+        "n_neighbors": N_NEIGHBORS,
         "n_jobs": N_JOBS,
         "random_state": Seed(),
     }
@@ -143,6 +191,8 @@ class StrategySelector(HoldsStrategies):
         temperature: float = 0.01,
         scoring: Any = None,
         combine: str = "best",
+        features: bool = True,
+        n_neighbors: int = 5,
         n_jobs: int | None = None,
         random_state: Any = None,
     ):
@@ -154,6 +204,8 @@ class StrategySelector(HoldsStrategies):
         self.temperature = temperature
         self.scoring = scoring
         self.combine = combine
+        self.features = features
+        self.n_neighbors = n_neighbors
         self.n_jobs = n_jobs
         self.random_state = random_state
 
@@ -185,7 +237,7 @@ class StrategySelector(HoldsStrategies):
         UserWarning
             One warning counts the episodes that strategies failed on.
         """
-        return self._learn(X, y, groups, None)
+        return self._learn([(X, y, groups)], None)
 
     def partial_fit(self, X: Any, y: Any, groups: Any = None) -> StrategySelector:
         """Learn from more past tasks, on top of what is known.
@@ -202,7 +254,53 @@ class StrategySelector(HoldsStrategies):
         self : object
             The selector.
         """
-        return self._learn(X, y, groups, getattr(self, "experience_", None))
+        return self._learn([(X, y, groups)], getattr(self, "experience_", None))
+
+    def fit_many(self, tables: Any) -> StrategySelector:
+        """Learn from several past tables, forgetting what was known.
+
+        Parameters
+        ----------
+        tables : list of (X, y) or (X, y, groups)
+            Each as for `fit`; columns may differ from one to the next. Without
+            groups a table of regression is one task. Each has `n_episodes` for
+            each number of shots.
+
+        Returns
+        -------
+        self : object
+            The selector.
+
+        Raises
+        ------
+        ValueError
+            When there is no table, or one is wrong: which, the message says.
+
+        Warns
+        -----
+        UserWarning
+            One warning counts the episodes that strategies failed on.
+        """
+        return self._learn(named_tables(tables), None, many=True)
+
+    def partial_fit_many(self, tables: Any) -> StrategySelector:
+        """Learn from more past tables, on top of what is known.
+
+        The order in which tables arrive does not matter; nor, with an int for
+        `random_state`, whether they come together.
+
+        Parameters
+        ----------
+        tables : see `fit_many`
+            More past tables.
+
+        Returns
+        -------
+        self : object
+            The selector.
+        """
+        known = getattr(self, "experience_", None)
+        return self._learn(named_tables(tables), known, many=True)
 
     def _kind(self) -> str:
         if self.strategies is None:
@@ -210,7 +308,9 @@ class StrategySelector(HoldsStrategies):
         pairs = pairs_of(self.strategies)
         return get_tags(pairs[0][1]).estimator_type if pairs else "classifier"
 
-    def _learn(self, X: Any, y: Any, groups: Any, known: Experience | None) -> StrategySelector:
+    def _learn(
+        self, tables: list[Table], known: Experience | None, many: bool = False
+    ) -> StrategySelector:
         check_parameters(self)
         kind = self._kind()
         if kind not in ("classifier", "regressor"):
@@ -222,27 +322,44 @@ class StrategySelector(HoldsStrategies):
                 f"partial_fit goes on with the strategies {list(known.names)}, got {names}; fit "
                 "starts anew."
             )
-        new = self._tried(pairs, kind, X, y, groups)
-        self.experience_ = new if known is None else known + new
+        if kind == "classifier" and self.n_way is None:
+            raise ValueError("n_way must be a number of classes for classifiers, got None.")
+        check_n_shots(self.n_shots)
+        seed = int(check_random_state(self.random_state).randint(2**31))
+        failures = Failures(names)
+        for i, (X, y, groups) in enumerate(tables):
+            if not many:
+                new = self._tried(pairs, kind, X, y, groups, seed, failures, False)
+            else:
+                with of_table(i):
+                    y, groups = labels_of_table(X, y, groups, kind)
+                    new = self._tried(
+                        pairs, kind, X, y, groups, seed, failures, bool(self.features)
+                    )
+            known = new if known is None else known + new
+        failures.warn()
+        self.experience_ = known
         make = StrategyClassifier if kind == "classifier" else StrategyRegressor
         self.estimator_ = make(
             [(name, clone(strategy)) for name, strategy in pairs],
             experience=self.experience_,
             temperature=self.temperature,
             combine=self.combine,
+            features=self.features,
+            n_neighbors=self.n_neighbors,
         )
         return self
 
-    def _tried(self, pairs: Strategies, kind: str, X: Any, y: Any, groups: Any) -> Experience:
-        """Experience of the strategies with new tasks."""
-        if kind == "classifier" and self.n_way is None:
-            raise ValueError("n_way must be a number of classes for classifiers, got None.")
+    def _tried(
+        self, pairs: Strategies, kind: str, X: Any, y: Any, groups: Any, seed: int,
+        failures: Failures, with_features: bool,
+    ) -> Experience:  # fmt: skip
+        """Experience of the strategies with new tasks, and with their features if so wished."""
         shots = check_n_shots(self.n_shots)
         check_rows(X, self)
         X = indexable(X)
         y = comparable(y, "y") if kind == "classifier" else number_targets(y)
         check_consistent_length(X, y, groups)
-        seed = int(check_random_state(self.random_state).randint(2**31))
         n_way = self.n_way if kind == "classifier" else None
         splits = [
             split
@@ -251,50 +368,32 @@ class StrategySelector(HoldsStrategies):
                 X, y, groups
             )
         ]
+        described = [
+            kind if with_features and i % self.n_episodes < KEPT else None
+            for i in range(len(splits))
+        ]
         scorers = [check_scoring(strategy, self.scoring) for _, strategy in pairs]
         results = Parallel(n_jobs=self.n_jobs)(
-            delayed(_episode_scores)(
+            delayed(episode_scores)(
                 [(strategy, scorer) for (_, strategy), scorer in zip(pairs, scorers, strict=True)],
                 *(taken(data, part) for part in split for data in (X, y)),
+                described=one,
             )
-            for split in splits
+            for split, one in zip(splits, described, strict=True)
         )
-        scores = np.array([one for one, _ in results]).reshape(len(shots), -1, len(pairs))
-        errors = [told for _, told in results]
+        scores = np.array([one for one, _, _ in results]).reshape(len(shots), -1, len(pairs))
+        errors = [told for _, told, _ in results]
         lost = ~np.isfinite(scores)
         if lost.all((1, 2)).any():
             k = shots[int(lost.all((1, 2)).argmax())]
             raise ValueError(f"All strategies failed on all episodes of {k} shot(s): {errors[-1]}")
-        if lost.any():
-            told = []
-            for i, (name, _) in enumerate(pairs):
-                first = next((error[i] for error in errors if error[i]), "")
-                if lost[..., i].any():
-                    told.append(f"{name!r} on {lost[..., i].sum()} of {len(splits)} ({first})")
-            warnings.warn(
-                "Strategies failed on episodes, which count as the worst score there is for that "
-                "number of shots: " + "; ".join(told),
-                stacklevel=3,
-            )
+        failures.add(lost.reshape(-1, len(pairs)), errors)
+        told = [list(one.values()) for _, _, one in results if one is not None]
         names = [name for name, _ in pairs]
-        return Experience.from_scores(names, dict(zip(shots, scores, strict=True)))
-
-
-def _episode_scores(
-    scored: list[tuple[Any, Any]], X: Any, y: Any, X_query: Any, y_query: Any
-) -> tuple[list[float], list[str]]:
-    """Each strategy's score on one episode, NaN where it failed, and what it said then."""
-    scores, errors = [], []
-    with warnings.catch_warnings():
-        # of a few rows much is undefined; a strategy that suffers from it scores low
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.simplefilter("ignore", RuntimeWarning)
-        for strategy, scorer in scored:
-            score, error = np.nan, ""
-            try:
-                score = float(scorer(fitted_to_labels(strategy, X, y), X_query, y_query))
-            except Exception as raised:  # whatever it is, that strategy is no good here
-                error = f"{type(raised).__name__}: {str(raised).strip().partition(chr(10))[0]}"
-            scores.append(score)
-            errors.append(error or ("" if np.isfinite(score) else f"a score of {score}"))
-    return scores, errors
+        return Experience.from_scores(
+            names,
+            dict(zip(shots, scores, strict=True)),
+            dict(zip(shots, np.reshape(told, (len(shots), -1, len(FEATURES))), strict=True))
+            if with_features
+            else None,
+        )
