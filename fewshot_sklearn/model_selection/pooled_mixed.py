@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
+from ..estimators import check_range
 from ..tasks import Anything, Seed, check_parameters
 from ._feature_space import FeatureSpace
 from ._mixed_model import MixedModel, fit_mixed_model, with_constant
@@ -103,6 +105,7 @@ class PooledMixedRegressor(PooledRegressor):
         """
         check_parameters(self)
         X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
+        check_range(X, torch.float64, "X")
         targets = y.astype(np.float64).reshape(len(y), -1)
         past = self._past_rows(X.shape[1])
         if past is None:

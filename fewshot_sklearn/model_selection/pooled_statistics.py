@@ -11,6 +11,7 @@ from typing import Any
 
 import joblib
 import numpy as np
+import torch
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
@@ -19,7 +20,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from ..estimators import fitted_to_labels
+from ..estimators import check_range, fitted_to_labels
 from ..tasks import Anything, Flag, Learns, Seed, Whole, check_parameters
 from ._statistics_examples import as_columns, draw, examples
 from ._task_statistics import Labelled, TaskStatistics
@@ -223,6 +224,7 @@ class PooledStatisticsRegressor(_ByStatistics, PooledRegressor):
         """
         check_parameters(self)
         X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
+        check_range(X, torch.float64, "X")
         y = y.astype(np.float64)
         past, self._flat = self._past_rows(X.shape[1]), y.ndim == 1
         self._statistics: TaskStatistics | None = None
@@ -363,6 +365,7 @@ class PooledStatisticsClassifier(_ByStatistics, PooledClassifier):
         """
         check_parameters(self)
         X, y = validate_data(self, X, y, dtype=np.float64)
+        check_range(X, torch.float64, "X")
         check_classification_targets(y)
         past = self._past_rows(X.shape[1])
         self._statistics: TaskStatistics | None = None
