@@ -1,6 +1,5 @@
 """scikit-learn's side of a learner: what all classifiers, regressors and transformers share."""
 
-from ._answers import solvable
 from .base import FewShotEstimator
 from .classifier import PRIOR, FewShotClassifier
 from .coded_labels import CodedLabels, fitted_to_labels
@@ -12,6 +11,7 @@ from .explanation import (
     explain,
     feature_metric,
 )
+from .finite_answers import solvable
 from .frozen_steps import (
     adapts_in_batches,
     as_final_sees,

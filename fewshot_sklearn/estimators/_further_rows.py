@@ -11,10 +11,10 @@ from sklearn.utils.validation import check_is_fitted
 from ..learners import Learner, State
 from ..meta_init import MetaInit
 from ..tasks import Support
-from ._answers import solvable
 from ._kept_support import KeptSupport, joined_support, some_support, support_rows
 from ._memory import refuse_too_large
 from .base import FewShotEstimator, as_arrays
+from .finite_answers import solvable
 from .validation import USUAL, as_numbers, resolve_device
 
 #: What is said where no class would be left that has rows.

@@ -16,11 +16,11 @@ from torch import Tensor
 from ..learners import Learner, State
 from ..meta_init import MetaInit
 from ..tasks import Support, TableFormat, check_parameters, with_altered_copies
-from ._answers import refuse_infinite, solvable
 from ._kept_support import KeptSupport, given_support
 from ._learners import HasLearner
 from ._memory import refuse_too_large
 from .explanation import encoder_features, explain
+from .finite_answers import refuse_infinite, solvable
 from .validation import (
     as_numbers,
     check_columns,

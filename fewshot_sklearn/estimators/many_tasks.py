@@ -17,7 +17,7 @@ from torch.func import vmap
 
 from ..learners import TASKS_PER_CHUNK, FeatureLearner, Outputs, State, joined
 from ..tasks import Support, memberships, padded_size
-from ._answers import solvable
+from .finite_answers import solvable
 from .validation import as_numbers, column_names, exact, resolve_device
 
 #: Numbers a padded batch of rows, or of pairs of rows, may hold: 64 MiB of float32.

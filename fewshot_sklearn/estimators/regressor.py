@@ -12,10 +12,10 @@ from sklearn.utils import check_scalar
 from torch import Tensor
 
 from ..tasks import check_parameters, refuse_missing
-from ._answers import refuse_infinite, solvable
 from ._functions import covariance_of_rows, drawn_targets
 from ._further_rows import GivenRows, TakesFurtherRows
 from ._kept_support import kept_support
+from .finite_answers import refuse_infinite, solvable
 from .validation import check_weights, finite_targets, validated
 
 
