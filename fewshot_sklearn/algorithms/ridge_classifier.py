@@ -25,7 +25,7 @@ from ..learners import (
     those,
     with_intercept,
 )
-from ..tasks import Positive
+from ..tasks import Positive, Support
 
 
 def _weighted(Z: Tensor, y: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,6 +91,10 @@ class RidgeHeadClassification(TakesIn):
     def statistics(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
         phi, target = _weighted(Z, y, w)
         return _fewest(phi, target)
+
+    def adapt_to_take_in(self, support: Support) -> State:
+        sums = self.statistics(self.embed(support.X), support.y, support.w)
+        return self._solved(sums, present_classes(support.y, support.w))
 
     def rows_kept(self, state: State) -> int:
         return state["phi"].shape[-2] if "phi" in state else 0

@@ -210,16 +210,18 @@ def usual_unit(rows: torch.Tensor) -> float:
     ValueError
         When all values are too small to compute with.
     """
-    largest = float(rows.abs().max()) if rows.numel() else 0.0
-    if 0 < largest < SMALLEST[rows.dtype]:
+    array, dtype = rows.detach().cpu().numpy(), rows.dtype
+    largest = max(float(array.max()), -float(array.min())) if array.size else 0.0
+    if 0 < largest < SMALLEST[dtype]:
         raise ValueError(
-            f"Input X contains nothing but values too small for dtype('{str(rows.dtype)[6:]}'): "
-            f"the largest is {largest:g}. Bring X to another unit."
+            f"Input X contains nothing but values too small for dtype('{str(dtype)[6:]}'): the "
+            f"largest is {largest:g}. Bring X to another unit."
         )
-    size = float((rows - rows.mean(0)).abs().max()) if rows.numel() else 0.0  # wherever they lie
-    if not 0 < size < math.inf or USUAL[0] <= size <= USUAL[1]:
+    if not array.size or USUAL[0] <= largest <= USUAL[1]:
         return 1.0
-    if size <= 1e3 * torch.finfo(rows.dtype).eps * largest:  # rounding alone
+    size = float(np.abs(array - array.mean(0)).max())  # wherever they lie
+    rounding = 1e3 * torch.finfo(dtype).eps * largest
+    if not rounding < size < math.inf or USUAL[0] <= size <= USUAL[1]:
         return 1.0
     return 2.0 ** math.floor(math.log2(size))
 
