@@ -51,7 +51,7 @@ def kept_support(
         Rows, their y, their names or None, and the classes or None.
     """
     names = _index(given)
-    X = X if table is None else np.asarray(given, dtype=object)
+    X = X if table is None else table.cells(given)
     named = names is not None and X.ndim == 2 and not np.array_equal(names, np.arange(len(X)))
     return X, y, names if named else None, None if classes is None else np.asarray(classes)
 

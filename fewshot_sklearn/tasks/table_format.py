@@ -202,6 +202,15 @@ default="from_dtype"
         n = len(columns[0]) if columns else 0
         return np.hstack([np.empty((n, 0)), *told, *codes])
 
+    def cells(self, X: Any) -> np.ndarray:
+        """What stands in the cells of such rows, as objects (n_rows, n_columns)."""
+        columns = _columns(X)
+        columns = list(np.asarray(X).T) if columns is None else columns
+        out = np.empty((len(columns[0]), len(columns)), dtype=object)
+        for i, column in enumerate(columns):
+            out[:, i] = np.asarray(column, dtype=object)
+        return out
+
     # ------------------------------------------------------------------ as plain values
     def to_json(self) -> dict[str, Any]:
         """As plain values, which JSON has."""

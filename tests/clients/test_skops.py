@@ -13,6 +13,8 @@ import pandas as pd
 import pytest
 from conftest import CLASSIFIERS, REGRESSORS, every_estimator, meta_train, scores_of
 from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import fewshot_sklearn
 from fewshot_sklearn import (
@@ -21,7 +23,10 @@ from fewshot_sklearn import (
     MetaTrainer,
     PastRows,
     PooledClassifier,
+    PooledMixedRegressor,
     PooledRegressor,
+    PooledStatisticsClassifier,
+    PooledStatisticsRegressor,
     RidgeHeadRegressor,
     StrategyClassifier,
     StrategyRegressor,
@@ -34,6 +39,12 @@ from fewshot_sklearn import (
 )
 
 skops = pytest.importorskip("skops.io")
+
+
+#: Parts of estimators that have to be trusted, too.
+PARTS = {
+    "TaskStates", "TaskQuantiles", "FeatureSpace", "TaskStatistics", "MixedModel", "Labelled"
+}  # fmt: skip
 
 
 def made(n=60):
@@ -81,6 +92,12 @@ def test_every_estimator(name, trained):
     assert str(expected["neighbor"].iloc[0]).startswith("row ")
 
 
+def meta_train_pipeline(X, y, groups):
+    few = {"n_episodes": 4, "max_epochs": 1, "n_shot": 2, "n_query": 2, "verbose": 0}
+    trainer = MetaTrainer(make_pipeline(StandardScaler(), RidgeHeadRegressor()), **few)
+    return trainer.fit(X, y, groups=groups).estimator_
+
+
 @pytest.fixture(scope="module")
 def others():
     """Every public estimator that is no method of its own, fitted."""
@@ -97,6 +114,10 @@ def others():
         MetaEmbedding(clf.meta_init).fit(X, y),
         PooledClassifier(past=past).fit(X, y),
         PooledRegressor(past=known, with_task=True).fit(X, targets),
+        PooledMixedRegressor(past=known).fit(X, targets),
+        PooledStatisticsClassifier(past=past, n_shot=4).fit(X, y),
+        PooledStatisticsRegressor(past=known, n_shot=4).fit(X, targets),
+        meta_train_pipeline(X, targets, groups).fit(X, targets),
         StrategyClassifier().fit(X, y),
         StrategyRegressor().fit(X, targets),
         selector,
@@ -117,7 +138,7 @@ def test_what_is_built_of_others(others):
     for fitted in others:
         loaded, types = round_trip(fitted)
         ours = {one.rpartition(".")[2] for one in types if one.startswith("fewshot_sklearn.")}
-        assert ours - {*fewshot_sklearn.__all__} <= {"TaskStates", "TaskQuantiles"}
+        assert ours - {*fewshot_sklearn.__all__} <= PARTS
         assert all(one.startswith(("fewshot_sklearn.", "sklearn.")) for one in types), types
         method = next((m for m in ("predict", "transform") if hasattr(fitted, m)), None)
         if method is None:  # a learner, which holds an estimator
