@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..estimators import check_range
-from ..tasks import Anything, Flag, Seed, Whole
+from ..tasks import Anything, Flag, Seed, Whole, check_parameters, number_targets
 from .past_rows import PastRows
 
 
@@ -88,6 +89,16 @@ class Pooled(BaseEstimator):
         chosen = self._sampled(past)
         columns = self._columns(past, past.X[chosen], past.task[chosen])
         return np.vstack([columns, self._columns(past, X)]), np.concatenate([past.y[chosen], y])
+
+    def _given(self, X: Any, y: Any, classify: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of a new task that can be computed with, and their labels or finite targets."""
+        check_parameters(self)
+        of_y = {} if classify else {"multi_output": True, "y_numeric": True}
+        X, y = validate_data(self, X, y, dtype=np.float64, **of_y)
+        check_range(X, torch.float64, "X")
+        if classify:
+            check_classification_targets(y)
+        return X, y if classify else number_targets(y)
 
     def _checked(self, X: Any) -> np.ndarray:
         check_is_fitted(self)

@@ -13,16 +13,13 @@ from copy import deepcopy
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.base import ClassifierMixin, RegressorMixin, clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
 
-from ..estimators import check_range, fitted_to_labels
-from ..tasks import Learns, Number, check_parameters, number_targets
+from ..estimators import fitted_to_labels
+from ..tasks import Learns, Number
 from ._past_ridge import PastRidge
 from ._pooled_base import Pooled
 from .past_rows import PastRows
@@ -135,10 +132,7 @@ class PooledRegressor(RegressorMixin, Pooled):
         self : object
             The fitted estimator.
         """
-        check_parameters(self)
-        X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
-        check_range(X, torch.float64, "X")
-        y = number_targets(y)
+        X, y = self._given(X, y, classify=False)
         past = self._past_rows(X.shape[1])
         if self.estimator is not None:
             self._past = past
@@ -264,10 +258,7 @@ class PooledClassifier(ClassifierMixin, Pooled):
         self : object
             The fitted estimator.
         """
-        check_parameters(self)
-        X, y = validate_data(self, X, y, dtype=np.float64)
-        check_range(X, torch.float64, "X")
-        check_classification_targets(y)
+        X, y = self._given(X, y, classify=True)
         past = self._past = self._past_rows(X.shape[1])
         self._check_kind(past, y)
         columns, labels = self._pooled(past, X, y)

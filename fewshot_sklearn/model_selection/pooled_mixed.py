@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import validate_data
 
-from ..estimators import check_range
-from ..tasks import Anything, Seed, check_parameters
+from ..tasks import Anything, Seed
 from ._feature_space import FeatureSpace
 from ._mixed_model import MixedModel, fit_mixed_model, with_constant
 from ._past_ridge import PastRidge
@@ -103,10 +100,8 @@ class PooledMixedRegressor(PooledRegressor):
         self : object
             The fitted estimator.
         """
-        check_parameters(self)
-        X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
-        check_range(X, torch.float64, "X")
-        targets = y.astype(np.float64).reshape(len(y), -1)
+        X, y = self._given(X, y, classify=False)
+        targets = y.reshape(len(y), -1)
         past = self._past_rows(X.shape[1])
         if past is None:
             coef, intercept = PastRidge(X, targets).solution(1.0)

@@ -11,17 +11,14 @@ from typing import Any
 
 import joblib
 import numpy as np
-import torch
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
 
-from ..estimators import check_range, fitted_to_labels
-from ..tasks import Anything, Flag, Learns, Seed, Whole, check_parameters
+from ..estimators import fitted_to_labels
+from ..tasks import Anything, Flag, Learns, Seed, Whole
 from ._statistics_examples import as_columns, draw, examples
 from ._task_statistics import Labelled, TaskStatistics
 from .past_rows import PastRows
@@ -222,10 +219,7 @@ class PooledStatisticsRegressor(_ByStatistics, PooledRegressor):
         self : object
             The fitted estimator.
         """
-        check_parameters(self)
-        X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
-        check_range(X, torch.float64, "X")
-        y = y.astype(np.float64)
+        X, y = self._given(X, y, classify=False)
         past, self._flat = self._past_rows(X.shape[1]), y.ndim == 1
         self._statistics: TaskStatistics | None = None
         if past is None:
@@ -363,10 +357,7 @@ class PooledStatisticsClassifier(_ByStatistics, PooledClassifier):
         self : object
             The fitted estimator.
         """
-        check_parameters(self)
-        X, y = validate_data(self, X, y, dtype=np.float64)
-        check_range(X, torch.float64, "X")
-        check_classification_targets(y)
+        X, y = self._given(X, y, classify=True)
         past = self._past_rows(X.shape[1])
         self._statistics: TaskStatistics | None = None
         if past is None:
@@ -385,22 +376,6 @@ class PooledStatisticsClassifier(_ByStatistics, PooledClassifier):
         self._known = self._statistics.labelled(X, (y[:, None] == known).astype(np.float64))
         self.classes_ = np.union1d(known, y)
         return self
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Predict labels of the new task.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (n_rows,)
-            Labels.
-        """
-        columns = self._new_columns(X)
-        return self.estimator_.predict(columns)
 
     def _new_columns(self, X: Any) -> np.ndarray:
         X = self._checked(X)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Real
@@ -409,20 +409,23 @@ def _tuples(told: Mapping[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def _checked(column: Column) -> Column:
-    number: Callable[[Any], bool] = lambda v: isinstance(v, int | float) and math.isfinite(v)  # noqa: E731
     values, shares = column.values, column.shares
     good = (
         column.kind in KINDS
-        and number(column.fill)
-        and number(column.epoch)
+        and _is_number(column.fill)
+        and _is_number(column.epoch)
         and isinstance(column.incomplete, bool)
         and isinstance(values, tuple)
         and isinstance(shares, tuple)
         and len(shares) == len(values)
         and all(isinstance(v, str | int | float | bool) for v in values)
         and len(set(values)) == len(values)
-        and all(number(s) and 0 <= s <= 1 for s in shares)
+        and all(_is_number(s) and 0 <= s <= 1 for s in shares)
         and (column.kind == "category" or not values)
     )
     if not good:

@@ -75,7 +75,7 @@ def test_what_changes_answers_is_told_apart(pair):
         (RandomForestClassifier(), RandomForestClassifier(n_jobs=2, random_state=3, verbose=1)),
         (Ridge(), Ridge(1, copy_X=False)),
         (RidgeHeadRegressor(), RidgeHeadRegressor(device="cpu", dtype="float32", random_state=1)),
-        (make_pipeline(Ridge()), make_pipeline(Ridge(), memory="/tmp/none", verbose=True)),
+        (make_pipeline(Ridge()), make_pipeline(Ridge(), memory="none", verbose=True)),
         (ProtoNetClassifier(encoder="mlp", encoder__hidden=(3,)),
          ProtoNetClassifier(encoder="mlp", encoder__hidden=[3])),
     ],
