@@ -150,6 +150,31 @@ def freeze_steps(estimator: Any, X: Any, y: Any) -> Any:
     return made
 
 
+def fitted_to_nothing(estimator: Any) -> Any:
+    """A clone of an estimator that answers for a task of which no row is known.
+
+    Parameters
+    ----------
+    estimator : estimator
+        One that has `fit_prior`, or a pipeline of frozen steps that ends in one.
+
+    Returns
+    -------
+    estimator
+        The clone, after `fit_prior`.
+
+    Raises
+    ------
+    ValueError
+        When there is no such method, or a step of the pipeline is not frozen.
+    """
+    made = clone(estimator)
+    final = frozen_steps(made)[1]
+    if not hasattr(final, "fit_prior"):
+        raise ValueError(f"{type(final).__name__} has no answer without a labelled row.")
+    return with_final(made, final.fit_prior())
+
+
 def adapts_in_batches(estimator: Any) -> bool:
     """Whether many tasks can be adapted to in one call: a meta-trained estimator of ours.
 

@@ -16,6 +16,11 @@ from ..tasks import Anything, Flag, Seed, Whole, check_parameters, number_target
 from .past_rows import PastRows
 
 
+def in_columns(y: np.ndarray) -> np.ndarray:
+    """Targets (n_rows, n_outputs) of however many rows."""
+    return y[:, None] if y.ndim == 1 else y
+
+
 class Pooled(BaseEstimator):
     """The rows that a new task's are pooled with."""
 
@@ -32,7 +37,35 @@ class Pooled(BaseEstimator):
     max_rows: int | None
     random_state: Any
 
-    def _past_rows(self, n_features: int) -> PastRows | None:
+    def fit_prior(self) -> Any:
+        """Predict a task of which no row is known: as the past rows alone say.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            When there is no past.
+        """
+        check_parameters(self)
+        past = self._past_rows()
+        if past is None:
+            raise ValueError(
+                f"{type(self).__name__} knows nothing of a task without rows: it has no past. Pass "
+                "past=(X, y, groups)."
+            )
+        self.n_features_in_ = past.X.shape[1]
+        self.__dict__.pop("feature_names_in_", None)
+        return self._learn(past.X[:0], past.y[:0])
+
+    def _learn(self, X: np.ndarray, y: np.ndarray) -> Any:
+        """Learn from rows of a new task, which may be none, and the past."""
+        raise NotImplementedError
+
+    def _past_rows(self, n_features: int | None = None) -> PastRows | None:
         past = self.past
         if past is None:
             return None
@@ -42,7 +75,7 @@ class Pooled(BaseEstimator):
                     f"past must be (X, y), (X, y, groups) or PastRows, got {type(past).__name__}."
                 )
             past = PastRows(*past)
-        if past.X.shape[1] != n_features:
+        if n_features is not None and past.X.shape[1] != n_features:
             raise ValueError(
                 f"X has {n_features} features, but the rows of past have {past.X.shape[1]}."
             )
@@ -51,7 +84,7 @@ class Pooled(BaseEstimator):
     @staticmethod
     def _targets_of(past: PastRows, targets: np.ndarray) -> np.ndarray:
         """Targets (n_rows, n_outputs) of the past rows, as many outputs as new ones have."""
-        known = past.y.reshape(len(past.y), -1).astype(np.float64)
+        known = in_columns(past.y).astype(np.float64)
         if known.shape[1] != targets.shape[1]:
             raise ValueError(
                 f"y has {targets.shape[1]} output(s), but that of past has {known.shape[1]}."

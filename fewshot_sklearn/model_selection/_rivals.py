@@ -11,6 +11,7 @@ from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.frozen import FrozenEstimator
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -19,12 +20,23 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import check_consistent_length
 
 from ..algorithms import ProtoNetClassifier
-from ..estimators import final_step, frozen_steps, through
+from ..estimators import FewShotEstimator, final_step, frozen_steps, through
 from ..tasks import class_labels, numbered, taken
 from ._strong_rivals import MOST_IN_CONTEXT, STRONG, in_context, strong_rivals
+from ._table_columns import TableColumns
 from .fitted_answers import plain_features
 from .past_rows import PastRows
 from .pooled import PooledClassifier, PooledRegressor
+
+
+def checked_past(past: Any) -> Any:
+    """Rows of past tasks, or None, as they were given."""
+    if past is None:
+        return None
+    if not isinstance(past, tuple | list) or len(past) != 3:
+        raise ValueError("past must be (X, y, groups): rows of past tasks and whose they are.")
+    check_consistent_length(*past)
+    return past
 
 
 def by_name(estimators: Any) -> dict[str, Any]:
@@ -63,15 +75,44 @@ def flattened(X: Any) -> np.ndarray:
     return np.asarray(X).reshape(len(X), -1).astype(np.float64)
 
 
-def steps_to_numbers(given: dict[str, Any], X: Any) -> list[Any]:
+def steps_to_numbers(given: dict[str, Any], X: Any, past: Any = None) -> tuple[list[Any], Any]:
     """What makes flat numbers of rows for those that stand beside the estimators given.
 
     Images are flattened; what is no number goes through the frozen steps of the first estimator
-    that has some.
+    that has some, or else is made numbers as the past, or an estimator's, has its columns.
+
+    Parameters
+    ----------
+    given : dict of str to estimator
+        The estimators.
+    X : array-like or data frame of shape (n_rows, ...)
+        Rows.
+    past : (X, y, groups) or None, default=None
+        Rows of past tasks.
+
+    Returns
+    -------
+    steps : list of transformer
+        Frozen, but for one that flattens.
+    rows : array-like of shape (n_past_rows, ...) or None
+        The past rows after these steps.
     """
-    if plain_features(X) is not None:
-        return [FunctionTransformer(flattened)] if getattr(X, "ndim", 2) > 2 else []
-    return next((steps for one in given.values() if (steps := frozen_steps(one)[0])), [])
+    known = None if past is None else past[0]
+    if plain_features(X) is not None and (known is None or plain_features(known) is not None):
+        steps = [FunctionTransformer(flattened)] if getattr(X, "ndim", 2) > 2 else []
+        return steps, known if known is None else through(steps, known)
+    if steps := next((steps for one in given.values() if (steps := frozen_steps(one)[0])), []):
+        return steps, known if known is None else through(steps, known)
+    if known is not None:
+        columns = TableColumns()
+        rows = columns.fit_transform(known, np.asarray(past[1]))
+        return [FrozenEstimator(columns)], rows
+    for one in given.values():
+        final = final_step(one)
+        init = final._resolve_meta_init() if isinstance(final, FewShotEstimator) else None
+        if init is not None and init.table is not None:
+            return [FrozenEstimator(TableColumns(init.table).fit(taken(X, np.arange(1))))], None
+    return [], None
 
 
 def baselines_of(
@@ -129,15 +170,16 @@ def pooled_rivals(
     groups: Any,
     n_way: Any,
     before: list[Any],
+    X_past: Any,
     seed: int,
     strong: bool = False,
     most_rows: int = 20,
 ) -> dict[str, Any]:
-    """Rivals that learn from the past; with `strong` those too that are given task statistics."""
-    if not isinstance(past, tuple | list) or len(past) != 3:
-        raise ValueError("past must be (X, y, groups): rows of past tasks and whose they are.")
-    X_past, y_past, past_groups = past
-    check_consistent_length(X_past, y_past, past_groups)
+    """Rivals that learn from the past; with `strong` those too that are given task statistics.
+
+    `X_past` are the past rows after the steps `before`.
+    """
+    _, y_past, past_groups = past
     of_past = set(numbered(past_groups, "groups of past")[0].tolist())
     if groups is not None and (again := len(of_past & set(np.unique(groups).tolist()))):
         warnings.warn(
@@ -151,7 +193,7 @@ def pooled_rivals(
         known = class_labels(y_past, "y of past")
         if narrow or set(labels.tolist()) != set(known.tolist()):
             return {}
-    rows = PastRows(through(before, X_past), y_past, past_groups)
+    rows = PastRows(X_past, y_past, past_groups)
     make: Any = PooledClassifier if classify else PooledRegressor
     both = {
         "pooled": make(past=rows, random_state=seed),

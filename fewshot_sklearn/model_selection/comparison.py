@@ -22,7 +22,14 @@ from ..tasks import (
 )
 from ._comparison_table import comparison_table, episode_table
 from ._paired_scores import first_shots, score_everyone, warn_failures
-from ._rivals import all_classify, baselines_of, by_name, pooled_rivals, steps_to_numbers
+from ._rivals import (
+    all_classify,
+    baselines_of,
+    by_name,
+    checked_past,
+    pooled_rivals,
+    steps_to_numbers,
+)
 from ._strong_rivals import STRONG
 from .recommending import recommendation
 from .scoring import EpisodeSplit, tasks_seen
@@ -87,7 +94,10 @@ def compare_few_shot(
         ``InContextClassifier()`` ("in-context"), for episodes of at most 300
         labelled rows, and what `past` says below. Images
         are flattened for them, and rows that are no numbers come to them through the
-        frozen steps of the first estimator that has some. None adds none.
+        frozen steps of the first estimator that has some; else few categories have a
+        column each, missing numbers are filled and marked, dates are days, and of
+        many categories each is the mean of its targets in `past`, or left out.
+        None adds none.
     past : (X, y, groups) or None, default=None
         Past tasks, as meta-training had them: adds regressions of past and new
         rows pooled, without and with a column for the task
@@ -205,13 +215,14 @@ def compare_few_shot(
     split = EpisodeSplit(n_way, max(shots), n_query, n_episodes, random_state)
     rows = split.episodes(y, groups)
     seed = int(check_random_state(random_state).randint(2**31))
-    before = steps_to_numbers(given, X)
+    past = checked_past(past)
+    before, X_past = steps_to_numbers(given, X, past)
     most_rows = int((rows.support >= 0).sum(1).max())
     rivals = baselines_of(baselines, classify, before, seed, most_rows)
     if past is not None:
         strong = isinstance(baselines, str) and baselines == STRONG
         rivals |= pooled_rivals(
-            past, classify, X, y, groups, n_way, before, seed, strong, most_rows
+            past, classify, X, y, groups, n_way, before, X_past, seed, strong, most_rows
         )
     if twice := set(given) & set(rivals):
         raise ValueError(f"estimators must have other names than baselines, got {sorted(twice)}.")

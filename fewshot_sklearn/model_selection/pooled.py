@@ -21,7 +21,7 @@ from sklearn.utils.metaestimators import available_if
 from ..estimators import fitted_to_labels
 from ..tasks import Learns, Number
 from ._past_ridge import PastRidge
-from ._pooled_base import Pooled
+from ._pooled_base import Pooled, in_columns
 from .past_rows import PastRows
 
 
@@ -132,13 +132,15 @@ class PooledRegressor(RegressorMixin, Pooled):
         self : object
             The fitted estimator.
         """
-        X, y = self._given(X, y, classify=False)
+        return self._learn(*self._given(X, y, classify=False))
+
+    def _learn(self, X: np.ndarray, y: np.ndarray) -> PooledRegressor:
         past = self._past_rows(X.shape[1])
         if self.estimator is not None:
             self._past = past
             self.estimator_ = clone(self.estimator).fit(*self._pooled(past, X, y))
             return self
-        targets = y.reshape(len(y), -1)
+        targets = in_columns(y)
         if past is None:
             ridge = PastRidge(X, targets)
             coef, intercept = ridge.solution(1.0 if self.alpha is None else self.alpha)
@@ -258,7 +260,9 @@ class PooledClassifier(ClassifierMixin, Pooled):
         self : object
             The fitted estimator.
         """
-        X, y = self._given(X, y, classify=True)
+        return self._learn(*self._given(X, y, classify=True))
+
+    def _learn(self, X: np.ndarray, y: np.ndarray) -> PooledClassifier:
         past = self._past = self._past_rows(X.shape[1])
         self._check_kind(past, y)
         columns, labels = self._pooled(past, X, y)

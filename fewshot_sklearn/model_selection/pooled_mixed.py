@@ -11,6 +11,7 @@ from ..tasks import Anything, Seed
 from ._feature_space import FeatureSpace
 from ._mixed_model import MixedModel, fit_mixed_model, with_constant
 from ._past_ridge import PastRidge
+from ._pooled_base import in_columns
 from .past_rows import PastRows
 from .pooled import PooledRegressor
 
@@ -100,8 +101,10 @@ class PooledMixedRegressor(PooledRegressor):
         self : object
             The fitted estimator.
         """
-        X, y = self._given(X, y, classify=False)
-        targets = y.reshape(len(y), -1)
+        return self._learn(*self._given(X, y, classify=False))
+
+    def _learn(self, X: np.ndarray, y: np.ndarray) -> PooledMixedRegressor:
+        targets = in_columns(y)
         past = self._past_rows(X.shape[1])
         if past is None:
             coef, intercept = PastRidge(X, targets).solution(1.0)

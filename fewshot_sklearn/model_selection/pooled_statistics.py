@@ -19,6 +19,7 @@ from sklearn.utils.metaestimators import available_if
 
 from ..estimators import fitted_to_labels
 from ..tasks import Anything, Flag, Learns, Seed, Whole
+from ._pooled_base import in_columns
 from ._statistics_examples import as_columns, draw, examples
 from ._task_statistics import Labelled, TaskStatistics
 from .past_rows import PastRows
@@ -219,17 +220,19 @@ class PooledStatisticsRegressor(_ByStatistics, PooledRegressor):
         self : object
             The fitted estimator.
         """
-        X, y = self._given(X, y, classify=False)
+        return self._learn(*self._given(X, y, classify=False))
+
+    def _learn(self, X: np.ndarray, y: np.ndarray) -> PooledStatisticsRegressor:
         past, self._flat = self._past_rows(X.shape[1]), y.ndim == 1
         self._statistics: TaskStatistics | None = None
         if past is None:
             model = self._model(HistGradientBoostingRegressor)
             if self.estimator is None:
                 model.set_params(early_stopping=False)
-            fitted = [clone(model).fit(X, one) for one in y.reshape(len(y), -1).T]
+            fitted = [clone(model).fit(X, one) for one in in_columns(y).T]
             self.estimator_ = fitted[0] if self._flat else fitted
             return self
-        targets = y.reshape(len(y), -1)
+        targets = in_columns(y)
         known = self._targets_of(past, targets)
         self._statistics, self.estimator_ = self._trained(past, known, None)
         self._known = self._statistics.labelled(X, targets)
@@ -357,7 +360,9 @@ class PooledStatisticsClassifier(_ByStatistics, PooledClassifier):
         self : object
             The fitted estimator.
         """
-        X, y = self._given(X, y, classify=True)
+        return self._learn(*self._given(X, y, classify=True))
+
+    def _learn(self, X: np.ndarray, y: np.ndarray) -> PooledStatisticsClassifier:
         past = self._past_rows(X.shape[1])
         self._statistics: TaskStatistics | None = None
         if past is None:

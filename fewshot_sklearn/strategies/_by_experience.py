@@ -18,7 +18,7 @@ import numpy as np
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..estimators import fitted_to_labels
+from ..estimators import final_step, fitted_to_labels, fitted_to_nothing
 from ..tasks import Anything, Number, check_parameters, check_rows
 from ._candidates import (
     COMBINE,
@@ -85,24 +85,40 @@ class ByExperience(HoldsStrategies):
                 f"{sorted(strangers)}."
             )
         else:
-            if self.features and known.features_help(n_shots, self.n_neighbors):
-                self.task_features_ = task_features(X, y, self._estimator_type)
-            p = known.probabilities_at(
-                n_shots, self.temperature, self.task_features_, self.n_neighbors
-            )
+            p = self._weights(known, n_shots, X, y)
             p = p[[known.names.index(name) for name in names]]
             p = p / p.sum() if p.any() else np.full(len(pairs), 1 / len(pairs))
+        if n_shots == 0:
+            p = p * [hasattr(final_step(strategy), "fit_prior") for _, strategy in pairs]
+            if not p.any():
+                raise ValueError(f"None of {names} has an answer without a labelled row.")
+            p = p / p.sum()
         best = int(np.argmax(p))
         self.n_shots_ = float(n_shots)
         self.strategy_probabilities_ = dict(zip(names, p.tolist(), strict=True))
         self.best_strategy_ = names[best]
         if self.combine == "best":
             return [pairs[best]]
+        if self.combine == "stack":
+            return [pair for pair, share in zip(pairs, p, strict=True) if share > 0]
         return [pairs[i] for i in range(len(p)) if i == best or p[i] > self.min_probability]
+
+    def _weights(self, known: Experience, n_shots: float, X: Any, y: Any) -> np.ndarray:
+        """How much each strategy that is known counts."""
+        if self.combine == "stack":
+            return known.stacking_weights_at(n_shots)
+        if n_shots > 0 and self.features and known.features_help(n_shots, self.n_neighbors):
+            self.task_features_ = task_features(X, y, self._estimator_type)
+        return known.probabilities_at(
+            n_shots, self.temperature, self.task_features_, self.n_neighbors
+        )
 
     def _fit_chosen(self, n_shots: float, X: Any, y: Any) -> None:
         chosen = self._choose(n_shots, X, y)
-        self.estimators_ = {name: fitted_to_labels(strategy, X, y) for name, strategy in chosen}
+        self.estimators_ = {
+            name: fitted_to_labels(one, X, y) if n_shots > 0 else fitted_to_nothing(one)
+            for name, one in chosen
+        }
 
     def _mean_answer(self, answer: Callable[[Any], np.ndarray]) -> Any:
         """Mean of the answers of the strategies that were fitted, weighted by probability."""

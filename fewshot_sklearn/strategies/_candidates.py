@@ -22,7 +22,7 @@ from ..tasks import Flag, OneOf, Positive, Whole
 Strategies = list[tuple[str, Any]]
 
 #: How much better by score is how much more probable, and what is done with the probable ones.
-TEMPERATURE, COMBINE = Positive(), OneOf("best", "ensemble")
+TEMPERATURE, COMBINE = Positive(), OneOf("best", "ensemble", "stack")
 #: Whether tables are told apart by the features of their tasks, and how many are asked.
 USE_FEATURES, N_NEIGHBORS = Flag(), Whole(1)
 #: Parameters that a strategy must not be named like.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from ..estimators import fitted_to_labels
+from ..estimators import fitted_to_labels, fitted_to_nothing
+from ._answers import errors
 from ._task_features import task_features
 
 
@@ -50,22 +51,76 @@ class Failures:
             )
 
 
-def episode_scores(
-    scored: list[tuple[Any, Any]], X: Any, y: Any, X_query: Any, y_query: Any,
-    described: str | None = None,
-) -> tuple[list[float], list[str], dict[str, float] | None]:  # fmt: skip
-    """Each strategy's score on one episode, NaN where it failed, and what it said; features."""
-    scores, errors = [], []
+class Episode(NamedTuple):
+    """How each strategy did on one episode.
+
+    Parameters
+    ----------
+    scores : list of float
+        NaN where it failed.
+    told : list of str
+        What it said then.
+    products : ndarray of shape (n_strategies, n_strategies) or None
+        Mean products of their errors, zero where one failed; None where they were not asked for.
+    features : dict of str to float or None
+        Of the task.
+    """
+
+    scores: list[float]
+    told: list[str]
+    products: np.ndarray | None
+    features: dict[str, float] | None
+
+
+def tried(
+    scored: list[tuple[Any, Any]], X: Any, y: Any, X_query: Any, y_query: Any, kind: str,
+    described: bool, stacked: bool,
+) -> Episode:  # fmt: skip
+    """Try each strategy on one episode.
+
+    Parameters
+    ----------
+    scored : list of (estimator, scorer)
+        The strategies.
+    X, y, X_query, y_query : array-like
+        The episode. Of no support rows strategies answer with their `fit_prior`.
+    kind : {"classifier", "regressor"}
+        What they are.
+    described, stacked : bool
+        Whether to look at features of the task, and at products of errors.
+
+    Returns
+    -------
+    Episode
+        How each did.
+    """
+    scores, told, off = [], [], []
+    classes = np.unique(y) if kind == "classifier" else None
     with warnings.catch_warnings():
         # of a few rows much is undefined; a strategy that suffers from it scores low
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.simplefilter("ignore", RuntimeWarning)
         for strategy, scorer in scored:
-            score, error = np.nan, ""
+            score, error, answers = np.nan, "", None
             try:
-                score = float(scorer(fitted_to_labels(strategy, X, y), X_query, y_query))
+                known = len(y) > 0
+                fitted = fitted_to_labels(strategy, X, y) if known else fitted_to_nothing(strategy)
+                score = float(scorer(fitted, X_query, y_query))
+                if stacked:
+                    answers = errors(fitted, X_query, y_query, classes)
             except Exception as raised:  # whatever it is, that strategy is no good here
+                score, answers = np.nan, None
                 error = f"{type(raised).__name__}: {str(raised).strip().partition(chr(10))[0]}"
             scores.append(score)
-            errors.append(error or ("" if np.isfinite(score) else f"a score of {score}"))
-    return scores, errors, None if described is None else task_features(X, y, described)
+            told.append(error or ("" if np.isfinite(score) else f"a score of {score}"))
+            off.append(answers)
+    features = task_features(X, y, kind) if described else None
+    return Episode(scores, told, _products(off) if stacked else None, features)
+
+
+def _products(off: list[np.ndarray | None]) -> np.ndarray:
+    """Mean products, over the queries, of the errors of each two strategies."""
+    shape = next((one.shape for one in off if one is not None), (1, 1))
+    fine = [one if one is not None and np.isfinite(one).all() else np.zeros(shape) for one in off]
+    flat = np.stack([one.ravel() for one in fine])
+    return flat @ flat.T / shape[0]

@@ -10,6 +10,7 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import validate_data
 
 from ..tasks import check_rows, class_labels, distinct
+from ._answers import probabilities
 from ._by_experience import ByExperience
 
 
@@ -37,8 +38,12 @@ class StrategyClassifier(ClassifierMixin, ByExperience):
         default, and an accuracy, strategies that are 0.03 apart get odds of 20
         to 1; that is some two standard errors of a difference between means
         over 50 episodes each, which is what ``StrategySelector`` measures.
-    combine : {"best", "ensemble"}, default="best"
-        Whether to use the most probable strategy alone, or the average.
+    combine : {"best", "ensemble", "stack"}, default="best"
+        Whether to use the most probable strategy alone, or the average by
+        probability; or, ``"stack"``, that with the weights w >= 0 of sum one whose
+        probabilities had the least squared error (Brier score) on past tasks with
+        as many rows a class [2]_. The experience must then be of a
+        ``StrategySelector(combine="stack")``.
     min_probability : float, default=0.01
         Strategies at most this probable are left out of the ensemble.
     features : bool, default=True
@@ -54,7 +59,7 @@ class StrategyClassifier(ClassifierMixin, ByExperience):
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     strategy_probabilities_ : dict of str to float
-        Probability of each strategy.
+        Probability of each strategy, or its weight in the stack.
     best_strategy_ : str
         Name of the most probable one; of equals, the first.
     estimators_ : dict of str to estimator
@@ -79,6 +84,8 @@ class StrategyClassifier(ClassifierMixin, ByExperience):
     .. [1] P. B. Brazdil, C. Soares and J. P. da Costa, "Ranking learning algorithms:
        using IBL and meta-learning on accuracy and time results", Machine Learning 50,
        2003.
+    .. [2] J. M. Bates and C. W. J. Granger, "The combination of forecasts", Operational
+       Research Quarterly 20, 1969.
 
     Examples
     --------
@@ -134,7 +141,7 @@ class StrategyClassifier(ClassifierMixin, ByExperience):
             decision function, or else is sure of its predictions.
         """
         X = self._checked(X)
-        return self._mean_answer(lambda strategy: _probabilities(strategy, X, self.classes_))
+        return self._mean_answer(lambda strategy: probabilities(strategy, X, self.classes_))
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict class labels.
@@ -155,29 +162,3 @@ class StrategyClassifier(ClassifierMixin, ByExperience):
             return self.estimators_[self.best_strategy_].predict(X)
         codes = self.predict_proba(X).argmax(1)
         return self.classes_[codes]
-
-
-def _probabilities(strategy: Any, X: Any, classes: np.ndarray) -> np.ndarray:
-    if hasattr(strategy, "predict_proba"):
-        try:
-            return _in_columns(strategy.predict_proba(X), strategy.classes_, classes)
-        except ValueError:  # NearestCentroid has them, but not of one row a class
-            return _sure(strategy.predict(X), classes)
-    if hasattr(strategy, "decision_function"):
-        logits = np.asarray(strategy.decision_function(X), dtype=float)
-        if logits.ndim == 1:
-            logits = np.stack([np.zeros_like(logits), logits], 1)
-        if logits.shape[1] == len(strategy.classes_):  # not one for each pair of classes
-            odds = np.exp(logits - logits.max(1, keepdims=True))
-            return _in_columns(odds / odds.sum(1, keepdims=True), strategy.classes_, classes)
-    return _sure(strategy.predict(X), classes)
-
-
-def _in_columns(proba: np.ndarray, own: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    out = np.zeros((len(proba), len(classes)))
-    out[:, np.searchsorted(classes, own)] = proba
-    return out
-
-
-def _sure(predicted: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    return (np.asarray(predicted)[:, None] == classes).astype(float)

@@ -6,16 +6,21 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ..meta_init import read_sealed, write_sealed
 from ._past_tables import KEPT, PastTable, as_vector, rows_of
+from ._stacking import stacking_weights
 from ._task_features import FEATURES
 
-#: Of files without tables, which are as they were before there were any, and of those with some.
-FORMAT, FORMAT_OF_TABLES = 1, 2
+#: Of files without tables, which are as they were before there were any, of those with some, and of
+#: those with products of errors.
+FORMAT, FORMAT_OF_TABLES, FORMAT_OF_PRODUCTS = 1, 2, 3
+#: What no label at all counts as, on the scale of logarithms that numbers of shots are on.
+NO_LABEL = 0.5
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,10 @@ class Experience:
         By number of shots, the worst score that any strategy had.
     tables : tuple of PastTable, default=()
         What is known of single tables, in an order of their own.
+    products : tuple of tuple of tuple of float, default=()
+        By number of shots, sums over the episodes of the mean products of the
+        errors of each two strategies, by which answers are stacked [2]_; empty
+        where they were not learned.
 
     Attributes
     ----------
@@ -67,6 +76,8 @@ class Experience:
     .. [1] P. B. Brazdil, C. Soares and J. P. da Costa, "Ranking learning algorithms:
        using IBL and meta-learning on accuracy and time results", Machine Learning 50,
        2003.
+    .. [2] J. M. Bates and C. W. J. Granger, "The combination of forecasts", Operational
+       Research Quarterly 20, 1969.
 
     Examples
     --------
@@ -89,6 +100,7 @@ class Experience:
     totals: tuple[tuple[float, ...], ...]
     worst: tuple[float, ...]
     tables: tuple[PastTable, ...] = ()
+    products: tuple[tuple[tuple[float, ...], ...], ...] = ()
 
     @classmethod
     def from_scores(
@@ -96,6 +108,7 @@ class Experience:
         names: Sequence[str],
         scores: dict[int, np.ndarray],
         features: dict[int, np.ndarray] | None = None,
+        products: dict[int, np.ndarray] | None = None,
     ) -> Experience:
         """Sum up the scores of single episodes.
 
@@ -108,6 +121,8 @@ class Experience:
         features : dict of int to ndarray of shape (n_episodes, n_features), default=None
             Features of some of the episodes, which are then of one table; None
             where tables are not told apart.
+        products : dict of int to ndarray of shape (n_strategies, n_strategies), default=None
+            By number of shots, sums of mean products of errors.
 
         Returns
         -------
@@ -127,11 +142,12 @@ class Experience:
             ),
         )
         worst = tuple(float(r[ok].min()) for r, ok in zip(rows, fine, strict=True))
+        of_errors = () if products is None else _tuples([products[k].tolist() for k in shots])
         if features is None:
-            return cls(tuple(names), *sums, worst)
+            return cls(tuple(names), *sums, worst, (), of_errors)
         # six digits are more than a few rows tell
         kept = [[[float(f"{v:.6g}") for v in one] for one in features[k][:KEPT]] for k in shots]
-        return cls(tuple(names), *sums, worst, (PastTable(*sums, _tuples(kept)),))
+        return cls(tuple(names), *sums, worst, (PastTable(*sums, _tuples(kept)),), of_errors)
 
     @property
     def counts(self) -> np.ndarray:
@@ -165,18 +181,65 @@ class Experience:
         ndarray of shape (n_strategies,)
             Mean scores.
         """
-        known, scores = np.log(self.n_shots), self.mean_scores
+        scores = self.mean_scores
         if features is not None and self.tables:
             asked = as_vector(features)[None]
             for i, row in enumerate(rows_of(self, n_neighbors)):
                 if row is not None:
                     told = row.scores_of(asked, n_neighbors)[0]
                     scores[i] = np.where(np.isfinite(scores[i]), told, -np.inf)
-        place = np.interp(np.log(n_shots), known, np.arange(len(known)))
+        return self._between(scores, n_shots)
+
+    def _place(self, n_shots: float) -> float:
+        """Where a number of shots is among those known, as ratios go."""
+        known, asked = (np.log(np.maximum(n, NO_LABEL)) for n in (self.n_shots, n_shots))
+        return float(np.interp(asked, known, np.arange(len(known))))
+
+    def _between(self, rows: np.ndarray, n_shots: float) -> np.ndarray:
+        """A row for each known number of shots, at any other."""
+        place = self._place(n_shots)
         low, share = int(place), place - int(place)
         if share == 0:  # nothing of the next row, which may not exist or be infinite
-            return scores[low]
-        return (1 - share) * scores[low] + share * scores[low + 1]
+            return rows[low]
+        return (1 - share) * rows[low] + share * rows[low + 1]
+
+    def stacking_weights_at(self, n_shots: float) -> np.ndarray:
+        """Weights of a mean of the strategies' answers, of least squared error on past tasks.
+
+        Of targets, or of the probabilities of classes (their Brier score). They
+        are not negative; a strategy that failed on an episode has none.
+
+        Parameters
+        ----------
+        n_shots : float
+            Number of shots; between two known ones weights are interpolated.
+
+        Returns
+        -------
+        ndarray of shape (n_strategies,)
+            They sum to one; zeros where no strategy ever worked.
+
+        Raises
+        ------
+        ValueError
+            When products of errors were not learned.
+        """
+        if not self.products:
+            raise ValueError(
+                "This experience does not hold what stacking goes by: learn it with "
+                "StrategySelector(combine='stack')."
+            )
+        return self._between(self._stacking, n_shots)
+
+    @cached_property
+    def _stacking(self) -> np.ndarray:
+        rows = []
+        for i, n in enumerate(self.n_episodes):
+            products = np.array(self.products[i]) / n
+            failed = np.array(self.successes[i]) < n
+            products[failed] = np.inf
+            rows.append(stacking_weights(products, n))
+        return np.array(rows)
 
     def features_help(self, n_shots: float, n_neighbors: int = 5) -> bool:
         """Whether the features of a task say more than its number of shots.
@@ -199,7 +262,7 @@ class Experience:
         """
         if not self.tables:
             return False
-        place = np.interp(np.log(n_shots), np.log(self.n_shots), np.arange(len(self.n_shots)))
+        place = self._place(n_shots)
         rows = rows_of(self, n_neighbors)
         return any(rows[int(i)] is not None for i in (np.floor(place), np.ceil(place)))
 
@@ -251,11 +314,17 @@ class Experience:
                     n, worst = n0 + n, min(worst0, worst)
                 rows[shots] = n, fine, total, worst
         ordered = sorted(rows)
+        products: dict[int, np.ndarray] = {}
+        for table in (self, other):
+            for shots, one in zip(table.n_shots, table.products, strict=False):
+                products[shots] = products.get(shots, 0.0) + np.array(one)
+        stacked = bool(self.products and other.products)
         n_episodes, successes, totals, worsts = zip(*(rows[k] for k in ordered), strict=True)
         tables = sorted(self.tables + other.tables, key=astuple)  # whichever came first
         return Experience(
-            self.names, tuple(ordered), n_episodes, successes, totals, worsts, tuple(tables)
-        )
+            self.names, tuple(ordered), n_episodes, successes, totals, worsts, tuple(tables),
+            _tuples([products[k].tolist() for k in ordered]) if stacked else (),
+        )  # fmt: skip
 
     def to_frame(self) -> Any:
         """The table as a DataFrame.
@@ -288,11 +357,12 @@ class Experience:
             The file.
         """
         told = asdict(self)
-        if self.tables:
-            told = {"format": FORMAT_OF_TABLES, "features": FEATURES} | told
-        else:
-            del told["tables"]
-            told = {"format": FORMAT} | told
+        for name in ("tables", "products"):
+            if not told[name]:
+                del told[name]
+        kind = FORMAT_OF_TABLES if self.tables else FORMAT
+        features = {"features": FEATURES} if self.tables else {}
+        told = {"format": FORMAT_OF_PRODUCTS if self.products else kind} | features | told
         text = json.dumps(told, allow_nan=False)
         write_sealed(path, text.encode())
 
@@ -318,9 +388,9 @@ class Experience:
         try:
             told = json.loads(read_sealed(path))
             written = told.pop("format")
-            if written not in (FORMAT, FORMAT_OF_TABLES):
+            if written not in (FORMAT, FORMAT_OF_TABLES, FORMAT_OF_PRODUCTS):
                 raise ValueError("of another format")
-            if written == FORMAT_OF_TABLES and told.pop("features") != list(FEATURES):
+            if "tables" in told and told.pop("features") != list(FEATURES):
                 raise ValueError("of other features")
             parts = [
                 PastTable(**{k: _tuples(v) for k, v in one.items()})
@@ -332,6 +402,10 @@ class Experience:
                 raise ValueError("of another shape")
             if not all(t.is_sound(len(table.names)) for t in parts):
                 raise ValueError("tables of another shape")
+            if table.products:
+                found = np.array(table.products, dtype=float)
+                if found.shape != (*size, size[1]) or not np.isfinite(found).all():
+                    raise ValueError("products of another shape")
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{path} does not hold the experience of strategies.") from error
         return table

@@ -35,8 +35,11 @@ class StrategyRegressor(RegressorMixin, ByExperience):
     temperature : float, default=0.01
         In units of the score: differences well below it do not count. With the
         default strategies that are 0.03 apart (in R^2) get odds of 20 to 1.
-    combine : {"best", "ensemble"}, default="best"
-        Whether to use the most probable strategy alone, or the average.
+    combine : {"best", "ensemble", "stack"}, default="best"
+        Whether to use the most probable strategy alone, or the average by
+        probability; or, ``"stack"``, that with the weights w >= 0 of sum one which
+        had the least squared error on past tasks with as many rows [2]_. The
+        experience must then be of a ``StrategySelector(combine="stack")``.
     min_probability : float, default=0.01
         Strategies at most this probable are left out of the ensemble.
     features : bool, default=True
@@ -50,7 +53,7 @@ class StrategyRegressor(RegressorMixin, ByExperience):
     Attributes
     ----------
     strategy_probabilities_ : dict of str to float
-        Probability of each strategy.
+        Probability of each strategy, or its weight in the stack.
     best_strategy_ : str
         Name of the most probable one; of equals, the first.
     estimators_ : dict of str to estimator
@@ -75,6 +78,8 @@ class StrategyRegressor(RegressorMixin, ByExperience):
     .. [1] P. B. Brazdil, C. Soares and J. P. da Costa, "Ranking learning algorithms:
        using IBL and meta-learning on accuracy and time results", Machine Learning 50,
        2003.
+    .. [2] J. M. Bates and C. W. J. Granger, "The combination of forecasts", Operational
+       Research Quarterly 20, 1969.
 
     Examples
     --------
@@ -114,6 +119,29 @@ class StrategyRegressor(RegressorMixin, ByExperience):
         self._fit_chosen(len(y), X, y)
         return self
 
+    def fit_prior(self) -> StrategyRegressor:
+        """Fit the strategies to a task of which no row is known, by their own `fit_prior`.
+
+        Those that have none are left out. Past tasks without labels, for the
+        choice to go by, are those of ``StrategySelector(n_shots=(0, ...))``.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            When no strategy has an answer without rows.
+        """
+        self._targets_shape = None
+        self._fit_chosen(0, None, None)
+        known = next(iter(self.estimators_.values()))
+        self.n_features_in_ = known.n_features_in_
+        self.__dict__.pop("feature_names_in_", None)
+        return self
+
     def predict(self, X: Any) -> np.ndarray:
         """Predict targets.
 
@@ -128,6 +156,8 @@ class StrategyRegressor(RegressorMixin, ByExperience):
             Mean of the strategies' predictions, weighted by their probabilities.
         """
         X = self._checked(X)
+        if self._targets_shape is None:  # as the past had them
+            return self._mean_answer(lambda strategy: np.asarray(strategy.predict(X)))
         # some keep the column of a single target and some do not
         shape = (-1, *self._targets_shape)
         return self._mean_answer(lambda strategy: np.asarray(strategy.predict(X)).reshape(shape))

@@ -41,7 +41,7 @@ from ._candidates import (
     named,
     pairs_of,
 )
-from ._episodes import Failures, episode_scores
+from ._episodes import Failures, tried
 from ._past_tables import KEPT
 from ._tables import Table, labels_of_table, named_tables, of_table
 from ._task_features import FEATURES
@@ -69,7 +69,8 @@ class StrategySelector(HoldsStrategies):
     n_way : int, (low, high) or None, default=5
         Classes an episode; classification only.
     n_shots : sequence of int, default=(1, 2, 5, 10)
-        Numbers of support rows a class (a task, for regression) to try.
+        Numbers of support rows a class (a task, for regression) to try; for
+        regression 0 as well, where strategies that have a `fit_prior` answer.
     n_query : int, (low, high) or None, default=15
         Query rows a class (a task); None takes all that the support leaves.
     n_episodes : int, default=50
@@ -80,8 +81,10 @@ class StrategySelector(HoldsStrategies):
         A scikit-learn scorer. None is each strategy's own score: accuracy or
         R^2. R^2 has no lower bound, so a strategy that is once far off has a
         very low mean; ``"neg_mean_absolute_error"`` is milder.
-    combine : {"best", "ensemble"}, default="best"
-        Of `estimator_`: whether it uses the best strategy or averages.
+    combine : {"best", "ensemble", "stack"}, default="best"
+        Of `estimator_`: whether it uses the best strategy, or averages by scores;
+        or, ``"stack"``, averages with the weights of least squared error on the
+        past tasks.
     features : bool, default=True
         Whether `fit_many` learns features of tasks, and `estimator_` looks at
         them. They are of the support rows alone: sizes, kinds of columns, class
@@ -324,7 +327,7 @@ class StrategySelector(HoldsStrategies):
             )
         if kind == "classifier" and self.n_way is None:
             raise ValueError("n_way must be a number of classes for classifiers, got None.")
-        check_n_shots(self.n_shots)
+        check_n_shots(self.n_shots, self._fewest(kind))
         seed = int(check_random_state(self.random_state).randint(2**31))
         failures = Failures(names)
         for i, (X, y, groups) in enumerate(tables):
@@ -355,7 +358,7 @@ class StrategySelector(HoldsStrategies):
         failures: Failures, with_features: bool,
     ) -> Experience:  # fmt: skip
         """Experience of the strategies with new tasks, and with their features if so wished."""
-        shots = check_n_shots(self.n_shots)
+        shots = check_n_shots(self.n_shots, 1 if with_features else self._fewest(kind))
         check_rows(X, self)
         X = indexable(X)
         y = comparable(y, "y") if kind == "classifier" else number_targets(y)
@@ -368,27 +371,33 @@ class StrategySelector(HoldsStrategies):
                 X, y, groups
             )
         ]
-        described = [
-            kind if with_features and i % self.n_episodes < KEPT else None
-            for i in range(len(splits))
-        ]
+        described = [with_features and i % self.n_episodes < KEPT for i in range(len(splits))]
         scorers = [check_scoring(strategy, self.scoring) for _, strategy in pairs]
+        stacked = self.combine == "stack"
         results = Parallel(n_jobs=self.n_jobs)(
-            delayed(episode_scores)(
+            delayed(tried)(
                 [(strategy, scorer) for (_, strategy), scorer in zip(pairs, scorers, strict=True)],
                 *(taken(data, part) for part in split for data in (X, y)),
+                kind=kind,
                 described=one,
+                stacked=stacked,
             )
             for split, one in zip(splits, described, strict=True)
         )
-        scores = np.array([one for one, _, _ in results]).reshape(len(shots), -1, len(pairs))
-        errors = [told for _, told, _ in results]
+        scores = np.array([one.scores for one in results]).reshape(len(shots), -1, len(pairs))
+        errors = [one.told for one in results]
         lost = ~np.isfinite(scores)
         if lost.all((1, 2)).any():
             k = shots[int(lost.all((1, 2)).argmax())]
             raise ValueError(f"All strategies failed on all episodes of {k} shot(s): {errors[-1]}")
         failures.add(lost.reshape(-1, len(pairs)), errors)
-        told = [list(one.values()) for _, _, one in results if one is not None]
+        told = [list(one.features.values()) for one in results if one.features is not None]
+        products = None
+        if stacked:
+            unit = 1.0 if kind == "classifier" else float(np.var(y, axis=0).mean()) or 1.0
+            of_all = np.array([one.products for one in results]) / unit
+            of_all = of_all.reshape(len(shots), -1, len(pairs), len(pairs)).sum(1)
+            products = dict(zip(shots, of_all, strict=True))
         names = [name for name, _ in pairs]
         return Experience.from_scores(
             names,
@@ -396,4 +405,10 @@ class StrategySelector(HoldsStrategies):
             dict(zip(shots, np.reshape(told, (len(shots), -1, len(FEATURES))), strict=True))
             if with_features
             else None,
+            products,
         )
+
+    @staticmethod
+    def _fewest(kind: str) -> int:
+        """Least number of shots; without labels nothing is known of classes."""
+        return 1 if kind == "classifier" else 0

@@ -20,18 +20,18 @@ def check_int_or_range(value: Any, name: str, low: int) -> tuple[int, int]:
     return first, last
 
 
-def check_n_shots(n_shots: Any) -> list[int]:
-    """Return several numbers of shots, in ascending order.
+def check_n_shots(n_shots: Any, least: int = 1) -> list[int]:
+    """Return several numbers of shots, none below `least`, in ascending order.
 
     Raises
     ------
     ValueError
-        When they are no whole numbers, less than 1 or not all different.
+        When they are no whole numbers, too small or not all different.
     """
     found = list(n_shots) if np.iterable(n_shots) and not isinstance(n_shots, str) else []
-    whole = all(isinstance(k, int | np.integer) and k >= 1 for k in found)
+    whole = all(isinstance(k, int | np.integer) and k >= least for k in found)
     if not found or not whole or len(set(found)) < len(found):
         raise ValueError(
-            f"n_shots must be different numbers of shots, at least 1, got {n_shots!r}."
+            f"n_shots must be different numbers of shots, at least {least}, got {n_shots!r}."
         )
     return sorted(int(k) for k in found)
