@@ -91,6 +91,7 @@ class InContextTables(FeatureLearner):
     scores, corrects the sum. All classes are read by the same network.
     """
 
+    wants_encoder = False
     #: Each a `SteeredLayer`.
     layers: Any
 

@@ -89,6 +89,7 @@ class MANN(FeatureLearner):
     """adapt: writes rows to a memory (eq. 5-8). predict: reads it by likeness (eq. 2-4)."""
 
     scales_inputs_without_past = True  # cosines need rows about the origin
+    wants_encoder = False
     learned_only = ("controller", "key", "gate", "output")
     controller: LSTMCell | None
     key: nn.Linear | None

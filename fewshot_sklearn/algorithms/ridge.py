@@ -9,7 +9,8 @@ Bayesian regression. WAFR 2018.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,11 +24,14 @@ from ..learners import (
     Gaussian,
     State,
     TakesIn,
+    evidence,
     intercept_of,
     task_prior,
     with_intercept,
 )
 from ..tasks import Positive
+
+Found = TypeVar("Found")
 
 #: Prior standard deviation, in noise units, of an intercept that is free.
 FREE = 1e4
@@ -91,19 +95,31 @@ class RidgeHeadRegression(FunctionLearner, TakesIn):
 
     def learn_at_once(self, X: Tensor, y: Tensor, tasks: np.ndarray) -> bool:
         """Learn the prior from all past tasks at once: of most likelihood for these features."""
-        learned = any(True for _ in self.encoder.parameters())
-        if self.n_features > (MOST_LEARNED_FEATURES if learned else MOST_FEATURES):
+        prior = self._of_all_tasks(task_prior, X, y, tasks)
+        if prior is None:
             return False
         with torch.no_grad():
-            phi, targets = with_intercept(self.embed(X)), self.scaled_targets(y).double()
-            try:
-                prior = task_prior(phi.cpu().numpy(), targets.cpu().numpy(), tasks)
-            except torch.linalg.LinAlgError:  # of tasks that tell too little
-                return False
             self.prior_factor.copy_(prior.factor)
             self.prior_mean.copy_(prior.mean)
             self.log_noise.copy_(prior.noise_variance.log())
         return True
+
+    def evidence(self, X: Tensor, y: Tensor, tasks: np.ndarray) -> float | None:
+        return self._of_all_tasks(evidence, X, y, tasks)
+
+    @torch.no_grad()
+    def _of_all_tasks(
+        self, function: Callable[..., Found], X: Tensor, y: Tensor, tasks: np.ndarray
+    ) -> Found | None:
+        """What a function finds of all tasks; None of too many features, or too little."""
+        learned = any(True for _ in self.encoder.parameters())
+        if self.n_features > (MOST_LEARNED_FEATURES if learned else MOST_FEATURES):
+            return None
+        phi, targets = with_intercept(self.embed(X)), self.scaled_targets(y).double()
+        try:
+            return function(phi.cpu().numpy(), targets.cpu().numpy(), tasks)
+        except torch.linalg.LinAlgError:
+            return None
 
     def learned_at_once(self) -> list[nn.Parameter]:
         return [self.prior_factor, self.prior_mean, self.log_noise]

@@ -2,6 +2,7 @@
 
 from .by_name import (
     ENCODERS,
+    FIXED,
     MLP,
     Fourier,
     Identity,
@@ -14,10 +15,12 @@ from .by_name import (
 )
 from .image import Conv4, ResNet8, ResNet12, channels_last
 from .residual import Residual
+from .spline import Spline
 from .table import TableEncoder, TableRows
 
 __all__ = [
     "ENCODERS",
+    "FIXED",
     "MLP",
     "Conv4",
     "Fourier",
@@ -27,6 +30,7 @@ __all__ = [
     "ResNet12",
     "Residual",
     "Shape",
+    "Spline",
     "TableEncoder",
     "TableRows",
     "channels_last",

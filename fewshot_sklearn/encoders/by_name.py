@@ -19,6 +19,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from ..tasks import Number, OneOf, Positive, Several, Whole, check_arguments, constraints_of
 from .image import Conv4, ResNet8, ResNet12, Shape
 from .residual import Residual
+from .spline import Spline
 from .table import TableEncoder, TableRows
 
 
@@ -48,7 +49,7 @@ def safe_under_vmap(encoder: nn.Module) -> bool:
     """
     wary = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RNNBase)
     for module in encoder.modules():
-        ours = type(module) in (Identity, MLP, Fourier, LayerNorm, TableEncoder, TableRows)
+        ours = type(module) in (Identity, MLP, Fourier, LayerNorm, Spline, TableEncoder, TableRows)
         plain = type(module).__module__.startswith("torch.nn.modules.")
         if not ours and (not plain or isinstance(module, wary)):
             return False
@@ -177,11 +178,16 @@ ENCODERS: dict[str, type[nn.Module]] = {
     "identity": Identity,
     "mlp": MLP,
     "fourier": Fourier,
+    "spline": Spline,
     "conv4": Conv4,
     "resnet8": ResNet8,
     "resnet12": ResNet12,
     "residual": Residual,
 }
+
+
+#: Those that learn nothing.
+FIXED = ("identity", "spline")
 
 
 def make_encoder(
@@ -195,7 +201,7 @@ def make_encoder(
     Parameters
     ----------
     encoder : str, nn.Module subclass or nn.Module
-        A name: ``"identity"``, ``"mlp"``, ``"fourier"``, ``"residual"``; for images
+        A name: ``"identity"``, ``"mlp"``, ``"fourier"``, ``"spline"``, ``"residual"``; for images
         ``"conv4"``, ``"resnet8"``, ``"resnet12"``. A class to be called with `params`
         (and ``input_shape``, where it accepts one). Or a module, which is copied and
         never changed.
@@ -205,7 +211,8 @@ def make_encoder(
         Arguments of the encoder's constructor.
     code_sizes : sequence of int, default=()
         Of rows of a table: for each code at a row's end how many there are. What they
-        are like is learned, and the encoder gets that in their place.
+        are like is learned, and the encoder gets that in their place; nothing of
+        those of size 0.
 
     Returns
     -------

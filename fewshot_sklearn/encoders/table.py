@@ -26,7 +26,8 @@ class TableRows(nn.Module):
     n_numbers : int
         Numbers at the beginning of a row.
     sizes : sequence of int
-        For each code at its end how many there are; one more is a category not known.
+        For each code at its end how many there are; one more is a category not known. 0 where
+        nothing is to be learned of them.
     """
 
     def __init__(self, n_numbers: int, sizes: Sequence[int]):
@@ -35,12 +36,14 @@ class TableRows(nn.Module):
         self.likenesses = nn.ParameterList(
             nn.Parameter(SPREAD * torch.randn(size, min(MOST_LIKENESSES, (size + 1) // 2)))
             for size in sizes
+            if size
         )
+        self.places = [i for i, size in enumerate(sizes) if size]
         self.n_features = n_numbers + sum(table.shape[1] for table in self.likenesses)
 
     def forward(self, x: Tensor) -> Tensor:
         parts = [x[..., : self.n_numbers]]
-        for i, table in enumerate(self.likenesses):
+        for i, table in zip(self.places, self.likenesses, strict=True):
             code = x[..., self.n_numbers + i].round().long().clamp(0, len(table))
             known = (code < len(table))[..., None]
             row = table[code.clamp(max=len(table) - 1)]

@@ -10,7 +10,7 @@ from typing import Any, Self
 from sklearn.base import clone
 from torch import nn
 
-from ..encoders import ENCODERS, channels_last, make_encoder
+from ..encoders import ENCODERS, FIXED, channels_last, make_encoder
 from ..learners import Learner, OwnRandomNumbers, State
 from ..meta_init import MetaInit
 from ..pretrained import find_meta_init
@@ -49,7 +49,7 @@ class HasLearner(HasParameters):
         init = self._resolve_meta_init()  # whose sizes a training that goes on from it has
         sizes = nullcontext() if init is None else init.declared_sizes()
         with OwnRandomNumbers(seed), sizes:
-            codes = self._code_sizes(table)
+            codes = self._code_sizes(table, encoder)
             built = make_encoder(encoder, input_shape, self._encoder_params(), codes)
             trained = self._hyperparameters() if past else None
             params = self._learner_params(trained)
@@ -58,9 +58,16 @@ class HasLearner(HasParameters):
             MetaInit.from_state({}, self._spec(learner), table=table)
         return learner
 
-    def _code_sizes(self, table: TableFormat | None) -> list[int]:
-        """Of rows of a table, sizes of the codes that the encoder looks up."""
-        return [] if table is None else table.sizes
+    @staticmethod
+    def _code_sizes(table: TableFormat | None, encoder: Any) -> list[int]:
+        """Of rows of a table, sizes of the codes that the encoder looks up; 0 for those it leaves.
+
+        One that learns nothing goes by the mean targets of categories, where they are known.
+        """
+        if table is None:
+            return []
+        leaves = isinstance(encoder, str) and encoder in FIXED and table.has_means
+        return [0 if leaves else size for size in table.sizes]
 
     def _spec(self, learner: Learner) -> dict[str, Any]:
         encoder = self.encoder
@@ -175,7 +182,7 @@ class HasLearner(HasParameters):
         shape = tuple(spec["input_shape"])
         # not on torch's "meta" device: whatever computes there brings in the compiler, for seconds
         with _refused_by_name(init), OwnRandomNumbers(0), init.declared_sizes():
-            network = make_encoder(encoder, shape, params, self._code_sizes(init.table))
+            network = make_encoder(encoder, shape, params, self._code_sizes(init.table, encoder))
             learner = learner_class(network, shape, spec["n_outputs"], **learner_params)
         self._load(learner, init, assign=True)
         learner = learner.to(device, dtype).eval().requires_grad_(False)

@@ -44,7 +44,7 @@ from .sequences import (
     sums_by_own_class,
 )
 from .taking_in import SEEN, KeepsFeatures, RunningMeans, TakesIn, by_class, those
-from .task_prior import TaskPrior, task_prior
+from .task_prior import TaskPrior, evidence, task_prior
 
 __all__ = [
     "BYTES",
@@ -85,6 +85,7 @@ __all__ = [
     "compiled",
     "draws",
     "episode_loss",
+    "evidence",
     "in_order",
     "intercept_of",
     "joined",

@@ -146,6 +146,7 @@ class SmoothingLearner(FeatureLearner):
     """
 
     scales_inputs_without_past = True
+    wants_encoder = False
 
     def __init__(
         self,

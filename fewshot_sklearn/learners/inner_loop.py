@@ -54,6 +54,7 @@ class InnerLoopLearner(FeatureLearner):
         Steps that meta-training took.
     """
 
+    adapts_encoder = True
     scales_inputs_without_past = True
     #: The loss that adaptation descends.
     support_loss: type[SupportLoss]

@@ -79,6 +79,10 @@ class Learner(InParts, FurtherRows):
     takes_batches = False
     #: Whether meta-training tells rows of all past classes apart, rather than those of episodes.
     pretrains = False
+    #: Whether an encoder of flat rows serves it: not where it has a network of its own.
+    wants_encoder = True
+    #: Whether it adapts the encoder itself to a task.
+    adapts_encoder = False
     #: How many times the learning rate a parameter is trained with, by name, where not once.
     faster: dict[str, float] = {}
     #: Names of the submodules that only meta-training needs; a meta-init leaves them out.
@@ -189,6 +193,21 @@ class Learner(InParts, FurtherRows):
             Whose they are.
         """
         return False
+
+    def evidence(self, X: Tensor, y: Tensor, tasks: np.ndarray) -> float | None:
+        """How well its features suit past tasks, where there is a closed form of that.
+
+        Parameters
+        ----------
+        X, y, tasks : see `learn_at_once`
+            All rows of some past tasks.
+
+        Returns
+        -------
+        float or None
+            Akaike's information criterion, the lower the better; None where there is none.
+        """
+        return None
 
     def learned_at_once(self) -> list[nn.Parameter]:
         """The parameters that `learn_at_once` learns, so that descent need not."""

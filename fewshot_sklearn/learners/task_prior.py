@@ -96,19 +96,14 @@ def task_prior(
         )
     if not restricted and mean != "flat":
         raise ValueError(f"restricted=False wants mean='flat', got {mean!r}.")
-    Phi, Y = (torch.from_numpy(np.array(A, dtype=np.float64)) for A in (Phi, Y))
-    Y = Y[:, None] if Y.ndim == 1 else Y
-    codes = torch.from_numpy(np.unique(np.asarray(tasks), return_inverse=True)[1].ravel())
-    scale = Phi.square().mean(0).sqrt()
-    scale = torch.where(scale > 0, scale, 1.0)
-    criterion = _criterion(Phi / scale, Y, codes, restricted)
+    criterion, scale = _criterion_of(Phi, Y, tasks, restricted)
     free = criterion.basis.shape[1] if mean == "flat" else 1
-    if free >= len(Phi):
+    if free >= criterion.n_rows:
         raise ValueError(
-            f"{len(Phi)} rows do not determine {free} weights of the mean and the noise; pass "
-            "more past rows" + (", or mean='ridge'." if mean == "flat" else ".")
+            f"{criterion.n_rows} rows do not determine {free} weights of the mean and the noise; "
+            "pass more past rows" + (", or mean='ridge'." if mean == "flat" else ".")
         )
-    if Phi.shape[1] == 1 and mean == "auto":
+    if len(scale) == 1 and mean == "auto":
         mean = "flat"
     first = first_tasks(criterion)
     found, choice = chosen(first, structure, mean)
@@ -116,6 +111,34 @@ def task_prior(
         again = search(criterion, found.layout, found.theta, em_steps=1)
         found = again._replace(n_evaluations=again.n_evaluations + found.n_evaluations)
     return _in_units(found, criterion, scale, choice)
+
+
+def evidence(Phi: Any, Y: Any, tasks: Any) -> float:
+    """How well features suit past tasks, whose weights all vary as much: to choose features by.
+
+    Parameters
+    ----------
+    Phi, Y, tasks : see `task_prior`
+        The same rows and tasks for all that are compared.
+
+    Returns
+    -------
+    float
+        Akaike's information criterion, the lower the better.
+    """
+    criterion, _ = _criterion_of(Phi, Y, tasks, True)
+    told = chosen(criterion, "isotropic", "auto")[1]
+    return min(told.values())
+
+
+def _criterion_of(Phi: Any, Y: Any, tasks: Any, restricted: bool) -> tuple[Criterion, Tensor]:
+    """The likelihood of past tasks, and what features are divided by for it."""
+    Phi, Y = (torch.from_numpy(np.array(A, dtype=np.float64)) for A in (Phi, Y))
+    Y = Y[:, None] if Y.ndim == 1 else Y
+    codes = torch.from_numpy(np.unique(np.asarray(tasks), return_inverse=True)[1].ravel())
+    scale = Phi.square().mean(0).sqrt()
+    scale = torch.where(scale > 0, scale, 1.0)
+    return _criterion(Phi / scale, Y, codes, restricted), scale
 
 
 def _criterion(Phi: Tensor, Y: Tensor, tasks: Tensor, restricted: bool) -> Criterion:

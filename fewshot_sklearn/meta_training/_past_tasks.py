@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from copy import copy
 from typing import Any
 
 import joblib
 import numpy as np
 import torch
-from sklearn.base import is_classifier
+from sklearn.base import clone, is_classifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
 
@@ -115,6 +116,7 @@ class PastTasks:
         self.valid: Episodes | None = None
         self.n_classes: int | None = None
         self.n_held_out = 0
+        self.checkpointed = True
         seed = trainer.seed_
         pretrains = self.estimator._learner_class.pretrains
         if callable(X):
@@ -145,6 +147,34 @@ class PastTasks:
         own = {name: _described(value) for name, value in self.estimator.get_params().items()}
         facts = f"{settings}{sorted(own.items())}{data}"
         self.fingerprint = f"{hashlib.sha256(facts.encode()).hexdigest()[:12]}-seed{seed}"
+
+    def with_encoder(self, settings: dict[str, Any], checkpointed: bool = True) -> PastTasks:
+        """The same for an estimator whose encoder, if none is asked for, is this one.
+
+        Parameters
+        ----------
+        settings : dict
+            Parameters of the estimator.
+        checkpointed : bool, default=True
+            Whether the training is the one that a checkpoint is of.
+
+        Returns
+        -------
+        PastTasks
+            A copy that shares the tasks.
+        """
+        made = copy(self)
+        made.checkpointed = checkpointed
+        if self.chooses_encoder:
+            made.estimator = clone(self.estimator).set_params(**settings)
+        return made
+
+    @property
+    def chooses_encoder(self) -> bool:
+        """Whether nobody has said which encoder to train."""
+        asked = self.estimator
+        none = asked.encoder is None and not asked._encoder_params() and asked.meta_init is None
+        return none and self.trainer.encoder_from is None
 
     @property
     def encoder_told(self) -> str:
@@ -186,8 +216,8 @@ class PastTasks:
         train, valid = self._split(y, groups, seed)
         if isinstance(self.whole, Pipeline):
             X = self._through_steps(X, y, train)
-        X = self._checked_rows(X, train)
         targets = None if self.classification else finite_targets(y)
+        X = self._checked_rows(X, train, targets, groups)
         for name, values in (("X", X), ("y", targets)):
             if values is not None:
                 check_range(values, torch.float32, name)  # that of all trainings
@@ -223,7 +253,9 @@ class PastTasks:
             self.valid = stream(valid, trainer.n_valid_episodes, seed + 1, None)
         return X
 
-    def _checked_rows(self, X: Any, train: np.ndarray) -> np.ndarray:
+    def _checked_rows(
+        self, X: Any, train: np.ndarray, targets: np.ndarray | None, groups: Any
+    ) -> np.ndarray:
         """Rows as numbers: a table's in the format that those trained on teach, if it needs one."""
         self.feature_names = column_names(X)
         known = self.estimator._resolve_meta_init() if self.afresh else self.trainer.meta_init_
@@ -231,7 +263,13 @@ class PastTasks:
             self.table = known.table
         else:
             asked = self.trainer.categorical_features
-            self.table = TableFormat.of(taken(indexable(X), train), asked)
+            past = taken(indexable(X), train)
+            self.table = TableFormat.of(past, asked)
+            if self.table is not None and self.table.sizes and targets is not None:
+                self.table, own = self.table.with_means(past, targets[train], groups[train])
+                rows = as_numbers(self.table, X)
+                rows[train] = own
+                return rows
         return as_numbers(self.table, X)
 
     def _checked_tasks(self, y: Any, groups: Any, n_rows: int) -> tuple[np.ndarray, Any]:
@@ -308,6 +346,11 @@ class PastTasks:
         arrays = self.tasks is not None and not self.classification
         usual = trainer.criterion is episode_loss and trainer.max_epochs > 0
         return arrays and usual and not known and all(value is None for value in asked)
+
+    def rows_of_tasks(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows, targets and numbers of the tasks of a regression that is trained on arrays."""
+        assert self._task_of_row is not None
+        return self._rows, self._targets, self._task_of_row
 
     def learn_at_once(self, learner: Learner) -> bool:
         """Let a learner do so; whether it could."""

@@ -36,6 +36,8 @@ class Stopping:
         Seconds that training may take.
     first : int, default=0
         Number of epochs that the history held before.
+    began : float or None, default=None
+        When `fit` was called, by ``time.monotonic``; None is now.
 
     Attributes
     ----------
@@ -51,12 +53,13 @@ class Stopping:
         n_iter_no_change: int | None,
         time_budget: float | None,
         first: int = 0,
+        began: float | None = None,
     ):
         self.keep_best, self.n_iter_no_change = keep_best, n_iter_no_change
         self.time_budget, self.first = time_budget, first
         self.best: int | None = None
         self.weights: dict[str, torch.Tensor] | None = None
-        self._began = time.monotonic()
+        self._began = time.monotonic() if began is None else began
 
     def after_epoch(self, trainer: Any) -> None:
         """Look at the epoch that has just ended: keep its weights, let the learning rate fall.

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from functools import partial
+from collections.abc import Callable
 from inspect import signature
 from typing import Any
 
-import numpy as np
 import torch
-from sklearn.base import clone, is_classifier
-from sklearn.utils import check_random_state
+from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
-from skorch.callbacks import LRScheduler
 
-from ..estimators import Device, FewShotEstimator, final_step, resolve_device, with_final
-from ..learners import Learner, OwnRandomNumbers, draws, episode_loss, own_defaults
+from ..estimators import Device, FewShotEstimator, resolve_device
+from ..learners import episode_loss
 from ..meta_init import MetaInit
 from ..model_selection import few_shot_score
 from ..tasks import (
@@ -34,20 +28,12 @@ from ..tasks import (
     Positive,
     Seed,
     TaskLoader,
-    TaskStream,
     Whole,
     WholeOrRange,
-    check_parameters,
     did_you_mean,
-    pad_tasks,
 )
-from ._beginning import new_learner
-from ._learned import finish, learned
-from ._past_tasks import PastTasks
-from ._progress import Progress
-from ._resume import check_place, load_epoch, save_epoch
-from ._stopping import Enough, Stopping
-from ._threads import few_threads
+from ._falling_back import with_fall_back
+from ._training import Training
 from ._training_loop import EpisodicNet
 
 #: What skorch hands to the constructor when it clones or loads.
@@ -56,7 +42,7 @@ _KEPT = ("history", "initialized_", "virtual_params_")
 _NOT_OURS = {"module", "train_split", "dataset", "predict_nonlinearity", "use_caching"}
 
 
-class MetaTrainer(EpisodicNet):
+class MetaTrainer(Training):
     """Learn an initialization from past tasks, with skorch's training loop.
 
     One item of a batch is one episode: a few support rows to adapt to, a few
@@ -96,6 +82,14 @@ default="from_dtype"
         is like (Guo and Berkhahn 2016). Dates become days. Where numbers are missing,
         the mean of the past stands, and a column says so. All this is learned from the
         past tasks, is part of the meta-init, and is what later rows are read by.
+    fall_back : "strong", dict of str to estimator, or None, default=None
+        What stands beside the estimator in case it is not better, or not at all numbers
+        of labels: `estimator_` is then a ``StrategyRegressor`` (``StrategyClassifier``)
+        of it and of the baselines that ``compare_few_shot`` calls strong, or of those
+        given. Its weights, by number of labels, are those of least squared error on past
+        tasks: each part of them is held out once, and all is learned from the others.
+    fall_back_parts : int, default=5
+        Number of these parts; all is trained once more for each.
     augment : callable or None, default=None
         ``augment(X, rng) -> X``, applied to the rows of each training episode.
     encoder_from : MetaInit, name, path or None, default=None
@@ -157,7 +151,8 @@ default="from_dtype"
     ----------
     estimator_ : estimator
         A clone of `estimator` that carries the learned meta-init; a pipeline with its
-        other steps frozen, which takes the rows that `fit` took.
+        other steps frozen, which takes the rows that `fit` took. With `fall_back`, this
+        and what stands beside, weighed.
     meta_init_ : MetaInit
         What was learned.
     best_epoch_ : int or None
@@ -198,6 +193,8 @@ default="from_dtype"
         "validation_fraction": Number(0, below=1),
         "n_valid_episodes": Whole(1),
         "categorical_features": Anything(),  # see TableFormat.of
+        "fall_back": OneOf("strong") | Kind(dict, told="a dict of estimators") | None,
+        "fall_back_parts": Whole(2),
         "augment": Function("a function augment(X, rng) -> X") | None,
         "encoder_from": Kind(MetaInit, told="a MetaInit, a name") | FilePath() | None,
         "checkpoint": FilePath() | None,
@@ -238,6 +235,8 @@ default="from_dtype"
         validation_fraction: float = 0.1,
         n_valid_episodes: int = 160,
         categorical_features: Any = "from_dtype",
+        fall_back: Any = None,
+        fall_back_parts: int = 5,
         augment: Callable[..., Any] | None = None,
         encoder_from: MetaInit | str | os.PathLike[str] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
@@ -268,6 +267,8 @@ default="from_dtype"
         self.validation_fraction = validation_fraction
         self.n_valid_episodes = n_valid_episodes
         self.categorical_features = categorical_features
+        self.fall_back = fall_back
+        self.fall_back_parts = fall_back_parts
         self.augment = augment
         self.encoder_from = encoder_from
         self.checkpoint = checkpoint
@@ -332,13 +333,6 @@ default="from_dtype"
         super().set_params(**{k: v for k, v in params.items() if not k.startswith(prefix)})
         return self
 
-    def initialize_module(self) -> MetaTrainer:
-        """Build the learner, from the seed or from the estimator's meta-init."""
-        learner = new_learner(self._plan(), self.encoder_from, self.seed_)
-        self._prepare(learner)
-        self.module_ = learner
-        return self
-
     # ------------------------------------------------------------------ fit
     def fit(self, X: Any, y: Any = None, groups: Any = None) -> MetaTrainer:
         """Meta-train on past tasks.
@@ -365,7 +359,7 @@ default="from_dtype"
             When the data does not fit the estimator, or `checkpoint` belongs to
             other settings or data.
         """
-        return self._train(X, y, groups, afresh=not self.warm_start or not self.initialized_)
+        return self._fit(X, y, groups, afresh=not self.warm_start or not self.initialized_)
 
     def partial_fit(
         self, X: Any, y: Any = None, groups: Any = None, classes: Any = None
@@ -384,163 +378,13 @@ default="from_dtype"
         self : object
             The trainer.
         """
-        return self._train(X, y, groups, afresh=not self.initialized_)
+        return self._fit(X, y, groups, afresh=not self.initialized_)
 
-    def _train(self, X: Any, y: Any, groups: Any, afresh: bool) -> MetaTrainer:
-        final = final_step(self.estimator)
-        if not isinstance(final, FewShotEstimator):
-            raise ValueError(
-                "estimator must be a few-shot estimator of this package, or a pipeline that ends "
-                f"in one, got {self.estimator!r}."
-            )
-        check_parameters(self)
-        check_parameters(final)
-        if self.checkpoint is not None:
-            check_place(self.checkpoint)
-        self.best_epoch_ = None
-        if afresh or not hasattr(self, "seed_"):
-            self.seed_ = int(check_random_state(self.random_state).randint(2**31))
-        with self._own_precision(), own_defaults(), torch.inference_mode(False):
-            self.plan_ = PastTasks(self, X, y, groups, afresh)
-            try:
-                if afresh:
-                    self.initialize()
-                elif known := getattr(self, "meta_init_", None):
-                    self.plan_.check_fits(known)
-                    for parameter in self.module_.learned_at_once():
-                        parameter.requires_grad_(True)
-                self._bring_rows_to_the_device(self.plan_.train)
-                with (
-                    self._own_random_numbers(),
-                    few_threads(getattr(self.module_, "convolves", True)),
-                ):
-                    super().partial_fit(self.plan_.train, None)
-                self._take_best()
-                self._learn_at_once_if_better()
-                finish(self.module_, self.plan_)
-                self.meta_init_ = self._make_meta_init()
-                whole = self.plan_.whole
-            finally:
-                del self.plan_
-        final = clone(final).set_params(meta_init=self.meta_init_)
-        self.estimator_ = with_final(whole, final)
+    def _fit(self, X: Any, y: Any, groups: Any, afresh: bool) -> MetaTrainer:
+        self._train(X, y, groups, afresh)
+        if self.fall_back is not None:
+            self.estimator_ = with_fall_back(self, X, y, groups)
         return self
-
-    @contextmanager
-    def _own_random_numbers(self) -> Iterator[None]:
-        """Draw what training draws from generators of this training alone."""
-        self._random_numbers = OwnRandomNumbers(self.seed_)
-        # the module may be wrapped
-        learners = [part for part in self.module_.modules() if isinstance(part, Learner)]
-        for learner in learners:
-            learner.random_numbers = self._random_numbers
-        try:
-            # seeing every operation costs time: only where the network itself may draw
-            with self._random_numbers if draws(self.module_) else nullcontext():
-                yield
-        finally:
-            del self._random_numbers
-            for learner in learners:
-                learner.random_numbers = None
-
-    def _take_best(self) -> None:
-        """Go back to the weights of the best epoch, where they were kept."""
-        stopping = self.__dict__.pop("_stopping")
-        self.best_epoch_ = None if stopping.best is None else stopping.best + 1
-        if stopping.weights is not None:
-            self.module_.load_state_dict(stopping.weights)
-
-    def _learn_at_once_if_better(self) -> None:
-        """Given the features that were learned, learn what has a closed form, if that is better."""
-        plan, learner = self.plan_, self.module_
-        trained = isinstance(learner, Learner) and any(
-            p.requires_grad for p in learner.learned_at_once()
-        )
-        judged = self.keep_best and plan.valid is not None and len(self.history)
-        if not trained or not judged or not plan.learns_at_once():
-            return
-        before, loss = copy.deepcopy(learner.state_dict()), self._validation_loss()
-        learner.eval()
-        if plan.learn_at_once(learner) and not self._validation_loss() < loss:
-            learner.load_state_dict(before)
-
-    def _validation_loss(self) -> float:
-        """Mean loss of the validation episodes at the present weights."""
-        losses, sizes = [], []
-        for batch in self.get_iterator(self.plan_.valid, training=False):
-            losses.append(float(self.validation_step(batch)["loss"]))
-            sizes.append(len(batch[1]))
-        return float(np.average(losses, weights=sizes))
-
-    @property
-    def _default_callbacks(self) -> list[tuple[str, Any]]:
-        return [(n, Progress() if n == "print_log" else c) for n, c in super()._default_callbacks]
-
-    def _has_scheduler(self) -> bool:
-        return any(isinstance(callback, LRScheduler) for _, callback in self.callbacks_)
-
-    def _plan(self) -> PastTasks:
-        if not hasattr(self, "plan_"):
-            raise ValueError(
-                "The shape of the data is not known yet: call fit, not initialize or predict."
-            )
-        return self.plan_
-
-    def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> tuple[Any, Any]:
-        """Episodes for training and for validation."""
-        return self._plan().train, self._plan().valid
-
-    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
-        """Loader of batches of tasks; in training, of new tasks every epoch."""
-        kind = "iterator_train" if training else "iterator_valid"
-        keep = self._plan().estimator._learner_class.rounds_itself
-        collate = partial(pad_tasks, keep_float64=keep)
-        options = {"batch_size": self.batch_size, "collate_fn": collate}
-        # of its own: torch's loaders draw from the global one only with worker processes
-        options["generator"] = torch.Generator()
-        if training:
-            options["sampler"] = TaskStream(dataset, len(self.history))
-        loader = self.iterator_train if training else self.iterator_valid
-        return loader(dataset, **(options | self.get_params_for(kind)))
-
-    def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **fit_params: Any) -> Any:
-        """Skorch's loop, for the epochs that the checkpoint does not hold yet."""
-        resumes = self.checkpoint is not None and self._plan().afresh
-        self._stopping = Stopping(
-            self.keep_best,
-            None if self._has_scheduler() else self.n_iter_no_change,
-            self.time_budget,
-            len(self.history),
-        )
-        if resumes:
-            load_epoch(self, self.checkpoint, self._plan().fingerprint)  # type: ignore[arg-type]
-            epochs = max(0, self.max_epochs - len(self.history))
-        if not any(p.requires_grad for p in self.module_.parameters()):
-            judged = len(self.history) > self._stopping.first
-            epochs = 0 if judged else min(1, self.max_epochs if epochs is None else epochs)
-        try:
-            self._stopping.check(self.history)
-            return super().fit_loop(X, y, epochs=epochs, **fit_params)
-        except Enough:
-            return self
-
-    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
-        # dropout and the like depend on the epoch alone, so that a resumed run repeats them
-        self._random_numbers.seed(self.seed_ + len(self.history))
-        super().on_epoch_begin(net, **kwargs)
-
-    def notify(self, method_name: str, **kwargs: Any) -> None:
-        """Tell the callbacks; after an epoch's, write the checkpoint."""
-        super().notify(method_name, **kwargs)
-        if method_name != "on_epoch_end":
-            return
-        self._stopping.after_epoch(self)
-        if self.checkpoint is not None:
-            save_epoch(self, self.checkpoint, self._plan().fingerprint)
-        self._stopping.check(self.history)
-
-    def _make_meta_init(self) -> MetaInit:
-        return learned(self, self._plan())
 
     # ------------------------------------------------------------------ score
     def score(self, X: Any, y: Any, groups: Any = None, sample_weight: None = None) -> float:

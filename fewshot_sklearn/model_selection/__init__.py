@@ -8,6 +8,7 @@ from .episode_answers import EpisodeAnswers
 from .episode_split import EpisodeSplit
 from .fitted_answers import features_of, logits_of, means_of
 from .learning_curves import labels_saved
+from .past_rivals import past_rivals
 from .past_rows import PastRows
 from .pooled import PooledClassifier, PooledRegressor
 from .pooled_mixed import PooledMixedRegressor
@@ -38,6 +39,7 @@ __all__ = [
     "labels_saved",
     "logits_of",
     "means_of",
+    "past_rivals",
     "pyplot",
     "recommendation",
     "scores_of_episodes",

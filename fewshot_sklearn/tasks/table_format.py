@@ -2,6 +2,9 @@
 
 Five rows cannot tell which categories there are, or what to put where a number is missing. The
 past can: what it taught is kept with what is learned from it, and read from there ever after.
+
+D. Micci-Barreca. A preprocessing scheme for high-cardinality categorical attributes in
+classification and prediction problems. SIGKDD Explorations 3, 2001.
 """
 
 from __future__ import annotations
@@ -9,12 +12,14 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from numbers import Real
 from typing import Any
 
 import numpy as np
+from sklearn.model_selection import GroupKFold
+from sklearn.preprocessing import TargetEncoder
 
 from .rows import column_labels
 
@@ -23,6 +28,8 @@ MOST_INDICATORS = 8
 #: What a column may be.
 KINDS = ("number", "date", "category")
 DAY = 86_400.0
+#: Parts of the past tasks: means of a row's categories are of the rows of the other parts.
+MEAN_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,9 @@ class Column:
         How often each occurred.
     epoch : float
         Of a date the day that others are counted from, since 1970.
+    means : tuple of tuple of float
+        Of categories that are looked up the mean targets, for each code and one that is not known;
+        none where they were not learned.
     """
 
     kind: str
@@ -51,6 +61,7 @@ class Column:
     values: tuple[Any, ...] = ()
     shares: tuple[float, ...] = ()
     epoch: float = 0.0
+    means: tuple[tuple[float, ...], ...] = ()
 
     @property
     def looked_up(self) -> bool:
@@ -65,8 +76,10 @@ class Column:
     @property
     def width(self) -> int:
         """How many numbers it becomes, codes aside."""
+        if self.looked_up:
+            return len(self.means[0]) if self.means else 0
         if self.kind == "category":
-            return 0 if self.looked_up else self.n_codes
+            return self.n_codes
         return 1 + self.incomplete
 
     # ------------------------------------------------------------------ numbers
@@ -164,6 +177,11 @@ default="from_dtype"
         return [column.n_codes for column in self.columns if column.looked_up]
 
     @property
+    def has_means(self) -> bool:
+        """Whether the mean target of each category is known, of columns that are looked up."""
+        return all(column.means for column in self.columns if column.looked_up)
+
+    @property
     def width(self) -> int:
         """How many numbers a row becomes, codes at its end."""
         return self.n_numbers + len(self.sizes)
@@ -196,11 +214,55 @@ default="from_dtype"
             name = labels[i] if labels else self.names[i] if self.names else i
             array, missing = _values(values)
             if column.looked_up:
-                codes.append(column.codes(array, missing).astype(np.float64)[:, None])
+                found = column.codes(array, missing)
+                codes.append(found.astype(np.float64)[:, None])
+                if column.means:
+                    told.append(np.array(column.means)[found])
             else:
                 told.append(column.numbers(array, missing, name))
         n = len(columns[0]) if columns else 0
         return np.hstack([np.empty((n, 0)), *told, *codes])
+
+    def with_means(
+        self, X: Any, targets: np.ndarray, tasks: np.ndarray
+    ) -> tuple[TableFormat, np.ndarray]:
+        """Learn the mean target of each category, where there are many (Micci-Barreca 2001).
+
+        Means of few rows are shrunk to that of all, as scikit-learn's ``TargetEncoder`` does.
+
+        Parameters
+        ----------
+        X : data frame or array-like of shape (n_rows, n_columns)
+            Past rows.
+        targets : ndarray of shape (n_rows, n_outputs)
+            Their targets.
+        tasks : ndarray of shape (n_rows,)
+            Whose they are.
+
+        Returns
+        -------
+        table : TableFormat
+            The same, with means.
+        rows : ndarray of shape (n_rows, width)
+            These rows as numbers; the means are here those of rows of other tasks.
+        """
+        rows = self.numbers(X)
+        codes = rows[:, self.n_numbers :]
+        grid = np.arange(max(self.sizes) + 1)[:, None].repeat(codes.shape[1], 1)
+        learned = _category_means(codes, targets, grid)
+        places = [i for i, column in enumerate(self.columns) if column.looked_up]
+        columns = list(self.columns)
+        for j, i in enumerate(places):
+            means = learned[: columns[i].n_codes + 1, :, j]
+            columns[i] = replace(columns[i], means=tuple(map(tuple, means.tolist())))
+        table = replace(self, columns=tuple(columns))
+        rows, starts = table.numbers(X), np.cumsum([0, *(c.width for c in columns)])
+        n_folds = min(MEAN_FOLDS, len(np.unique(tasks)))
+        for rest, part in GroupKFold(n_folds).split(rows, groups=tasks) if n_folds > 1 else ():
+            of_others = _category_means(codes[rest], targets[rest], codes[part])
+            for j, i in enumerate(places):
+                rows[part, starts[i] : starts[i + 1]] = of_others[:, :, j]
+        return table, rows
 
     def cells(self, X: Any) -> np.ndarray:
         """What stands in the cells of such rows, as objects (n_rows, n_columns)."""
@@ -220,6 +282,7 @@ default="from_dtype"
                 {
                     "kind": c.kind, "fill": c.fill, "incomplete": c.incomplete,
                     "values": list(c.values), "shares": list(c.shares), "epoch": c.epoch,
+                    **({"means": [list(one) for one in c.means]} if c.means else {}),
                 }
                 for c in self.columns
             ],
@@ -310,6 +373,12 @@ def _is_marked(marked: set[int] | str | None, i: int) -> bool | None:
 
 
 # ------------------------------------------------------------------ learning
+def _category_means(codes: np.ndarray, targets: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Shrunk mean targets (n, n_outputs, n_columns) of the codes `asked`."""
+    encoder = TargetEncoder(target_type="continuous")
+    return np.stack([encoder.fit(codes, one).transform(asked) for one in targets.T], 1)
+
+
 def _learned(column: Any, name: Any, categorical: bool | None) -> Column:
     values, missing = _values(column)
     there = values[~missing]
@@ -406,11 +475,27 @@ def _plain(values: np.ndarray) -> np.ndarray:
 
 # ------------------------------------------------------------------ what a file may say
 def _tuples(told: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
+    return {k: _as_tuple(v) for k, v in told.items()}
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _are_means(column: Column) -> bool:
+    means = column.means
+    if not isinstance(means, tuple) or not means:
+        return means == ()
+    return (
+        column.looked_up
+        and len(means) == column.n_codes + 1
+        and all(isinstance(one, tuple) and len(one) == len(means[0]) > 0 for one in means)
+        and all(_is_number(value) for one in means for value in one)
+    )
 
 
 def _checked(column: Column) -> Column:
@@ -427,6 +512,7 @@ def _checked(column: Column) -> Column:
         and len(set(values)) == len(values)
         and all(_is_number(s) and 0 <= s <= 1 for s in shares)
         and (column.kind == "category" or not values)
+        and _are_means(column)
     )
     if not good:
         raise ValueError(f"a column of the kind {column.kind!r} cannot be so")

@@ -1,0 +1,240 @@
+"""How one meta-training goes: from past tasks to a meta-init, with skorch's loop.
+
+`MetaTrainer` says what its parameters mean.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+from skorch.callbacks import LRScheduler
+
+from ..estimators import FewShotEstimator, final_step, with_final
+from ..learners import Learner, OwnRandomNumbers, draws, own_defaults
+from ..meta_init import MetaInit
+from ..tasks import TaskStream, check_parameters, pad_tasks
+from ._beginning import new_learner
+from ._encoder_choice import PLAIN, encoders_to_try, surely_lower
+from ._learned import finish, learned
+from ._past_tasks import PastTasks
+from ._progress import Progress
+from ._resume import check_place, load_epoch, save_epoch
+from ._stopping import Enough, Stopping
+from ._threads import few_threads
+from ._training_loop import EpisodicNet
+
+
+class Training(EpisodicNet):
+    """Meta-training, without what users are told of it."""
+
+    estimator: Any
+    encoder_from: Any
+    checkpoint: str | os.PathLike[str] | None
+    random_state: Any
+    n_iter_no_change: int | None
+    keep_best: bool
+    time_budget: float | None
+    meta_init_: MetaInit
+    #: Parameters of the estimator that say which encoder was chosen.
+    _encoder: dict[str, Any] = PLAIN
+    #: Whether one of many weights may be chosen where a simpler one can.
+    _tries_networks = True
+
+    def initialize_module(self) -> Training:
+        """Build the learner, from the seed or from the estimator's meta-init."""
+        learner = new_learner(self._plan(), self.encoder_from, self.seed_)
+        self._prepare(learner)
+        self.module_ = learner
+        return self
+
+    # ------------------------------------------------------------------ one call of fit
+    def _train(self, X: Any, y: Any, groups: Any, afresh: bool) -> None:
+        """Meta-train, or train further; leaves the best of what was tried as attributes."""
+        final = final_step(self.estimator)
+        if not isinstance(final, FewShotEstimator):
+            raise ValueError(
+                "estimator must be a few-shot estimator of this package, or a pipeline that ends "
+                f"in one, got {self.estimator!r}."
+            )
+        check_parameters(self)
+        check_parameters(final)
+        if self.checkpoint is not None:
+            check_place(self.checkpoint)
+        self.best_epoch_ = None
+        if afresh or not hasattr(self, "seed_"):
+            self.seed_ = int(check_random_state(self.random_state).randint(2**31))
+        began = time.monotonic()
+        with self._own_precision(), own_defaults(), torch.inference_mode(False):
+            plan = PastTasks(self, X, y, groups, afresh)
+            try:
+                if afresh:
+                    self._try_encoders(plan, began)
+                else:
+                    self._run(plan.with_encoder(self._encoder), began)
+                whole = self.plan_.whole
+            finally:
+                self.__dict__.pop("plan_", None)
+        final = clone(final).set_params(meta_init=self.meta_init_)
+        self.estimator_ = with_final(whole, final)
+
+    def _try_encoders(self, plan: PastTasks, began: float) -> None:
+        """Train with each encoder that is worth a try, and keep the best by validation."""
+        judged = plan.valid is not None and self.max_epochs > 0
+        tries = encoders_to_try(plan, judged, self._tries_networks)
+        kept: tuple[dict[str, Any], np.ndarray] | None = None
+        for i, settings in enumerate(tries):
+            last = i == len(tries) - 1
+            self._encoder = settings
+            self._run(plan.with_encoder(settings, checkpointed=last), began)
+            if len(tries) == 1:
+                return
+            losses = self._validation_losses()
+            if kept is None or surely_lower(losses, kept[1]):
+                kept = dict(vars(self)), losses
+        assert kept is not None
+        self.__dict__.clear()
+        self.__dict__.update(kept[0])
+
+    def _run(self, plan: PastTasks, began: float) -> None:
+        """One training, of one encoder."""
+        self.plan_, self._began = plan, began
+        if plan.afresh:
+            self.initialized_ = False  # nothing to tell of what was tried before
+            self.initialize()
+        elif known := getattr(self, "meta_init_", None):
+            plan.check_fits(known)
+            for parameter in self.module_.learned_at_once():
+                parameter.requires_grad_(True)
+        self._bring_rows_to_the_device(plan.train)
+        threads = few_threads(getattr(self.module_, "convolves", True))
+        with self._own_random_numbers(), threads:
+            super().partial_fit(plan.train, None)
+        self._take_best()
+        self._learn_at_once_if_better()
+        finish(self.module_, plan)
+        self.meta_init_ = learned(self, plan)
+
+    @contextmanager
+    def _own_random_numbers(self) -> Iterator[None]:
+        """Draw what training draws from generators of this training alone."""
+        self._random_numbers = OwnRandomNumbers(self.seed_)
+        # the module may be wrapped
+        learners = [part for part in self.module_.modules() if isinstance(part, Learner)]
+        for learner in learners:
+            learner.random_numbers = self._random_numbers
+        try:
+            # seeing every operation costs time: only where the network itself may draw
+            with self._random_numbers if draws(self.module_) else nullcontext():
+                yield
+        finally:
+            del self._random_numbers
+            for learner in learners:
+                learner.random_numbers = None
+
+    def _take_best(self) -> None:
+        """Go back to the weights of the best epoch, where they were kept."""
+        stopping = self.__dict__.pop("_stopping")
+        self.best_epoch_ = None if stopping.best is None else stopping.best + 1
+        if stopping.weights is not None:
+            self.module_.load_state_dict(stopping.weights)
+
+    def _learn_at_once_if_better(self) -> None:
+        """Given the features that were learned, learn what has a closed form, if that is better."""
+        plan, learner = self.plan_, self.module_
+        trained = isinstance(learner, Learner) and any(
+            p.requires_grad for p in learner.learned_at_once()
+        )
+        judged = self.keep_best and plan.valid is not None and len(self.history)
+        if not trained or not judged or not plan.learns_at_once():
+            return
+        before, loss = copy.deepcopy(learner.state_dict()), self._validation_losses()
+        learner.eval()
+        if plan.learn_at_once(learner) and not self._validation_losses().mean() < loss.mean():
+            learner.load_state_dict(before)
+
+    def _validation_losses(self) -> np.ndarray:
+        """Mean loss of each batch of validation episodes at the present weights."""
+        batches = self.get_iterator(self._plan().valid, training=False)
+        return np.array([float(self.validation_step(batch)["loss"]) for batch in batches])
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Any]]:
+        return [(n, Progress() if n == "print_log" else c) for n, c in super()._default_callbacks]
+
+    @property
+    def _checkpointed(self) -> bool:
+        return self.checkpoint is not None and self._plan().checkpointed
+
+    def _has_scheduler(self) -> bool:
+        return any(isinstance(callback, LRScheduler) for _, callback in self.callbacks_)
+
+    def _plan(self) -> PastTasks:
+        if not hasattr(self, "plan_"):
+            raise ValueError(
+                "The shape of the data is not known yet: call fit, not initialize or predict."
+            )
+        return self.plan_
+
+    def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> tuple[Any, Any]:
+        """Episodes for training and for validation."""
+        return self._plan().train, self._plan().valid
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        """Loader of batches of tasks; in training, of new tasks every epoch."""
+        kind = "iterator_train" if training else "iterator_valid"
+        keep = self._plan().estimator._learner_class.rounds_itself
+        collate = partial(pad_tasks, keep_float64=keep)
+        options = {"batch_size": self.batch_size, "collate_fn": collate}
+        # of its own: torch's loaders draw from the global one only with worker processes
+        options["generator"] = torch.Generator()
+        if training:
+            options["sampler"] = TaskStream(dataset, len(self.history))
+        loader = self.iterator_train if training else self.iterator_valid
+        return loader(dataset, **(options | self.get_params_for(kind)))
+
+    def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **fit_params: Any) -> Any:
+        """Skorch's loop, for the epochs that the checkpoint does not hold yet."""
+        resumes = self._checkpointed and self._plan().afresh
+        self._stopping = Stopping(
+            self.keep_best,
+            None if self._has_scheduler() else self.n_iter_no_change,
+            self.time_budget,
+            len(self.history),
+            self._began,
+        )
+        if resumes:
+            load_epoch(self, self.checkpoint, self._plan().fingerprint)  # type: ignore[arg-type]
+            epochs = max(0, self.max_epochs - len(self.history))
+        if not any(p.requires_grad for p in self.module_.parameters()):
+            judged = len(self.history) > self._stopping.first
+            epochs = 0 if judged else min(1, self.max_epochs if epochs is None else epochs)
+        try:
+            self._stopping.check(self.history)
+            return super().fit_loop(X, y, epochs=epochs, **fit_params)
+        except Enough:
+            return self
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        # dropout and the like depend on the epoch alone, so that a resumed run repeats them
+        self._random_numbers.seed(self.seed_ + len(self.history))
+        super().on_epoch_begin(net, **kwargs)
+
+    def notify(self, method_name: str, **kwargs: Any) -> None:
+        """Tell the callbacks; after an epoch's, write the checkpoint."""
+        super().notify(method_name, **kwargs)
+        if method_name != "on_epoch_end":
+            return
+        self._stopping.after_epoch(self)
+        if self._checkpointed:
+            save_epoch(self, self.checkpoint, self._plan().fingerprint)  # type: ignore[arg-type]
+        self._stopping.check(self.history)
