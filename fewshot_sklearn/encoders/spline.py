@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -55,7 +56,7 @@ class Spline(nn.Module):
         if which and max(which) >= n:
             raise ValueError(f"columns must be below the {n} numbers of a row, got {which}.")
         self.columns, self.extent = which, float(extent)
-        self.knots = torch.linspace(-self.extent, self.extent, n_knots).tolist()
+        self.knots = np.linspace(-self.extent, self.extent, n_knots).tolist()
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1)

@@ -122,7 +122,7 @@ class Training(EpisodicNet):
         self._take_best()
         self._learn_at_once_if_better()
         finish(self.module_, plan)
-        self.meta_init_ = learned(self, plan)
+        self.meta_init_ = self._make_meta_init()
 
     @contextmanager
     def _own_random_numbers(self) -> Iterator[None]:
@@ -238,3 +238,7 @@ class Training(EpisodicNet):
         if self._checkpointed:
             save_epoch(self, self.checkpoint, self._plan().fingerprint)  # type: ignore[arg-type]
         self._stopping.check(self.history)
+
+    def _make_meta_init(self) -> MetaInit:
+        """What was learned so far, which a callback may look at."""
+        return learned(self, self._plan())

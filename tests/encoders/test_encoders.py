@@ -20,6 +20,7 @@ SMALL = {
     "mlp": {"hidden": [8, 5], "norm": "layer"},
     "fourier": {"width": 6},
     "residual": {},
+    "spline": {},
     "conv4": {"width": 8},
     "resnet8": {"widths": [4, 8, 8]},
     "resnet12": {"widths": [4, 4, 8, 8]},

@@ -126,7 +126,7 @@ def _validation_loss(trainer):
     X, y, groups = PAST
     trainer.plan_ = PastTasks(trainer, X, y, groups, afresh=True)
     try:
-        return trainer._validation_loss()
+        return trainer._validation_losses().mean()
     finally:
         del trainer.plan_
 

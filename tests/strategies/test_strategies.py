@@ -376,7 +376,7 @@ def test_default_strategies():
         ({"strategies": {"combine": Ridge()}}, "other than"),
         ({"strategies": {"a": DummyClassifier()}}, "must all be regressors"),
         ({"temperature": 0}, "temperature must be a positive"),
-        ({"combine": "all"}, "combine must be 'best' or 'ensemble'"),
+        ({"combine": "all"}, "combine must be 'best', 'ensemble' or 'stack'"),
         ({"min_probability": 1}, "min_probability must be"),
         ({"experience": 3}, "experience must be"),
         ({"experience": TABLE, "strategies": {"new": Ridge()}}, "experience must know"),
