@@ -14,6 +14,7 @@ from .by_name import (
 )
 from .image import Conv4, ResNet8, ResNet12, channels_last
 from .residual import Residual
+from .series import Series, channels_apart
 from .table import TableEncoder, TableRows
 
 __all__ = [
@@ -26,9 +27,11 @@ __all__ = [
     "ResNet8",
     "ResNet12",
     "Residual",
+    "Series",
     "Shape",
     "TableEncoder",
     "TableRows",
+    "channels_apart",
     "channels_last",
     "ids_are_lost",
     "make_encoder",
