@@ -19,7 +19,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import check_consistent_length
 
 from ..algorithms import ProtoNetClassifier
-from ..estimators import final_step, frozen_steps, through
+from ..estimators import FewShotEstimator, final_step, frozen_steps, through
 from ..tasks import class_labels, numbered, taken
 from ._strong_rivals import MOST_IN_CONTEXT, STRONG, in_context, strong_rivals
 from .fitted_answers import plain_features
@@ -67,11 +67,17 @@ def steps_to_numbers(given: dict[str, Any], X: Any) -> list[Any]:
     """What makes flat numbers of rows for those that stand beside the estimators given.
 
     Images are flattened; what is no number goes through the frozen steps of the first estimator
-    that has some.
+    that has some, or whose meta-init knows the format of a table, or both.
     """
     if plain_features(X) is not None:
         return [FunctionTransformer(flattened)] if getattr(X, "ndim", 2) > 2 else []
-    return next((steps for one in given.values() if (steps := frozen_steps(one)[0])), [])
+    for one in given.values():
+        steps, final = frozen_steps(one)
+        if isinstance(final, FewShotEstimator) and (table := final._table()) is not None:
+            return [*steps, FunctionTransformer(table.numbers)]
+        if steps:
+            return steps
+    return []
 
 
 def baselines_of(

@@ -87,7 +87,8 @@ def compare_few_shot(
         ``InContextClassifier()`` ("in-context"), for episodes of at most 300
         labelled rows, and what `past` says below. Images
         are flattened for them, and rows that are no numbers come to them through the
-        frozen steps of the first estimator that has some. None adds none.
+        frozen steps of the first estimator that has some, and in the format that its
+        meta-init knows of a table. None adds none.
     past : (X, y, groups) or None, default=None
         Past tasks, as meta-training had them: adds regressions of past and new
         rows pooled, without and with a column for the task
