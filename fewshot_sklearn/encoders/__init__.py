@@ -15,6 +15,7 @@ from .by_name import (
 )
 from .image import Conv4, ResNet8, ResNet12, channels_last
 from .residual import Residual
+from .series import Series, channels_apart
 from .spline import Spline
 from .table import TableEncoder, TableRows
 
@@ -29,10 +30,12 @@ __all__ = [
     "ResNet8",
     "ResNet12",
     "Residual",
+    "Series",
     "Shape",
     "Spline",
     "TableEncoder",
     "TableRows",
+    "channels_apart",
     "channels_last",
     "ids_are_lost",
     "make_encoder",

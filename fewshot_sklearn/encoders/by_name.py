@@ -1,7 +1,8 @@
 """Small networks that turn a row into features, by name, by class or as a module.
 
-Those of images are in `fewshot_sklearn.encoders.image`. No encoder mixes rows, so
-that a prediction never depends on which other rows are asked for.
+Those of images are in `fewshot_sklearn.encoders.image`, that of series in
+`fewshot_sklearn.encoders.series`. No encoder mixes rows, so that a prediction never
+depends on which other rows are asked for.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from ..tasks import Number, OneOf, Positive, Several, Whole, check_arguments, constraints_of
 from .image import Conv4, ResNet8, ResNet12, Shape
 from .residual import Residual
+from .series import Series
 from .spline import Spline
 from .table import TableEncoder, TableRows
 
@@ -183,6 +185,7 @@ ENCODERS: dict[str, type[nn.Module]] = {
     "resnet8": ResNet8,
     "resnet12": ResNet12,
     "residual": Residual,
+    "series": Series,
 }
 
 
@@ -201,10 +204,10 @@ def make_encoder(
     Parameters
     ----------
     encoder : str, nn.Module subclass or nn.Module
-        A name: ``"identity"``, ``"mlp"``, ``"fourier"``, ``"spline"``, ``"residual"``; for images
-        ``"conv4"``, ``"resnet8"``, ``"resnet12"``. A class to be called with `params`
-        (and ``input_shape``, where it accepts one). Or a module, which is copied and
-        never changed.
+        A name: ``"identity"``, ``"mlp"``, ``"fourier"``, ``"spline"``, ``"residual"``; for
+        images ``"conv4"``, ``"resnet8"``, ``"resnet12"``; for series ``"series"``. A class to
+        be called with `params` (and ``input_shape``, where it accepts one). Or a module,
+        which is copied and never changed.
     input_shape : tuple of int
         Shape of one row.
     params : dict

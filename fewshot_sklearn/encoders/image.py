@@ -23,26 +23,9 @@ from ..tasks import (
     check_arguments,
     image_shape,
 )
+from ._row_norm import row_norm
 
 Shape = tuple[int, ...]
-
-
-class _RowNorm(nn.GroupNorm):
-    """GroupNorm that leaves a group of one single value alone: it would always become zero."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        alone = x[0].numel() == self.num_groups
-        return x if alone else super().forward(x)
-
-
-def _norm(kind: str | None, channels: int) -> nn.Module:
-    if kind is None:
-        return nn.Identity()
-    eights = channels // 8 if channels % 8 == 0 else 1
-    groups = {"group": eights, "layer": 1, "instance": channels}
-    if kind not in groups:
-        raise ValueError(f"norm must be one of {[*groups, None]}, got {kind!r}.")
-    return _RowNorm(groups[kind], channels)
 
 
 def channels_last(module: nn.Module) -> None:
@@ -142,7 +125,7 @@ class Conv4(_ImageEncoder):
             nn.Conv2d(self.channels if i == 0 else width, width, 3, padding=1, bias=norm is None)
             for i in range(4)
         )
-        self.norms = nn.ModuleList(_norm(norm, width) for _ in range(4))
+        self.norms = nn.ModuleList(row_norm(norm, width) for _ in range(4))
 
     def features(self, x: Tensor) -> Tensor:
         for conv, norm in zip(self.convs, self.norms, strict=True):
@@ -163,9 +146,9 @@ class _ResidualBlock(nn.Module):
             nn.Conv2d(a, b, 3, padding=1, bias=norm is None)
             for a, b in zip(sizes, sizes[1:], strict=False)
         )
-        self.norms = nn.ModuleList(_norm(norm, width) for _ in range(3))
+        self.norms = nn.ModuleList(row_norm(norm, width) for _ in range(3))
         self.shortcut = nn.Conv2d(channels, width, 1, bias=norm is None)
-        self.shortcut_norm = _norm(norm, width)
+        self.shortcut_norm = row_norm(norm, width)
 
     def forward(self, x: Tensor) -> Tensor:
         out = x
@@ -229,7 +212,7 @@ class _ShortBlock(nn.Module):
         self.first = nn.Conv2d(channels, width, 3, padding=1, bias=norm is None)
         self.second = nn.Conv2d(width, width, 3, padding=1, bias=norm is None)
         self.shortcut = nn.Conv2d(channels, width, 1, bias=norm is None)
-        self.norms = nn.ModuleList(_norm(norm, width) for _ in range(2))
+        self.norms = nn.ModuleList(row_norm(norm, width) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.norms[0](self.first(x)))
@@ -274,7 +257,7 @@ class ResNet8(_ImageEncoder):
     ):
         super().__init__(input_shape, image_shape, turns, rms, widths=widths, norm=norm)
         self.stem = nn.Conv2d(self.channels, widths[0], 3, padding=1, bias=norm is None)
-        self.stem_norm = _norm(norm, widths[0])
+        self.stem_norm = row_norm(norm, widths[0])
         self.blocks = nn.Sequential(
             *(_ShortBlock(a, b, norm) for a, b in zip(widths, widths[1:], strict=False))
         )

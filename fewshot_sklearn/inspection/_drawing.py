@@ -22,7 +22,8 @@ def fitted_classifier(estimator: Any, X: Any, y: Any) -> tuple[Any, np.ndarray]:
     """A clone fitted to the support rows, and their labels; an error for any other estimator."""
     if not (isinstance(estimator, FewShotEstimator) and is_classifier(estimator)):
         raise ValueError(
-            f"estimator must be a classifier of this package, got {type(estimator).__name__}."
+            "estimator must be a classifier of this package, or a pipeline that ends in one, got "
+            f"{type(estimator).__name__}."
         )
     labels = class_labels(y)
     return clone(estimator).fit(X, labels), labels

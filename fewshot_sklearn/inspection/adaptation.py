@@ -9,11 +9,12 @@ import numpy as np
 from sklearn.base import clone, is_classifier
 from sklearn.metrics import check_scoring
 
-from ..estimators import FewShotEstimator
+from ..estimators import FewShotEstimator, final_step, with_final
 from ..learners import InnerLoopLearner
 from ..model_selection import check_axes, pyplot
 from ..tasks import SCORING, Flag, Whole, check_arguments, check_parameters
 from ._drawing import class_colors
+from ._final_step import final_and_rows
 
 
 class AdaptationDisplay:
@@ -107,7 +108,8 @@ class AdaptationDisplay:
         ----------
         estimator : estimator
             A classifier or regressor of this package that adapts by gradient
-            descent, fitted or not: clones are fitted.
+            descent, fitted or not: clones are fitted. Or a pipeline of frozen steps
+            that ends in one, as ``MetaTrainer(pipeline)`` leaves it.
         X_support : array-like of shape (n_support, n_features) or (n_support, \\*input_shape)
             Support rows.
         y_support : array-like of shape (n_support,) or (n_support, n_outputs)
@@ -138,28 +140,30 @@ class AdaptationDisplay:
         """
         check_arguments(cls._constraints, n_steps=n_steps, scoring=scoring)
         check_axes(ax, several=True)
-        inner = isinstance(estimator, FewShotEstimator) and issubclass(
-            estimator._learner_class, InnerLoopLearner
+        (final,) = final_and_rows(estimator)
+        inner = isinstance(final, FewShotEstimator) and issubclass(
+            final._learner_class, InnerLoopLearner
         )
         if not inner:
             raise ValueError(
                 "estimator must adapt by gradient descent, as MAML and its family do; "
-                f"{type(estimator).__name__} takes no such steps. EmbeddingDisplay shows what it "
-                "sees."
+                f"{type(final_step(final)).__name__} takes no such steps. EmbeddingDisplay shows "
+                "what it sees."
             )
-        check_parameters(estimator)
-        init = estimator._resolve_meta_init()
+        check_parameters(final)
+        init = final._resolve_meta_init()
         trained = None if init is None else init.spec["hyperparameters"]
-        own = estimator._hyperparameters(trained)["n_steps"]
+        own = final._hyperparameters(trained)["n_steps"]
         n_steps = 2 * own if n_steps is None else n_steps
         score = check_scoring(estimator, scoring)
-        scores = []
-        for step in range(n_steps + 1):
-            fitted = clone(estimator).set_params(n_steps=step).fit(X_support, y_support)
-            scores.append(score(fitted, X_query, y_query))
+
+        def fitted(step: int) -> Any:
+            asked = with_final(estimator, clone(final).set_params(n_steps=step))
+            return asked.fit(X_support, y_support)
+
+        scores = [score(fitted(step), X_query, y_query) for step in range(n_steps + 1)]
         # the curve holds the loss before each step, so that one step more tells the last
-        longer = clone(estimator).set_params(n_steps=n_steps + 1).fit(X_support, y_support)
-        losses = longer.loss_curve_
+        losses = final_step(fitted(n_steps + 1)).loss_curve_
         own_score = "accuracy" if is_classifier(estimator) else "R²"
         name = scoring if isinstance(scoring, str) else "score" if scoring else own_score
         display = cls(

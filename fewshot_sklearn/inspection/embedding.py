@@ -25,6 +25,7 @@ from ._drawing import (
     plain_names,
     shortened,
 )
+from ._final_step import final_and_rows
 
 #: Classes that a column of the legend has room for.
 MAX_CLASSES_A_COLUMN = 12
@@ -136,7 +137,8 @@ class EmbeddingDisplay:
         Parameters
         ----------
         estimator : estimator
-            A classifier of this package, fitted or not: a clone is fitted.
+            A classifier of this package, fitted or not: a clone is fitted. Or a pipeline
+            of frozen steps that ends in one, as ``MetaTrainer(pipeline)`` leaves it.
         X_support : array-like of shape (n_support, n_features) or (n_support, \\*input_shape)
             Support rows.
         y_support : array-like of shape (n_support,)
@@ -150,7 +152,8 @@ class EmbeddingDisplay:
             Makes two columns of the features; ``fit_transform`` gets those of
             all that is shown.
         image_shape : tuple of int or None, default=None
-            Shape of the images that flat rows are, such as (28, 28).
+            Shape of the images that flat rows are, such as (28, 28); of a pipeline, rows
+            as they are passed.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a new figure.
         **kwargs : dict
@@ -170,7 +173,9 @@ class EmbeddingDisplay:
         check_axes(ax)
         if reduction != "pca" if isinstance(reduction, str) else not is_reducer(reduction):
             raise ValueError(f"reduction must be 'pca' or a transformer, got {reduction!r}.")
-        fitted, y_support = fitted_classifier(estimator, X_support, y_support)
+        images = [as_image(row, image_shape) for row in np.asarray(X_support)]
+        final, X_support, X_query = final_and_rows(estimator, X_support, X_query)
+        fitted, y_support = fitted_classifier(final, X_support, y_support)
         metric = feature_metric(fitted._rebuild(fitted.meta_init_))
         parts = [metric.prepared(deciding_features(fitted, X_support))]
         parts.append(_prototypes(fitted, parts[0], y_support))
@@ -187,7 +192,6 @@ class EmbeddingDisplay:
             flat = np.column_stack([flat, np.zeros(len(flat))])
             shares = None if shares is None else np.append(shares, 0.0)
         cuts = np.cumsum([len(part) for part in parts])
-        images = [as_image(row, image_shape) for row in np.asarray(X_support)]
         display = cls(
             support=flat[: cuts[0]],
             y_support=y_support,

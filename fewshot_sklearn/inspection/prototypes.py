@@ -26,6 +26,7 @@ from ._drawing import (
     plain_names,
     shortened,
 )
+from ._final_step import final_and_rows
 from .task_memory import TaskMemory
 
 
@@ -120,19 +121,21 @@ class PrototypeDisplay:
         Parameters
         ----------
         estimator : estimator
-            A classifier of this package, fitted or not: a clone is fitted.
+            A classifier of this package, fitted or not: a clone is fitted. Or a pipeline
+            of frozen steps that ends in one, as ``MetaTrainer(pipeline)`` leaves it.
         X_support : array-like of shape (n_support, n_features) or (n_support, \\*input_shape)
             Support rows that are images.
         y_support : array-like of shape (n_support,)
             Their labels.
         past : TaskMemory or None, default=None
-            Past tasks, made with the same meta-init and ``keep_rows=True``.
+            Past tasks, made with the same estimator and ``keep_rows=True``.
         n_neighbors : int, default=3
             How many past tasks to show.
         max_rows : int, default=5
             The most support rows to show of a class.
         image_shape : tuple of int or None, default=None
-            Shape of the images that flat rows are, such as (28, 28).
+            Shape of the images that flat rows are, such as (28, 28); of a pipeline, rows
+            as they are passed.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a new figure.
         **kwargs : dict
@@ -156,15 +159,16 @@ class PrototypeDisplay:
             image_shape=image_shape,
         )
         check_axes(ax)
-        fitted, y = fitted_classifier(estimator, X_support, y_support)
-        X = check_array(X_support, dtype=ROW_DTYPES, allow_nd=True)
+        final, X_seen = final_and_rows(estimator, X_support)
+        fitted, y = fitted_classifier(final, X_seen, y_support)
+        X = _numbers(X_support)
         if as_image(X[0], image_shape) is None:
             raise ValueError(
                 f"Rows of shape {X.shape[1:]} are not images. Say image_shape=(H, W) if they are."
             )
-        learner, rows = fitted._fitted_learner_and_rows(X)
+        learner, rows = fitted._fitted_learner_and_rows(X_seen)
         metric = feature_metric(learner)
-        deciding = metric.prepared(deciding_features(fitted, X))
+        deciding = metric.prepared(deciding_features(fitted, X_seen))
         images = []
         for label in fitted.classes_:
             of_class = np.flatnonzero(y == label)
@@ -271,3 +275,11 @@ class PrototypeDisplay:
         if n_past:
             self.ax_.text(n_own + gap, -0.2, "nearest past classes, and distance", va="bottom")
         return self
+
+
+def _numbers(X: Any) -> np.ndarray:
+    """Rows to draw."""
+    try:
+        return check_array(X, dtype=ROW_DTYPES, allow_nd=True)
+    except ValueError as error:
+        raise ValueError(f"Only rows of numbers are images: {error}") from error

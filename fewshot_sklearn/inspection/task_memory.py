@@ -22,10 +22,10 @@ from sklearn.utils import check_array, check_consistent_length
 from ..estimators import (
     FeatureMetric,
     FewShotEstimator,
-    as_final_sees,
     as_numbers,
     encoder_features,
     feature_metric,
+    final_step,
     solvable,
 )
 from ..tasks import (
@@ -38,6 +38,7 @@ from ..tasks import (
     number_targets,
 )
 from ._adapted_models import about_targets, predicted
+from ._final_step import final_and_rows
 from ._memory_file import plain_ids, read_memory, write_memory
 
 _ARGUMENTS = {"keep_rows": Flag(), "n_neighbors": Whole(1)}
@@ -158,7 +159,8 @@ class TaskMemory:
         Parameters
         ----------
         estimator : estimator
-            One of this package; with a meta-init, it need not be fitted.
+            One of this package; with a meta-init, it need not be fitted. Or a pipeline
+            of frozen steps that ends in one, as ``MetaTrainer(pipeline)`` leaves it.
         X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
             Rows of past tasks.
         y : array-like of shape (n_rows,) or (n_rows, n_outputs)
@@ -169,7 +171,8 @@ class TaskMemory:
             What to remember: each class, or each group. None: classes for a
             classifier, groups for a regressor.
         keep_rows : bool, default=False
-            Whether to keep the most typical row of each task, for pictures.
+            Whether to keep the most typical row of each task, for pictures: as given
+            where that is numbers, else as the last step of a pipeline gets it.
 
         Returns
         -------
@@ -183,10 +186,11 @@ class TaskMemory:
             groups: then it names no single thing.
         """
         check_rows(X)
-        estimator, X = as_final_sees(estimator, X)
+        given, (estimator, X) = X, final_and_rows(estimator, X)
         if not isinstance(estimator, FewShotEstimator):
             raise ValueError(
-                f"estimator must be one of this package, got {type(estimator).__name__}."
+                "estimator must be one of this package, or a pipeline that ends in one, got "
+                f"{type(estimator).__name__}."
             )
         check_parameters(estimator)
         check_arguments(_ARGUMENTS, keep_rows=keep_rows)
@@ -222,7 +226,8 @@ class TaskMemory:
             with solvable(init, "TaskMemory.from_data"):
                 more |= about_targets(learner, rows, y.reshape(len(y), -1), of_task)
         if keep_rows:
-            more["rows"] = as_numbers(init.table, X)[medoids]
+            seen = as_numbers(init.table, X)
+            more["rows"] = (seen if given is X else _kept(given, seen))[medoids]
         return cls(
             kind, ids, means.astype(np.float32), counts, medoids, metric, init.digest, **more
         )
@@ -233,14 +238,14 @@ class TaskMemory:
         Parameters
         ----------
         estimator : estimator
-            One of this package.
+            One of this package, or a pipeline that ends in one.
 
         Raises
         ------
         ValueError
             When its meta-init is another.
         """
-        if estimator._init_in_use().digest != self.digest:
+        if final_step(estimator)._init_in_use().digest != self.digest:
             raise ValueError(
                 f"{self!r} was made with another meta-init than that of {estimator!r}: their "
                 "features cannot be compared. Make the memory anew with TaskMemory.from_data."
@@ -281,7 +286,8 @@ class TaskMemory:
         Parameters
         ----------
         estimator : estimator
-            A regressor with the same meta-init; it need not be fitted.
+            A regressor with the same meta-init, or a pipeline of frozen steps that ends
+            in one; it need not be fitted.
         X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
             Rows.
 
@@ -301,7 +307,8 @@ class TaskMemory:
                 "remembers rows in place of a state of fixed size."
             )
         self.check_made_with(estimator)
-        learner, rows = estimator._learner_and_rows(X)
+        final, X = final_and_rows(estimator, X)
+        learner, rows = final._learner_and_rows(X)
         return predicted(learner, self.states, rows)
 
     def nearest_tasks(
@@ -312,7 +319,8 @@ class TaskMemory:
         Parameters
         ----------
         estimator : estimator
-            A regressor with the same meta-init; it need not be fitted.
+            A regressor with the same meta-init, or a pipeline of frozen steps that ends
+            in one; it need not be fitted.
         X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
             Rows of the new task.
         y : array-like of shape (n_rows,) or (n_rows, n_outputs)
@@ -338,7 +346,7 @@ class TaskMemory:
                 f"y has {targets.shape[1]} output(s), but the past tasks had "
                 f"{predictions.shape[-1]}."
             )
-        scale = estimator._init_in_use().tensors["y_scale"]
+        scale = final_step(estimator)._init_in_use().tensors["y_scale"]
         errors = np.sqrt(np.square((predictions - targets) / scale).mean((1, 2)))
         order = np.argsort(errors, kind="stable")[:n_neighbors]
         return self.ids[order], errors[order]
@@ -397,6 +405,12 @@ def _read_only(array: np.ndarray) -> np.ndarray:
     array = np.array(array)
     array.flags.writeable = False
     return array
+
+
+def _kept(given: Any, seen: np.ndarray) -> np.ndarray:
+    """Of a pipeline, rows to keep: those given if they are numbers, else as its last step sees."""
+    rows = np.asarray(given)
+    return rows if rows.dtype.kind in "biuf" and np.isfinite(rows).all() else seen
 
 
 def _groups_of_classes(ids: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> np.ndarray:

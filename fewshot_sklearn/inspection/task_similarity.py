@@ -126,8 +126,8 @@ class TaskSimilarityDisplay:
             which are as far apart as their classes are on average, each from
             the nearest of the other group.
         estimator : estimator or None, default=None
-            A regressor with the memory's meta-init, to compare tasks by what
-            they learned.
+            A regressor with the memory's meta-init, or a pipeline of frozen steps that
+            ends in one, to compare tasks by what they learned.
         X : array-like of shape (n_rows, n_features) or None, default=None
             With `estimator`: rows at which to compare. Two tasks are then as
             far apart as their adapted models' predictions (root mean square,

@@ -31,3 +31,15 @@ def mean_and_scale(values: Tensor, w: Tensor | None, like: Tensor) -> tuple[Tens
         (mean.to(like.device) - kept).to(like),
         torch.where(negligible, 1.0, scale).to(like),
     )
+
+
+def of_channels(
+    values: Tensor, w: Tensor | None, like: Tensor, n_channels: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of series (n, n_times, n_channels), or flat ones: what `mean_and_scale` says a channel."""
+    n_times = values[0].numel() // n_channels
+    moments = values.reshape(-1, n_channels)
+    every = None if w is None else w.repeat_interleave(n_times)
+    mean, rest, scale = mean_and_scale(moments, every, like.new_zeros(n_channels))
+    times = like.numel() // n_channels  # of flat rows
+    return mean.repeat(times), rest.repeat(times), scale.repeat(times)

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from ..encoders import Shape, channels_last, n_features_out, safe_under_vmap
+from ..encoders import Shape, channels_apart, channels_last, n_features_out, safe_under_vmap
 from ..tasks import Support
 from ._further_rows import FurtherRows
 from ._in_parts import InParts
-from ._scale import mean_and_scale, scaled
+from ._scale import mean_and_scale, of_channels, scaled
 from .outputs import Gaussian, Outputs, State, episode_loss, joined
 from .random_numbers import OwnRandomNumbers
 
@@ -46,7 +46,7 @@ class Learner(InParts, FurtherRows):
     ----------
     x_mean, x_scale : Tensor
         Feature scale, learned from past tasks (`fit_scale`). One number a
-        feature for flat rows; one number in all for images.
+        feature for flat rows; one number in all for images; one a channel for series.
     y_mean, y_scale : Tensor of shape (n_outputs,)
         Target scale; regression only.
     x_rest, y_rest : Tensor
@@ -99,7 +99,10 @@ class Learner(InParts, FurtherRows):
         self.n_features = n_features_out(encoder, self.input_shape)
         self.convolves = any(isinstance(m, nn.modules.conv._ConvNd) for m in encoder.modules())
         self.vmaps = safe_under_vmap(encoder)
+        self.n_channels = channels_apart(encoder)
         shape = () if self.convolves or len(self.input_shape) > 1 else self.input_shape
+        if self.n_channels > 1:
+            shape = self.input_shape[-1:]
         self._register_scale("x", shape)
         if n_outputs is not None:
             self._register_scale("y", (n_outputs,))
@@ -316,7 +319,11 @@ class Learner(InParts, FurtherRows):
             Weights.
         """
         if X is not None:
-            self.x_mean, self.x_rest, self.x_scale = mean_and_scale(X, w, self.x_mean)
+            if self.n_channels > 1:
+                told = of_channels(X, w, self.x_mean, self.n_channels)
+            else:
+                told = mean_and_scale(X, w, self.x_mean)
+            self.x_mean, self.x_rest, self.x_scale = told
             if n := getattr(self.encoder, "n_codes", 0):  # codes stay what they are
                 self.x_mean[-n:], self.x_rest[-n:], self.x_scale[-n:] = 0.0, 0.0, 1.0
         if y is not None and self.n_outputs is not None:

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 ENOUGH_TASKS = 50
 #: Smaller sides of images than this are not convolved.
 SMALLEST_IMAGE = 8
-#: Sides of a grey image differ by no more than this factor; others are series.
-SQUARE = 2
+#: Sides of a grey image differ by no more than this factor; others are series (n_times,
+#: n_channels), of some times.
+SQUARE, LEAST_TIMES = 2, 4
 #: Knots of curves that are tried, and values that a number takes where it may bend.
 KNOTS, FEWEST_VALUES = (3, 5), 6
 #: By how much Akaike's criterion must be lower for curves in place of lines.
@@ -88,10 +89,14 @@ def surely_lower(losses: np.ndarray, others: np.ndarray) -> bool:
 
 
 def _of_shape(shape: tuple[int, ...]) -> dict[str, Any]:
-    """Images are convolved; what is too small for that, or no image, stays as it is."""
-    sides = shape[:2]
-    image = min(sides) >= SMALLEST_IMAGE and max(sides) <= SQUARE * min(sides)
-    return {"encoder": "conv4"} if image or len(shape) == 3 else PLAIN
+    """Images and series are convolved; what is too small for that stays as it is."""
+    if len(shape) == 3:
+        return {"encoder": "conv4"} if min(shape[:2]) >= SMALLEST_IMAGE else PLAIN
+    if len(shape) > 3:
+        return PLAIN
+    if min(shape) >= SMALLEST_IMAGE and max(shape) <= SQUARE * min(shape):
+        return {"encoder": "conv4"}
+    return {"encoder": "series"} if shape[0] >= LEAST_TIMES else PLAIN
 
 
 def _curves(plan: PastTasks) -> dict[str, Any] | None:

@@ -98,21 +98,33 @@ def steps_to_numbers(given: dict[str, Any], X: Any, past: Any = None) -> tuple[l
         The past rows after these steps.
     """
     known = None if past is None else past[0]
-    if plain_features(X) is not None and (known is None or plain_features(known) is not None):
-        steps = [FunctionTransformer(flattened)] if getattr(X, "ndim", 2) > 2 else []
-        return steps, known if known is None else through(steps, known)
-    if steps := next((steps for one in given.values() if (steps := frozen_steps(one)[0])), []):
-        return steps, known if known is None else through(steps, known)
-    if known is not None:
+    steps: list[Any] = []
+    if not _plain(X, known):
+        own = (frozen_steps(one)[0] for one in given.values())
+        steps = next((some for some in own if some), [])
+    elif getattr(X, "ndim", 2) > 2:
+        steps = [FunctionTransformer(flattened)]
+    seen, rows = through(steps, X), None if known is None else through(steps, known)
+    if _plain(seen, rows):
+        return steps, rows
+    if past is not None:
         columns = TableColumns()
-        rows = columns.fit_transform(known, np.asarray(past[1]))
-        return [FrozenEstimator(columns)], rows
+        rows = columns.fit_transform(rows, np.asarray(past[1]))
+        return [*steps, FrozenEstimator(columns)], rows
     for one in given.values():
         final = final_step(one)
-        init = final._resolve_meta_init() if isinstance(final, FewShotEstimator) else None
-        if init is not None and init.table is not None:
-            return [FrozenEstimator(TableColumns(init.table).fit(taken(X, np.arange(1))))], None
-    return [], None
+        table = final._table() if isinstance(final, FewShotEstimator) else None
+        if table is not None:
+            return [
+                *steps,
+                FrozenEstimator(TableColumns(table).fit(taken(seen, np.arange(1)))),
+            ], None
+    return steps, None
+
+
+def _plain(*tables: Any) -> bool:
+    """Whether all rows are numbers."""
+    return all(X is None or plain_features(X) is not None for X in tables)
 
 
 def baselines_of(

@@ -17,6 +17,7 @@ from sklearn.base import clone
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
+from ..estimators import final_step
 from ..model_selection import EpisodeAnswers, EpisodeSplit, check_axes, pyplot
 from ..tasks import IntOrRange
 from .calibration import ReliabilityBins, reliability_bins, top_label
@@ -149,7 +150,8 @@ class ReliabilityDisplay:
         y : array-like of shape (n_rows,)
             Their labels.
         n_bins, strategy, sample_weight, name, ax, **kwargs : object
-            See `from_predictions`; the name is the estimator's class by default.
+            See `from_predictions`; the name is by default the class of the estimator, or
+            of a pipeline's last step.
 
         Returns
         -------
@@ -164,7 +166,7 @@ class ReliabilityDisplay:
             n_bins=n_bins,
             strategy=strategy,
             sample_weight=sample_weight,
-            name=type(estimator).__name__ if name is None else name,
+            name=type(final_step(estimator)).__name__ if name is None else name,
             ax=ax,
             **kwargs,
         )
@@ -203,7 +205,8 @@ class ReliabilityDisplay:
         n_way, n_shot, n_query, n_episodes, random_state : object
             The episodes, see `EpisodeSplit`.
         n_bins, strategy, name, ax, **kwargs : object
-            See `from_predictions`; the name is the estimator's class by default.
+            See `from_predictions`; the name is by default the class of the estimator, or
+            of a pipeline's last step.
 
         Returns
         -------
@@ -214,7 +217,7 @@ class ReliabilityDisplay:
         rows = EpisodeSplit(n_way, n_shot, n_query, n_episodes, random_state).episodes(y, groups)
         confidence, correct = _over_episodes(estimator, X, y, rows)
         bins = reliability_bins(confidence, correct, n_bins, strategy)
-        name = type(estimator).__name__ if name is None else name
+        name = type(final_step(estimator)).__name__ if name is None else name
         return cls(bins, name=name).plot(ax, **kwargs)
 
     def plot(self, ax: Any = None, *, name: str | None = None, **kwargs: Any) -> ReliabilityDisplay:

@@ -24,6 +24,7 @@ SMALL = {
     "conv4": {"width": 8},
     "resnet8": {"widths": [4, 8, 8]},
     "resnet12": {"widths": [4, 4, 8, 8]},
+    "series": {"width": 8},
 }
 
 
@@ -272,6 +273,11 @@ def test_what_is_no_encoder_is_an_error(encoder):
         ("conv4", {"image_shape": "4x4"}, "image_shape"),
         ("resnet12", {"norm": "batch"}, "norm"),
         ("resnet12", {"width": 8}, "width"),
+        ("series", {"norm": "batch"}, "norm"),
+        ("series", {"kernel_sizes": (3, 4)}, r"kernel_sizes must be odd, got \[4\]"),
+        ("series", {"width": 3}, "width must be at least the number of kernel_sizes, 4"),
+        ("series", {"n_blocks": 0}, "encoder__n_blocks must be"),
+        ("series", {"series_shape": (3, 3)}, "encoder__series_shape"),
     ],
 )
 def test_bad_arguments_are_named(name, params, told):

@@ -97,12 +97,15 @@ def test_images_are_convolved_and_methods_with_a_network_take_rows_as_they_are()
         for name, estimator, n, shape in [
             ("colour", ProtoNetClassifier(), 8, (8, 9, 3)),
             ("grey", ProtoNetClassifier(), 8, (8, 8)),
+            ("series", ProtoNetClassifier(), 8, (20, 3)),
+            ("tiny", ProtoNetClassifier(), 8, (2, 3)),
             ("own network", InContextClassifier(n_layers=1, n_hidden=8, n_heads=1), 60, (4,)),
             ("few classes", ProtoNetClassifier(), 8, (4,)),
         ]
     }
     assert made == {
-        "colour": "conv4", "grey": "conv4", "own network": "identity", "few classes": "identity",
+        "colour": "conv4", "grey": "conv4", "series": "series", "tiny": "identity",
+        "own network": "identity", "few classes": "identity",
     }  # fmt: skip
 
 

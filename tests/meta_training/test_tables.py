@@ -8,6 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from fewshot_sklearn import (
     InContextClassifier,
@@ -193,6 +196,20 @@ def test_every_entrance_takes_tables_and_refuses_other_columns(reg, name):
     words = X.astype({"price": object}).assign(price="cheap")
     with pytest.raises(ValueError, match="Column 'price' of X held numbers in the past"):
         entrances(reg, words, y, groups)[name]()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("baselines", ["default", "strong"])
+def test_rivals_are_given_the_numbers_that_a_table_becomes(reg, baselines):
+    X, y, groups = NEW
+    few = {"n_way": None, "n_shots": (2, 5), "n_query": 4, "n_episodes": 6, "random_state": 0}
+    compared = compare_few_shot(reg, X, y, groups, past=PAST, baselines=baselines, **few)
+    assert {"RidgeHeadRegressor", "ridge", "pooled"} <= set(compared["estimator"])
+    assert np.isfinite(compared["mean"]).all() and not compared["failures"].any()
+    own = make_pipeline(FunctionTransformer(reg.meta_init.table.numbers), StandardScaler(), Ridge())
+    alone = compare_few_shot(reg, X, y, groups, baselines={"ridge": own}, **few)
+    told = [c.loc[c["estimator"] == "ridge", "mean"] for c in (compared, alone)]
+    np.testing.assert_allclose(*told)
 
 
 def test_answers_in_batches_are_those_of_single_fits(reg, clf):
