@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ._mixed_likelihood import Fit, whitened
@@ -72,12 +71,6 @@ class ClassCriterion:
             pulls += pull.T @ pull
         value += n * (1 + math.log(2 * math.pi / n) + math.log(rss))
         by_covariance = precision - n / rss * pulls
-        none, noise = C.new_zeros(p), C.new_tensor([rss / n])
-        return Fit(
-            self.share * value,
-            self.share * by_covariance,
-            none,
-            none[:, None],
-            C.new_zeros(p, 0),
-            noise,
-        )
+        none, noise = C.new_zeros(p, 1), C.new_tensor([rss / n])
+        likely, slope = self.share * value, self.share * by_covariance
+        return Fit(likely, slope, none[:, 0], none, none[:, :0], noise)
