@@ -35,7 +35,7 @@ MOST_FEATURES = 256
 #: Variances of weights below it, in units of the noise, are none.
 LEAST_VARIANCE = 1e-12
 #: How often a class is drawn, on average, into the episodes that variances are learned from.
-TIMES_DRAWN = 8
+TIMES_DRAWN = 4
 #: Of the outputs, to start from.
 SCALE = 10.0
 #: Of the four numbers that are learned of queries.

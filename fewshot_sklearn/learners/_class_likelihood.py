@@ -30,14 +30,14 @@ class ClassCriterion:
         Contrasts of each episode.
     floor : float
         Squared residuals that are rounding.
-    share : float
-        What one contrast counts: less than one where episodes draw the same classes again.
+    n_classes : int
+        Classes that the episodes are drawn from.
     """
 
     data: Sequence[Batch]
     n_contrasts: Tensor
     floor: float
-    share: float
+    n_classes: int
 
     @property
     def n_weights(self) -> int:
@@ -46,6 +46,12 @@ class ClassCriterion:
     @property
     def n_tasks(self) -> int:
         return sum(len(batch.tasks) for batch in self.data)
+
+    @property
+    def share(self) -> float:
+        """What one contrast counts: less than one where the same classes are drawn again."""
+        drawn = sum(float((self._counts(batch) + 1).sum()) for batch in self.data)
+        return min(1.0, self.n_classes / drawn)
 
     @property
     def draws(self) -> float:
@@ -72,5 +78,5 @@ class ClassCriterion:
         value += n * (1 + math.log(2 * math.pi / n) + math.log(rss))
         by_covariance = precision - n / rss * pulls
         none, noise = C.new_zeros(p, 1), C.new_tensor([rss / n])
-        likely, slope = self.share * value, self.share * by_covariance
-        return Fit(likely, slope, none[:, 0], none, none[:, :0], noise)
+        share = self.share
+        return Fit(share * value, share * by_covariance, none[:, 0], none, none[:, :0], noise)

@@ -77,9 +77,8 @@ def class_prior(
     scale = Phi.square().mean(0).sqrt()
     scale = torch.where(scale > 0, scale, 1.0)
     Y = _contrasts(codes, n_way[episodes])
-    share = min(1.0, n_classes / float(n_way.sum()))
     floor = ROUNDING * float(Y.square().sum())
-    criterion = ClassCriterion(batches(Phi / scale, Y, episodes), n_way - 1, floor, share)
+    criterion = ClassCriterion(batches(Phi / scale, Y, episodes), n_way - 1, floor, n_classes)
     found, choice = chosen(criterion, structure, "flat", VARIANCES)
     deviations = found.layout.factor(found.theta).diagonal() / scale
     return ClassPrior(
