@@ -38,7 +38,9 @@ LEAST_VARIANCE = 1e-12
 TIMES_DRAWN = 4
 #: Of the outputs, to start from.
 SCALE = 10.0
-#: Of the four numbers that are learned of queries.
+#: Standard deviation of what a feature's penalty, as a logarithm, is changed by itself.
+OWN = 2.0
+#: Of what all penalties, their differences, the intercept's and the scale are changed by.
 BOUNDS = [(-6.0, 6.0), (-1.0, 1.0), (-6.0, 6.0), (-4.0, 4.0)]
 
 
@@ -117,11 +119,11 @@ class RidgeHeadClassification(TakesIn):
         return Z[:, : X.shape[1]], Z[:, X.shape[1] :]
 
     def _settle(self, learned: Tensor, kept: Sequence[tuple[Tensor, ...]], n_classes: int) -> None:
-        """Scale what was learned of indicators to what predicts the queries best.
+        """Change what was learned of indicators to what predicts the queries best.
 
-        Four numbers maximise their likelihood: of the penalties how high they are and how far each
-        is from the others, the intercept's, and the outputs' scale. A normal prior, which counts as
-        much as one class, keeps them near zero where classes are few.
+        Their likelihood, times a normal prior that counts as much as one class: of how high all
+        penalties are and how far each is from the others, of the intercept's, of the outputs'
+        scale, and of each penalty by itself.
         """
         common = learned[:-1].median()
         apart = learned[:-1] - common
@@ -130,24 +132,30 @@ class RidgeHeadClassification(TakesIn):
 
         def loss(v: np.ndarray) -> tuple[float, np.ndarray]:
             with torch.no_grad():
-                penalties = common + v[0] + (1 + v[1]) * apart
+                penalties = common + v[0] + (1 + v[1]) * apart + OWN * torch.from_numpy(v[4:])
                 self.log_precision.copy_(torch.cat([penalties, learned[-1:] + v[2]]))
                 self.log_scale.fill_(math.log(SCALE) + v[3])
             value, slopes = 0.5 * v @ v / n_classes, v / n_classes
             for share, (*task, y_query) in zip(sizes / sizes.sum(), kept, strict=True):
                 with torch.enable_grad():
                     part = self.loss(self.forward_features(*task), y_query)
-                    by = [slope.double().cpu() for slope in torch.autograd.grad(part, own)]
-                along = (by[0][:-1].sum(), by[0][:-1] @ apart, by[0][-1], by[1])
-                value += share * float(part.detach())
-                slopes = slopes + share * np.array([float(slope) for slope in along])
+                    by, by_scale = (
+                        slope.double().cpu().numpy() for slope in torch.autograd.grad(part, own)
+                    )
+                each = by[:-1]
+                along = [each.sum(), each @ apart.numpy(), by[-1], by_scale, *(OWN * each)]
+                value, slopes = (
+                    value + share * float(part.detach()),
+                    slopes + share * np.array(along),
+                )
             return value, slopes
 
         required = [parameter.requires_grad for parameter in own]
         for parameter in own:
             parameter.requires_grad_(True)
+        bounds = BOUNDS + [BOUNDS[0]] * len(apart)
         found = minimize(
-            loss, np.zeros(4), jac=True, method="L-BFGS-B", bounds=BOUNDS, options={"maxiter": 50}
+            loss, np.zeros(len(bounds)), jac=True, bounds=bounds, options={"maxiter": 50}
         )
         loss(found.x)
         for parameter, was in zip(own, required, strict=True):

@@ -314,7 +314,9 @@ class PastTasks:
         trainer = self.trainer
         known = self.estimator.meta_init is not None or not self.afresh
         usual = trainer.criterion is episode_loss and trainer.max_epochs > 0
-        return self.tasks is not None and usual and not known and all(value is None for value in asked)
+        return (
+            self.tasks is not None and usual and not known and all(value is None for value in asked)
+        )
 
     def learn_at_once(self, learner: Learner) -> bool:
         """Let a learner do so; whether it could."""
