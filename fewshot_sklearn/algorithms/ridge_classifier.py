@@ -7,10 +7,12 @@ differentiable closed-form solvers. ICLR 2019.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from ..encoders import Shape
@@ -20,12 +22,26 @@ from ..learners import (
     State,
     TakesIn,
     by_class,
+    class_prior,
     intercept_of,
     present_classes,
     those,
     with_intercept,
 )
 from ..tasks import Positive, Support
+
+#: Features, at most, of which the regularisation is learned from all past episodes at once.
+MOST_FEATURES = 256
+#: Variances of weights below it, in units of the noise, are none.
+LEAST_VARIANCE = 1e-12
+#: How often a class is drawn, on average, into the episodes that variances are learned from.
+TIMES_DRAWN = 4
+#: Of the outputs, to start from.
+SCALE = 10.0
+#: Standard deviation of what a feature's penalty, as a logarithm, is changed by itself.
+OWN = 2.0
+#: Of what all penalties, their differences, the intercept's and the scale are changed by.
+BOUNDS = [(-6.0, 6.0), (-1.0, 1.0), (-6.0, 6.0), (-4.0, 4.0)]
 
 
 def _weighted(Z: Tensor, y: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,7 +84,85 @@ class RidgeHeadClassification(TakesIn):
             raise ValueError(f"alpha must be positive, got {alpha!r}.")
         start = math.log(alpha)
         self.log_precision = nn.Parameter(torch.full((self.n_features + 1,), start))
-        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(SCALE)))
+
+    def learn_from_episodes(
+        self, episodes: Iterable[tuple[dict[str, Tensor], Tensor]], n_classes: int
+    ) -> bool:
+        """Learn the regularisation: by the likelihood of all rows, then by that of the queries."""
+        if self.n_features > MOST_FEATURES:
+            return False
+        kept, phi, codes, numbers, count = [], [], [], [], 0
+        with torch.no_grad():
+            for batch, y_query in episodes:
+                y, w = batch["y"], batch["w"]
+                Z, Z_query = self._both_embedded(batch["X"], batch["X_query"])
+                kept.append((Z, y, w, Z_query, y_query))
+                asked = torch.cat([y.argmax(-1).where(w > 0, -1), y_query], 1)
+                there = asked >= 0
+                phi.append(with_intercept(torch.cat([Z, Z_query], 1)[there]))
+                codes.append(asked[there])
+                numbers.append(count + there.nonzero()[:, 0])
+                count += len(asked)
+            rows = [torch.cat(part).cpu() for part in (phi, codes, numbers)]
+        few = rows[2] < math.ceil(TIMES_DRAWN * n_classes / int(rows[1].max() + 1))
+        try:
+            prior = class_prior(*(part[few] for part in rows), n_classes=n_classes)
+        except torch.linalg.LinAlgError:  # of classes that tell too little
+            return False
+        self._settle(-prior.variances.clamp(min=LEAST_VARIANCE).log(), kept, n_classes)
+        return True
+
+    def _both_embedded(self, X: Tensor, X_query: Tensor) -> tuple[Tensor, Tensor]:
+        rows = torch.cat([X, X_query], 1)
+        Z = self.embed(rows.flatten(0, 1)).unflatten(0, rows.shape[:2])
+        return Z[:, : X.shape[1]], Z[:, X.shape[1] :]
+
+    def _settle(self, learned: Tensor, kept: Sequence[tuple[Tensor, ...]], n_classes: int) -> None:
+        """Change what was learned of indicators to what predicts the queries best.
+
+        Their likelihood, times a normal prior that counts as much as one class: of how high all
+        penalties are and how far each is from the others, of the intercept's, of the outputs'
+        scale, and of each penalty by itself.
+        """
+        common = learned[:-1].median()
+        apart = learned[:-1] - common
+        sizes = np.array([len(batch[0]) for batch in kept], float)
+        own = self.learned_at_once()
+
+        def loss(v: np.ndarray) -> tuple[float, np.ndarray]:
+            with torch.no_grad():
+                penalties = common + v[0] + (1 + v[1]) * apart + OWN * torch.from_numpy(v[4:])
+                self.log_precision.copy_(torch.cat([penalties, learned[-1:] + v[2]]))
+                self.log_scale.fill_(math.log(SCALE) + v[3])
+            value, slopes = 0.5 * v @ v / n_classes, v / n_classes
+            for share, (*task, y_query) in zip(sizes / sizes.sum(), kept, strict=True):
+                with torch.enable_grad():
+                    part = self.loss(self.forward_features(*task), y_query)
+                    by, by_scale = (
+                        slope.double().cpu().numpy() for slope in torch.autograd.grad(part, own)
+                    )
+                each = by[:-1]
+                along = [each.sum(), each @ apart.numpy(), by[-1], by_scale, *(OWN * each)]
+                value, slopes = (
+                    value + share * float(part.detach()),
+                    slopes + share * np.array(along),
+                )
+            return value, slopes
+
+        required = [parameter.requires_grad for parameter in own]
+        for parameter in own:
+            parameter.requires_grad_(True)
+        bounds = BOUNDS + [BOUNDS[0]] * len(apart)
+        found = minimize(
+            loss, np.zeros(len(bounds)), jac=True, bounds=bounds, options={"maxiter": 50}
+        )
+        loss(found.x)
+        for parameter, was in zip(own, required, strict=True):
+            parameter.requires_grad_(was)
+
+    def learned_at_once(self) -> list[nn.Parameter]:
+        return [self.log_precision, self.log_scale]
 
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
         phi, target = _weighted(Z, y, w)

@@ -7,6 +7,7 @@ from .attention import (
     check_sizes,
     predictive,
 )
+from .class_prior import class_prior
 from .defaults import own_defaults
 from .descent import (
     Batch,
@@ -82,6 +83,7 @@ __all__ = [
     "as_support",
     "by_class",
     "check_sizes",
+    "class_prior",
     "compiled",
     "draws",
     "episode_loss",

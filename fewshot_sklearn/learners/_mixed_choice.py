@@ -7,6 +7,7 @@ Biometrika 76 (1989): the criterion, corrected for few draws.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,15 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._mixed_likelihood import Criterion
 from ._mixed_rows import some_tasks
-from ._mixed_search import ZERO, Found, Layout, search
+from ._mixed_search import STRUCTURES, ZERO, Found, Layout, Likelihood, search
 
 #: Numbers in the rows of as many tasks as are searched, and chosen by, before all tasks are.
 FIRST = 2**18
+#: Draws that the variance which all weights have in common counts for, in that of each.
+PRIOR_DRAWS = 4
 
 
-def first_tasks(criterion: Criterion) -> Criterion:
+def first_tasks(criterion: Likelihood) -> Likelihood:
     """The same of only some of the tasks, drawn evenly, if there are many."""
     total = sum(batch.rows.numel() for batch in criterion.data)
     if total <= 2 * FIRST:
@@ -34,10 +36,10 @@ def first_tasks(criterion: Criterion) -> Criterion:
 
 
 def fitted(
-    criterion: Criterion, structure: str, mean: str, rank: int = 1, simpler: Found | None = None
+    criterion: Likelihood, structure: str, mean: str, rank: int = 1, simpler: Found | None = None
 ) -> Found:
     """The most likely prior of a structure; of "low_rank", from one with fewer directions on."""
-    p = criterion.basis.shape[0]
+    p = criterion.n_weights
     layout = Layout.of(structure, mean, p, rank)
     if structure != "low_rank":
         theta = torch.ones(layout.n_parameters, dtype=torch.float64)
@@ -54,11 +56,17 @@ def fitted(
     return search(criterion, layout, theta)
 
 
-def chosen(criterion: Criterion, structure: str, mean: str) -> tuple[Found, dict[str, float]]:
-    """The most likely prior of what is asked for, "auto" by Akaike's corrected criterion."""
+def chosen(
+    criterion: Likelihood, structure: str, mean: str, structures: Sequence[str] = STRUCTURES
+) -> tuple[Found, dict[str, float]]:
+    """The most likely prior of what is asked for, "auto" by Akaike's corrected criterion.
+
+    Variances of single weights, if they are chosen, are shrunk to their common one.
+    """
+    first = first_tasks(criterion)
     told: dict[str, float] = {}
     if mean == "auto":
-        kinds = {kind: fitted(criterion, "isotropic", kind) for kind in ("ridge", "ard")}
+        kinds = {kind: fitted(first, "isotropic", kind) for kind in ("ridge", "ard")}
         # spreads are as many as weights, not as tasks: the plain criterion
         told = {
             f"mean {kind}": found.fit.value + 2 * int((_spreads(found) > ZERO).sum())
@@ -66,39 +74,74 @@ def chosen(criterion: Criterion, structure: str, mean: str) -> tuple[Found, dict
         }
         mean = min(kinds, key=lambda kind: told[f"mean {kind}"])
     if structure != "auto":
-        return fitted(criterion, structure, mean), told
-    p = criterion.basis.shape[0]
-    # every task is one draw, of each output's weights, from the covariance
-    draws = criterion.n_tasks * criterion.floor.shape[0]
+        return _of_all(criterion, first, fitted(first, structure, mean)), told
+    tried, values = _tried(first, mean, structures)
+    best = tried[min(values, key=lambda name: values[name])]
+    found = _of_all(criterion, first, best)
+    if best.layout.structure == "diagonal":
+        found = _shrunk(criterion, found, _of_all(criterion, first, tried["isotropic"]))
+    return found, told | values
+
+
+def _tried(
+    criterion: Likelihood, mean: str, structures: Sequence[str]
+) -> tuple[dict[str, Found], dict[str, float]]:
+    """The most likely prior of every structure that may be best, and its criterion, by name."""
+    p, draws = criterion.n_weights, criterion.draws
     tried: dict[str, Found] = {}
+    told: dict[str, float] = {}
 
     def attempt(name: str, n_parameters: int, *args: Any) -> bool:
         """Whether it is better than all before; not tried with too few tasks to be."""
-        if tried and n_parameters >= draws - 1:
+        structure = name.split()[0]
+        if structure not in structures or (tried and n_parameters >= draws - 1):
             return False
-        found = fitted(criterion, name.split()[0], mean, *args)
-        best = min(told[other] for other in tried) if tried else math.inf
+        found = fitted(criterion, structure, mean, *args)
+        best = min(told.values(), default=math.inf)
         tried[name], told[name] = found, _corrected(found, draws)
         return told[name] < best
 
     attempt("intercept", 1)
     if p > 1:
-        attempt("isotropic", 2)
+        attempt("isotropic", 1)
     if p > 2:
-        attempt("diagonal", 2)
+        attempt("diagonal", 1)
         rank, before = 1, tried.get("diagonal")
         while rank <= p // 2 and attempt(f"low_rank {rank}", 1 + p * rank, rank, before):
             before, rank = tried[f"low_rank {rank}"], 2 * rank
     if p > 1:
         attempt("full", p * (p + 1) // 2)
-    return tried[min(tried, key=lambda name: told[name])], told
+    return tried, told
+
+
+def _of_all(criterion: Likelihood, first: Likelihood, found: Found) -> Found:
+    """What was found of the first tasks, searched on with all."""
+    if first is criterion:
+        return found
+    again = search(criterion, found.layout, found.theta, em_steps=1)
+    return again._replace(n_evaluations=again.n_evaluations + found.n_evaluations)
+
+
+def _shrunk(criterion: Likelihood, found: Found, common: Found) -> Found:
+    """Each variance averaged with the one that all have in common, as if that were some draws.
+
+    Of q variances they are fewer by the factor (q - 2) / q: up to two stay as they are (C. Stein).
+    """
+    layout, n, draws = found.layout, found.layout.n_factor, criterion.draws
+    q = n - 1  # but for the intercept's, which is nobody else's
+    prior = PRIOR_DRAWS * (1 - 2 / q)
+    variances = common.theta[common.layout.entries].square()
+    variances = (draws * found.theta[:n].square() + prior * variances) / (draws + prior)
+    theta = torch.cat([variances.sqrt(), found.theta[n:]])
+    fit = criterion(layout.factor(theta), layout.spread(theta))
+    return Found(layout, theta, fit, found.n_evaluations + common.n_evaluations + 1)
 
 
 def _spreads(found: Found) -> Tensor:
     return found.theta[found.layout.n_factor :].abs()
 
 
-def _corrected(found: Found, draws: int) -> float:
+def _corrected(found: Found, draws: float) -> float:
     """Akaike's corrected criterion; variances that are zero are no parameters."""
     layout, theta = found.layout, found.theta
     n = layout.n_factor
@@ -106,5 +149,8 @@ def _corrected(found: Found, draws: int) -> float:
         on_diagonal = layout.rows == layout.columns
         rank = layout.shape[1] - layout.shape[0]
         n = int((~on_diagonal | (theta[:n].abs() > ZERO)).sum()) - rank * (rank - 1) // 2
+    if layout.structure in ("intercept", "isotropic", "diagonal"):
+        # weights that are independent are a draw each, not all of a task one together
+        draws *= layout.shape[0]
     # with two tasks or fewer, or too many parameters, there is nothing to tell by
     return found.fit.value + (2 * n * draws / (draws - n - 1) if n < draws - 1 else math.inf)

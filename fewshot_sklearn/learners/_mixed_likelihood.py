@@ -83,8 +83,17 @@ class Criterion:
         return sum(int(batch.sizes.sum()) for batch in self.data)
 
     @property
+    def n_weights(self) -> int:
+        return self.basis.shape[0]
+
+    @property
     def n_tasks(self) -> int:
         return sum(len(batch.tasks) for batch in self.data)
+
+    @property
+    def draws(self) -> float:
+        """Draws from the covariance: of each output's weights, one in every task."""
+        return self.n_tasks * self.floor.shape[0]
 
     def __call__(self, C: Tensor, spread: Tensor | None = None) -> Fit:
         """Evaluate at a factor, and at standard deviations of the mean (None: a flat prior)."""

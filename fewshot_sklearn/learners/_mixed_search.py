@@ -14,7 +14,11 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
+from ._class_likelihood import ClassCriterion
 from ._mixed_likelihood import Criterion, Fit, plus_one
+
+#: Of regressions, or of classes.
+Likelihood = Criterion | ClassCriterion
 
 #: Kinds of covariance between tasks, the simplest first.
 STRUCTURES = ("intercept", "isotropic", "diagonal", "low_rank", "full")
@@ -91,7 +95,7 @@ class Layout:
         return self.tied(by_factor[self.rows, self.columns], fit.by_spread)
 
 
-def em_step(criterion: Criterion, layout: Layout, theta: Tensor) -> tuple[Tensor, Fit]:
+def em_step(criterion: Likelihood, layout: Layout, theta: Tensor) -> tuple[Tensor, Fit]:
     """One step of expectation maximisation, and what it started from.
 
     The covariance Sigma of the weights becomes Sigma - Sigma G Sigma / T with G the derivative by
@@ -99,8 +103,7 @@ def em_step(criterion: Criterion, layout: Layout, theta: Tensor) -> tuple[Tensor
     """
     C, spread = layout.factor(theta), layout.spread(theta)
     fit = criterion(C, spread)
-    K = criterion.floor.shape[0]
-    inner = C.T @ fit.by_covariance @ C / (criterion.n_tasks * K)
+    inner = C.T @ fit.by_covariance @ C / criterion.draws
     new_spread = theta.new_zeros(len(C))
     if spread is not None:
         u2 = (fit.mean.square() / fit.noise_variance).mean(1)
@@ -125,7 +128,7 @@ class Found(NamedTuple):
     n_evaluations: int
 
 
-def search(criterion: Criterion, layout: Layout, theta: Tensor, em_steps: int = EM_STEPS) -> Found:
+def search(criterion: Likelihood, layout: Layout, theta: Tensor, em_steps: int = EM_STEPS) -> Found:
     """The smallest value of the criterion from `theta` on."""
     count = 0
     if layout.structure != "low_rank":
@@ -158,16 +161,15 @@ def search(criterion: Criterion, layout: Layout, theta: Tensor, em_steps: int = 
 
 
 def _off_the_boundary(
-    criterion: Criterion, layout: Layout, theta: Tensor, fit: Fit
+    criterion: Likelihood, layout: Layout, theta: Tensor, fit: Fit
 ) -> Tensor | None:
     """Parameters that are zero, where the gradient is, though the likelihood rises from there."""
     if layout.structure in ("low_rank", "full"):
         return None
     by_variance = fit.by_covariance.diagonal()
     slopes = layout.tied(by_variance[layout.rows], torch.zeros_like(by_variance))
-    draws = criterion.n_tasks * criterion.floor.shape[0]
     small = theta[: layout.n_factor].abs() < ZERO
-    stuck = small & (slopes[: layout.n_factor] < -ZERO * draws)
+    stuck = small & (slopes[: layout.n_factor] < -ZERO * criterion.draws)
     if not stuck.any():
         return None
     moved = theta.clone()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
@@ -212,8 +212,22 @@ class Learner(InParts, FurtherRows):
         """
         return None
 
+    def learn_from_episodes(
+        self, episodes: Iterable[tuple[dict[str, Tensor], Tensor]], n_classes: int
+    ) -> bool:
+        """The same of classification, from many episodes; whether it did.
+
+        Parameters
+        ----------
+        episodes : iterable of (dict, Tensor)
+            Batches, as `fewshot_sklearn.tasks.pad_tasks` makes them.
+        n_classes : int
+            Past classes that they are drawn from.
+        """
+        return False
+
     def learned_at_once(self) -> list[nn.Parameter]:
-        """The parameters that `learn_at_once` learns, so that descent need not."""
+        """The parameters that are learned so, so that descent need not."""
         return []
 
     def begin(self, n_classes: int | None) -> None:

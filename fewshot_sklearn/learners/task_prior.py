@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._mixed_choice import chosen, first_tasks
+from ._mixed_choice import chosen
 from ._mixed_likelihood import Criterion
 from ._mixed_rows import batches
-from ._mixed_search import MEANS, STRUCTURES, Found, search
+from ._mixed_search import MEANS, STRUCTURES, Found
 
 #: Squared residuals that are rounding, as a share of those of one regression for all tasks.
 ROUNDING = 1e-12
@@ -105,11 +105,7 @@ def task_prior(
         )
     if len(scale) == 1 and mean == "auto":
         mean = "flat"
-    first = first_tasks(criterion)
-    found, choice = chosen(first, structure, mean)
-    if first is not criterion:
-        again = search(criterion, found.layout, found.theta, em_steps=1)
-        found = again._replace(n_evaluations=again.n_evaluations + found.n_evaluations)
+    found, choice = chosen(criterion, structure, mean)
     return _in_units(found, criterion, scale, choice)
 
 

@@ -47,9 +47,10 @@ def new_learner(plan: PastTasks, encoder_from: Source | None, seed: int) -> Lear
         _check_ids(learner, X)
         if (init := _found(encoder_from)) is not None:
             _take_encoder(learner, init)
-        fixed = not any(True for _ in learner.encoder.parameters())
+        own = learner.learned_at_once()
+        fixed = own and not any(True for _ in learner.encoder.parameters())
         if fixed and plan.learns_at_once() and plan.learn_at_once(learner):
-            for parameter in learner.learned_at_once():
+            for parameter in own:
                 parameter.requires_grad_(False)
     else:
         plan.check_fits(start)

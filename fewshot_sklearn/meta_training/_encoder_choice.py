@@ -64,7 +64,8 @@ def encoders_to_try(plan: PastTasks, judged: bool, networks: bool) -> list[dict[
     enough = plan.tasks is None or plan.tasks["count"] >= ENOUGH_TASKS
     if learner_class.adapts_encoder or learner_class.pretrains:
         return [NETWORK] if enough else [PLAIN]
-    simple = _curves(plan) if plan.learns_at_once() else None
+    closed = plan.learns_at_once() and not plan.classification
+    simple = _curves(plan) if closed else None
     if not enough or not networks or (not judged and simple is not None):
         return [simple or PLAIN]
     return [simple or PLAIN, NETWORK] if judged else [NETWORK]

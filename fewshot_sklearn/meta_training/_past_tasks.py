@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from copy import copy
 from typing import Any
 
@@ -37,6 +38,7 @@ from ..tasks import (
     distinct,
     indexable,
     n_rows,
+    pad_tasks,
     refuse_missing,
     split_tasks,
     taken,
@@ -47,6 +49,8 @@ from ..tasks import (
 SCALE_TASKS = 200
 #: Rows of past tasks that a learner sees once training is over.
 FINISHING_ROWS = 2000
+#: Episodes that what has a closed form is learned from, at most, and of one batch of them.
+EPISODES_AT_ONCE, PER_BATCH = 320, 32
 #: Parameters that may differ between a run and the one that resumes it, by prefix.
 _NOT_IN_FINGERPRINT = (
     "_", "callbacks", "checkpoint", "device", "estimator", "iterator_", "max_epochs", "verbose",
@@ -230,6 +234,10 @@ class PastTasks:
         self.row_sketch = RowSketch.of(self._rows)
         self._targets = y[train] if targets is None else targets[train]
         self._task_of_row = None if groups is None else distinct(groups[train])[1]
+        if self.classification:
+            classes = distinct(y[train], "y")[1]
+            pairs = classes if groups is None else np.c_[classes, self._task_of_row]
+            self._n_past_classes = len(np.unique(pairs, axis=0))
 
         def stream(rows: np.ndarray, n: int, seed: int, augment: Any) -> Episodes:
             inside = None if groups is None else groups[rows]
@@ -343,9 +351,10 @@ class PastTasks:
         asked = (getattr(self.estimator, name, None) for name in ("alpha", "noise"))
         trainer = self.trainer
         known = self.estimator.meta_init is not None or not self.afresh
-        arrays = self.tasks is not None and not self.classification
         usual = trainer.criterion is episode_loss and trainer.max_epochs > 0
-        return arrays and usual and not known and all(value is None for value in asked)
+        return (
+            self.tasks is not None and usual and not known and all(value is None for value in asked)
+        )
 
     def rows_of_tasks(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows, targets and numbers of the tasks of a regression that is trained on arrays."""
@@ -354,10 +363,21 @@ class PastTasks:
 
     def learn_at_once(self, learner: Learner) -> bool:
         """Let a learner do so; whether it could."""
+        device = learner.x_mean.device
+        if self.classification:
+            return learner.learn_from_episodes(self._batches(device), self._n_past_classes)
         X, y = self.scale_rows()
         assert y is not None and self._task_of_row is not None
-        device = learner.x_mean.device
         return learner.learn_at_once(X.to(device), y.to(device), self._task_of_row)
+
+    def _batches(self, device: torch.device) -> Iterator[tuple[dict[str, torch.Tensor], Any]]:
+        """The first episodes, padded, a few at once."""
+        keep = self.estimator._learner_class.rounds_itself
+        n = min(EPISODES_AT_ONCE, len(self.train))
+        for first in range(0, n, PER_BATCH):
+            drawn = self.train.__getitems__(range(first, min(n, first + PER_BATCH)))
+            batch, y_query = pad_tasks(drawn, keep_float64=keep)
+            yield {name: part.to(device) for name, part in batch.items()}, y_query.to(device)
 
     def rows_to_finish_with(self) -> torch.Tensor:
         """Some rows of the past, as training sees them."""

@@ -13,12 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..learners import TaskPrior, task_prior
+from ..learners import task_prior
 
 #: Tasks that the variances are learned from, drawn where there are more.
 MAX_TASKS = 300
-#: Deviations below it count as zero, in units of the noise and of standardised features.
-ZERO = 1e-3
 
 
 @dataclass(frozen=True)
@@ -93,23 +91,8 @@ def fit_mixed_model(
     if len(known) > MAX_TASKS:
         some = np.isin(task, rng.permutation(known)[:MAX_TASKS])
         Z, Y, task = Z[some], Y[some], task[some]
-    prior = _prior(np.roll(Z, -1, 1), Y, task)
+    prior = task_prior(np.roll(Z, -1, 1), Y, task)
     # predictions of b_t depend on its covariance in units of the noise only, which targets share
     noise = float(prior.noise_variance.mean())
     mean, factor = (np.roll(A.numpy(), 1, 0) for A in (prior.mean, prior.factor))
     return MixedModel(mean, noise**0.5 * factor, noise)
-
-
-def _prior(Phi: np.ndarray, Y: np.ndarray, task: np.ndarray) -> TaskPrior:
-    """Of the structure that is chosen, or diagonal where only the correction is against it.
-
-    Corrected for few tasks, Akaike's criterion is infinite where there are as many variances as
-    tasks: an amount for each feature is never chosen, though it may predict far better.
-    """
-    prior = task_prior(Phi, Y, task)
-    if prior.structure not in ("intercept", "isotropic") or Phi.shape[1] < 2:
-        return prior
-    each = task_prior(Phi, Y, task, structure="diagonal")
-    n_variances = int((each.between.diagonal().abs() > ZERO).sum())
-    n_chosen = 1 if prior.structure == "intercept" else 2
-    return each if each.loglik - n_variances > prior.loglik - n_chosen else prior

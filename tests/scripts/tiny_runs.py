@@ -212,6 +212,20 @@ RUNS: dict[str, list[Run]] = {
     "benchmarks/task_priors.py": [
         Run("--data made-10 --methods auto --splits 1", {}, (r"\| auto \|.*\d",))
     ],
+    "benchmarks/class_penalties.py": [
+        Run(
+            "--leaves {data}/leaves99/train.csv --data made --shots 1",
+            {"N_EPISODES": 3, "MAX_EPOCHS": 1},
+            (r"\| at once \|.*" + FIGURE,),
+        )
+    ],
+    "benchmarks/useless_features.py": [
+        Run(
+            "--past 3 --draws 2",
+            {"SHOTS": (1, 2), "N_NEW": 2},
+            (r"regression \| 3 \| learned \|.*" + FIGURE, r"classification \| 3 \| oracle \|"),
+        )
+    ],
     "benchmarks/taskwise.py": [
         Run("--tasks 12 --rounds 1", {"IN_LOOP": 6} | VISITS, (r"\| MAMLRegressor \| \d",))
     ],
