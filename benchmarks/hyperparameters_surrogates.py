@@ -13,6 +13,7 @@ import numpy as np
 from scipy.stats import rankdata
 from sklearn.base import clone
 from sklearn.decomposition import FactorAnalysis
+from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from sklearn.preprocessing import PolynomialFeatures
@@ -30,11 +31,14 @@ from fewshot_sklearn.model_selection import (
     PooledStatisticsRegressor,
 )
 
-EPOCHS = 60
+EPOCHS = 40
 #: Labelled settings of a training episode, and others.
 N_SHOT, N_QUERY = (0, 16), 32
 #: Latent factors of the Gaussian that is fitted to past tables.
 N_FACTORS = 12
+#: Noise variance of that Gaussian, at least, so that it can be solved for.
+LEAST_NOISE = 1e-4
+#: Examples that boosting learns from.
 N_STATISTICS = 20_000
 
 Answer = tuple[np.ndarray, np.ndarray | None]
@@ -75,7 +79,7 @@ def as_rows(grid: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 def by_width(grid: np.ndarray, known: np.ndarray) -> np.ndarray:
     """gamma in units of one by the number of columns, as scikit-learn's "auto" has it."""
-    return grid + [0.0, np.log10(known[1])]
+    return grid + np.array([0.0, np.log10(known[1])])
 
 
 def as_it_is(known: np.ndarray) -> tuple[float, float]:
@@ -90,7 +94,7 @@ def above_chance(known: np.ndarray) -> tuple[float, float]:
 class Form(NamedTuple):
     """How settings and accuracies are told to a surrogate."""
 
-    rows: Callable[[np.ndarray, np.ndarray], np.ndarray] = as_rows
+    rows: Callable[[np.ndarray, np.ndarray], np.ndarray] = by_width
     #: Offset and unit of accuracies.
     scale: Callable[[np.ndarray], tuple[float, float]] = above_chance
 
@@ -103,6 +107,10 @@ class Form(NamedTuple):
     def targets(self, past: Past) -> np.ndarray:
         offset, unit = np.array([self.scale(known) for known in past.known]).T[:, :, None]
         return (past.accuracy - offset) / unit
+
+
+#: In which sets are most alike.
+FAIR = Form()
 
 
 def told(
@@ -119,21 +127,31 @@ def told(
     return surrogate
 
 
+def pooled_mean(X: np.ndarray, y: np.ndarray) -> Any:
+    """What past data sets have on average at a setting."""
+    return HistGradientBoostingRegressor(max_leaf_nodes=15, random_state=0).fit(X, y)
+
+
 # --------------------------------------------------------------------------- ours
-def meta_learned(estimator: Any, form: Form = Form(), **options: Any) -> Method:
-    """A regressor of this package, meta-trained on the past."""
+def meta_learned(
+    estimator: Any, form: Form = FAIR, less_mean: bool = False, **options: Any
+) -> Method:
+    """A regressor of this package, meta-trained on the past, or on what its mean leaves."""
 
     def learn(past: Past) -> Surrogate:
         settings = {
-            "n_shot": N_SHOT, "n_query": N_QUERY, "max_epochs": EPOCHS, "random_state": 0,
-            "verbose": 0, "device": "cpu",
+            "n_shot": N_SHOT, "n_query": N_QUERY, "max_epochs": EPOCHS, "lr": 1e-2,
+            "random_state": 0, "verbose": 0, "device": "cpu",
         } | options  # fmt: skip
         X, y, groups = form.past_rows(past)
-        learned = MetaTrainer(clone(estimator), **settings).fit(X, y, groups=groups).estimator_
+        common = pooled_mean(X, y).predict if less_mean else lambda X: np.zeros(len(X))
+        trainer = MetaTrainer(clone(estimator), **settings)
+        learned = trainer.fit(X, y - common(X), groups=groups).estimator_
 
         def answer(X: np.ndarray, y: np.ndarray, asked: np.ndarray) -> Answer:
-            fitted = learned.fit(X, y) if len(X) else learned.fit_prior()
-            return fitted.predict(asked, return_std=True)
+            fitted = learned.fit(X, y - common(X)) if len(X) else learned.fit_prior()
+            mean, std = fitted.predict(asked, return_std=True)
+            return mean + common(asked), std
 
         return told(form, past.grid, answer)
 
@@ -170,7 +188,10 @@ def gaussian_of_tables(form: Form) -> Method:
     def learn(past: Past) -> Surrogate:
         Y = form.targets(past)
         factors = FactorAnalysis(min(N_FACTORS, len(Y) - 1), random_state=0).fit(Y)
-        mean, covariance = factors.mean_, factors.get_covariance()
+        mean, covariance = (
+            factors.mean_,
+            factors.get_covariance() + LEAST_NOISE * np.eye(Y.shape[1]),
+        )
         number = {tuple(setting): i for i, setting in enumerate(past.grid)}
 
         def surrogate(known: Known, X: np.ndarray, y: np.ndarray) -> Answer:
@@ -229,21 +250,27 @@ def portfolio(past: Past) -> Surrogate:
     return in_order(past, np.array(order))
 
 
-CHANCE, PLAIN = Form(), Form(scale=as_it_is)
+WAVES = RidgeHeadRegressor(encoder="fourier", encoder__width=64)
 TANH = {"encoder": "mlp", "encoder__hidden": (40, 40), "encoder__activation": "tanh"}
+SMALL = {"encoder": "mlp", "encoder__hidden": (64,), "n_hidden": 64}
+MATERN = DeepKernelRegressor(**TANH, kernel="matern52")
 METHODS: dict[str, Method] = {
-    "ridge head": meta_learned(RidgeHeadRegressor(**TANH), lr=1e-2),
-    "deep kernel": meta_learned(DeepKernelRegressor(**TANH, kernel="matern52"), lr=1e-2),
-    "neural process": meta_learned(NeuralProcessRegressor(encoder="mlp")),
-    "in context": meta_learned(InContextRegressor(encoder="mlp")),
-    "Gaussian of tables": gaussian_of_tables(CHANCE),
-    "mixed model, quadratic": pooled(lambda past: PooledMixedRegressor(past=past), CHANCE, 4),
+    "ridge head, waves": meta_learned(WAVES),
+    "ridge head, waves, gamma as it is": meta_learned(WAVES, Form(as_rows)),
+    "ridge head, waves, all as it is": meta_learned(WAVES, Form(as_rows, as_it_is)),
+    "ridge head, tanh": meta_learned(RidgeHeadRegressor(**TANH)),
+    "deep kernel": meta_learned(MATERN),
+    "deep kernel, less the past's mean": meta_learned(MATERN, less_mean=True),
+    "neural process": meta_learned(NeuralProcessRegressor(**SMALL, attentive=False), lr=1e-3),
+    "in context": meta_learned(InContextRegressor(**SMALL, n_layers=2), lr=1e-3, max_epochs=20),
+    "Gaussian of past tables": gaussian_of_tables(FAIR),
+    "mixed model, quartic": pooled(lambda past: PooledMixedRegressor(past=past), FAIR, 4),
     "pooled boosting": pooled(
-        lambda past: PooledStatisticsRegressor(past=past, max_rows=N_STATISTICS), CHANCE
+        lambda past: PooledStatisticsRegressor(past=past, max_rows=N_STATISTICS), FAIR
     ),
-    "cold GP": cold_process(warm=False),
-    "cold GP, first trial of the past": cold_process(warm=True),
-    "mean rank": Method(by_mean_rank, predicts=False),
     "portfolio": Method(portfolio, predicts=False),
+    "mean rank": Method(by_mean_rank, predicts=False),
+    "cold GP, first trial of the past": cold_process(warm=True),
+    "cold GP": cold_process(warm=False),
     "random": Method(lambda past: None, predicts=False),
 }

@@ -236,7 +236,9 @@ def compute(path: Path, most: int | None = None) -> Table:
             share = np.unique(data.y, return_counts=True)[1].max() / len(data.y)
             known = np.array([*data.X.shape, len(np.unique(data.y)), share])
             there[data.name] = data.source, data.name, known, accuracies(data.X, data.y)
-            parts = dict(zip(Table._fields, map(np.array, zip(*there.values())), strict=True))
+            parts = dict(
+                zip(Table._fields, map(np.array, zip(*there.values(), strict=True)), strict=True)
+            )
             new = path.with_suffix(".part.npz")
             np.savez_compressed(new, **parts)
             new.replace(path)
