@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from hyperparameters_surrogates import METHODS, Known, Past, Surrogate
-from hyperparameters_table import LOG_C, LOG_GAMMA, Table, compute, read
+from hyperparameters_table import Table, compute, grid, read
 from scipy.stats import norm
 from scipy.stats import t as student
 from sklearn.model_selection import GroupKFold
@@ -36,10 +36,8 @@ N_FOLDS = 3
 N_TRIALS = 16
 TOLD_AT = (1, 2, 4, 8, 16)
 SHOTS = (0, 1, 2, 5, 10, 20, 50)
-#: Settings of a data set that are never labelled where errors are measured.
-N_ASKED = 72
-#: All settings, (144, 2).
-GRID = np.array([(c, gamma) for c in LOG_C for gamma in LOG_GAMMA])
+#: Share of the settings that is never labelled where errors are measured.
+HELD_OUT = 0.5
 
 
 def expected_improvement(mean: np.ndarray, std: np.ndarray, best: float) -> np.ndarray:
@@ -48,11 +46,13 @@ def expected_improvement(mean: np.ndarray, std: np.ndarray, best: float) -> np.n
     return (mean - best) * norm.cdf(z) + std * norm.pdf(z)
 
 
-def searched(surrogate: Surrogate, known: Known, accuracy: np.ndarray, n_trials: int) -> np.ndarray:
+def searched(
+    surrogate: Surrogate, known: Known, settings: np.ndarray, accuracy: np.ndarray
+) -> np.ndarray:
     """Numbers of the settings that a search tries."""
     tried: list[int] = []
-    for _ in range(n_trials):
-        mean, std = surrogate(known, GRID[tried], accuracy[tried])
+    for _ in range(N_TRIALS):
+        mean, std = surrogate(known, settings[tried], accuracy[tried])
         value = mean
         if tried and std is not None:
             value = expected_improvement(mean, np.maximum(std, 1e-9), accuracy[tried].max())
@@ -79,14 +79,14 @@ def regrets_at_random(accuracy: np.ndarray, n_trials: int) -> np.ndarray:
 
 
 def squared_errors(
-    surrogate: Surrogate, known: Known, accuracy: np.ndarray, seed: int
+    surrogate: Surrogate, known: Known, settings: np.ndarray, accuracy: np.ndarray
 ) -> np.ndarray:
     """Mean squared error in points, by number of labels."""
-    order = np.random.default_rng(seed).permutation(len(GRID))
-    asked, labelled = order[:N_ASKED], order[N_ASKED:]
+    order = np.random.default_rng(known.seed).permutation(len(settings))
+    asked, labelled = np.split(order, [round(HELD_OUT * len(order))])
     out = []
     for k in SHOTS:
-        mean, _ = surrogate(known, GRID[labelled[:k]], accuracy[labelled[:k]])
+        mean, _ = surrogate(known, settings[labelled[:k]], accuracy[labelled[:k]])
         out.append(np.square(100 * (mean[asked] - accuracy[asked])).mean())
     return np.array(out)
 
@@ -95,13 +95,13 @@ def evaluate(
     table: Table, methods: Sequence[str], n_folds: int, errors: bool
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, float]]:
     """By method: regret (data sets, trials), errors (data sets, shots), seconds to learn."""
-    accuracy = table.accuracy.reshape(len(table.name), -1)
+    settings, accuracy = grid(), table.accuracy.reshape(len(table.name), -1)
     regret = {name: np.zeros((len(accuracy), N_TRIALS)) for name in methods}
     error = {name: np.full((len(accuracy), len(SHOTS)), np.nan) for name in methods}
     seconds = dict.fromkeys(methods, 0.0)
     folds = GroupKFold(n_folds, shuffle=True, random_state=0)
     for fold, (past, new) in enumerate(folds.split(accuracy, groups=table.source), 1):
-        before = Past(GRID, accuracy[past], table.known[past])
+        before = Past(settings, accuracy[past], table.known[past])
         for name in methods:
             start = time.perf_counter()
             method = METHODS[name]
@@ -112,10 +112,10 @@ def evaluate(
                     regret[name][task] = regrets_at_random(accuracy[task], N_TRIALS)
                     continue
                 known = Known(table.known[task], int(task))
-                tried = searched(surrogate, known, accuracy[task], N_TRIALS)
+                tried = searched(surrogate, known, settings, accuracy[task])
                 regret[name][task] = regrets(accuracy[task], tried)
                 if errors and method.predicts:
-                    error[name][task] = squared_errors(surrogate, known, accuracy[task], int(task))
+                    error[name][task] = squared_errors(surrogate, known, settings, accuracy[task])
             print(f"fold {fold}: {name}", file=sys.stderr, flush=True)
     return regret, error, seconds
 

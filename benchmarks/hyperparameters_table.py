@@ -125,7 +125,7 @@ class Table(NamedTuple):
     name: np.ndarray
     #: Numbers of rows, columns and classes, and the share of the most frequent class: (n, 4).
     known: np.ndarray
-    #: Accuracy by C and gamma: (n, 12, 12).
+    #: Accuracy by C and gamma: (n, numbers of each).
     accuracy: np.ndarray
 
 
@@ -202,6 +202,11 @@ def data_sets() -> Iterator[DataSet]:
 
 
 # --------------------------------------------------------------------------- the accuracies
+def grid() -> np.ndarray:
+    """All settings (log10 C, log10 gamma), in the order of a flattened table of accuracies."""
+    return np.array([(c, gamma) for c in LOG_C for gamma in LOG_GAMMA])
+
+
 def accuracies(X: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Accuracy in cross-validation, by C and gamma."""
     found = np.zeros((len(LOG_C), len(LOG_GAMMA)))
