@@ -187,7 +187,7 @@ def gaussian_of_tables(form: Form) -> Method:
 
     def learn(past: Past) -> Surrogate:
         Y = form.targets(past)
-        factors = FactorAnalysis(min(N_FACTORS, len(Y) - 1), random_state=0).fit(Y)
+        factors = FactorAnalysis(min(N_FACTORS, min(Y.shape) - 1), random_state=0).fit(Y)
         mean, covariance = (
             factors.mean_,
             factors.get_covariance() + LEAST_NOISE * np.eye(Y.shape[1]),
