@@ -11,7 +11,9 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import made_data
+import numpy as np
 import pytest
+import sklearn.model_selection
 
 import fewshot_sklearn
 
@@ -50,6 +52,16 @@ def few_episodes_scored(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     whole = fewshot_sklearn.few_shot_score
     few = {"n_episodes": 6}
     patch.setattr(fewshot_sklearn, "few_shot_score", lambda *a, **kw: whole(*a, **(few | kw)))
+
+
+def accuracies_made_up(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    """Of the settings alone, by no cross-validation: thousands of those take a minute."""
+
+    def scores(model: Any, X: np.ndarray, y: np.ndarray, cv: int) -> np.ndarray:
+        best = np.log10(model[-1].C) + np.log10(model[-1].gamma)
+        return np.full(cv, 1 / (1 + best**2 + X.shape[1] / 100))
+
+    patch.setattr(sklearn.model_selection, "cross_val_score", scores)
 
 
 def light_imports(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
@@ -137,6 +149,25 @@ RUNS: dict[str, list[Run]] = {
             "--device cpu",
             {"STEPS": 1, "ROUNDS": 1, "SIDE": {"cpu": 64}},
             (r"\| ProtoNet.* \| fp32 \| \d",),
+        )
+    ],
+    "benchmarks/hyperparameters.py": [
+        Run(
+            "{out}/svm.npz --compute --data-sets 3; {out}/svm.npz --compute --data-sets 8; "
+            '{out}/svm.npz --folds 2 --beside "ridge head, waves"',
+            {
+                "hyperparameters_table.LOG_C": np.array([-1.0, 1.0]),
+                "hyperparameters_table.LOG_GAMMA": np.array([-2.0, 0.0, 2.0]),
+                "hyperparameters_table.MOST_ROWS": 40,
+                "hyperparameters_table.FEWEST_ROWS": 5,
+                "hyperparameters_surrogates.N_SHOT": (0, 2),
+                "hyperparameters_surrogates.N_QUERY": 2,
+                "hyperparameters_surrogates.N_STATISTICS": 200,
+                "N_TRIALS": 2,
+                "TOLD_AT": (1, 2),
+                "SHOTS": (0, 2),
+            },
+            (r"\| deep kernel \| .*" + FIGURE, r"\| random less ridge head, waves \| .*" + FIGURE),
         )
     ],
     "benchmarks/methods.py": [
@@ -319,6 +350,12 @@ RUNS: dict[str, list[Run]] = {
     "examples/plot_bayesian_optimisation.py": [
         Run(prints=(r"meta-learned ridge: regret .*\d", r"Gaussian process: regret .*\d"))
     ],
+    "examples/plot_hyperparameters.py": [
+        Run(
+            prints=(r"meta-learned ridge head: regret .*\d", r"Gaussian process: regret .*\d"),
+            before=accuracies_made_up,
+        )
+    ],
     "examples/plot_inspection.py": [Run(prints=(r"it is: ", "errors: "))],
     "examples/plot_omniglot.py": [
         Run(
@@ -347,6 +384,8 @@ USED_BY = {
     "benchmarks/robustness_entrances.py": "benchmarks/robustness_rows.py",
     "benchmarks/robustness_saved.py": "benchmarks/robustness_files.py",
     "benchmarks/robustness_tasks.py": "benchmarks/robustness_entrances.py",
+    "benchmarks/hyperparameters_surrogates.py": "benchmarks/hyperparameters.py",
+    "benchmarks/hyperparameters_table.py": "benchmarks/hyperparameters.py",
     "benchmarks/peers.py": "benchmarks/speed.py",
     "benchmarks/timing.py": "benchmarks/speed.py",
     "benchmarks/workloads/__init__.py": "benchmarks/speed.py",
