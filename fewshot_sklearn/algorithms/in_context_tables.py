@@ -31,16 +31,8 @@ from ..learners import (
     present_classes,
     rows_for,
 )
-from ._table_experts import (
-    EXPERTS_READ,
-    N_EXPERTS,
-    STEERING,
-    Experts,
-    Kernels,
-    TableScale,
-    all_experts,
-    centred,
-)
+from ._table_experts import EXPERTS_READ, N_EXPERTS, Experts, all_experts, centred, relevance
+from ._table_similarities import STEERING, Kernels, TableScale
 
 #: Numbers that a prediction's largest tensor holds at once, which bounds its memory.
 AT_ONCE = 10_000_000
@@ -133,7 +125,7 @@ class InContextTables(FeatureLearner):
     def _adapted(self, Z: Tensor, y: Tensor, w: Tensor) -> tuple[State, TableScale, Kernels]:
         with torch.no_grad():
             scale = TableScale(Z, w)
-            kernels = Kernels(scale, scale(Z), y, w)
+            kernels = _kernels(scale, Z, y, w)
             # duplicates and heavy weights bring single precision to its end; training has none
             dtype = Z.dtype if self.training else torch.float64
             pairs = y.shape[:-2].numel() * y.shape[-2] ** 2
@@ -230,7 +222,7 @@ class InContextTables(FeatureLearner):
     def predict_features(self, state: State, Z: Tensor) -> Tensor:
         with torch.no_grad():
             scale = TableScale(state["Z"], state["w"])
-            kernels = Kernels(scale, scale(state["Z"]), state["y"], state["w"])
+            kernels = _kernels(scale, state["Z"], state["y"], state["w"])
         return self._predicted(state, scale, kernels, Z)
 
     def forward_features(self, Z: Tensor, y: Tensor, w: Tensor, Z_query: Tensor) -> Tensor:
@@ -276,6 +268,11 @@ class InContextTables(FeatureLearner):
         for layer, read in zip(self.layers, state["read"].unbind(-5), strict=True):
             h = self._through(layer, h, read, w, K)
         return logits + self.answer(self.answer_norm(h))[..., 0].mT
+
+
+def _kernels(scale: TableScale, Z: Tensor, y: Tensor, w: Tensor) -> Kernels:
+    support = scale(Z)
+    return Kernels(scale, support, w, [relevance(view, y, w) for view in support])
 
 
 #: Numbers that describe a task as a whole.

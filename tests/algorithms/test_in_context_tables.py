@@ -17,12 +17,8 @@ from sklearn.preprocessing import StandardScaler
 from fewshot_sklearn import InContextClassifier, MetaTrainer, few_shot_score, load_meta_init
 from fewshot_sklearn.algorithms import InContextTables, in_context_tables
 from fewshot_sklearn.algorithms import _table_experts as table_experts
-from fewshot_sklearn.algorithms._table_experts import (
-    EXPERTS_READ,
-    Kernels,
-    TableScale,
-    all_experts,
-)
+from fewshot_sklearn.algorithms._table_experts import EXPERTS_READ, all_experts
+from fewshot_sklearn.algorithms._table_similarities import TableScale
 from fewshot_sklearn.encoders import Identity
 
 
@@ -72,7 +68,7 @@ def test_leaving_one_out_is_fitting_without_it():
     X, y, _ = random_task(n=12)
     w = torch.ones(12).double()
     scale = TableScale(X, w)
-    K = Kernels(scale, scale(X), y, w).among
+    K = in_context_tables._kernels(scale, X, y, w).among
     left_out = all_experts(K, y, w).left_out
     for i in range(12):
         rest = [j for j in range(12) if j != i]
