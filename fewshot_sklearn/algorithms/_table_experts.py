@@ -16,9 +16,22 @@ from torch import Tensor
 
 from ..learners import present_classes
 from ..tasks import shares
+from ._table_similarities import RANKS, VALUES, Similarity
 
 Kind = TypeVar("Kind")
 
+SIMILARITIES = (
+    Similarity(VALUES, 0, "linear"),
+    Similarity(VALUES, 1, "linear"),
+    Similarity(RANKS, 1, "linear"),
+    Similarity(VALUES, 0, "gaussian", 1.0),
+    Similarity(VALUES, 1, "gaussian", 0.3),
+    Similarity(RANKS, 0, "laplace", 0.5),
+    Similarity(RANKS, 1, "laplace", 1.0),
+    Similarity(RANKS, 2, "laplace", 0.5),
+)
+#: Similarities, all between zero and one, that attention is steered by.
+STEERING = (3, 4, 5, 6, 7)
 #: Kernel ridge regression of the memberships: (similarity, penalty in rows).
 RIDGES = (
     (0, 0.01), (0, 0.1), (0, 1.0), (1, 0.03), (1, 0.3), (2, 0.1), (3, 0.03), (3, 0.3),

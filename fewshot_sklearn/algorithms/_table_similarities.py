@@ -21,42 +21,35 @@ from ..tasks import shares
 
 #: Standardised values are bent back towards this, so that no outlier rules a distance.
 BEND = 4.0
+#: Plain values end here.
+FARTHEST = 10.0
+
+
+#: What rows are compared by: standardised values that are bent, ranks, or the plain values.
+VALUES, RANKS, PLAIN = 0, 1, 2
 
 
 class Similarity(NamedTuple):
-    """One kernel: on standardised values or ranks, with features weighed by `relevance ** power`.
+    """One kernel: on one view of the rows, with features weighed by `relevance ** power`.
 
     ``"linear"`` is the weighted inner product; ``"gaussian"`` and ``"laplace"``
     are exp(-d / (width * mean d)) of squared Euclidean and of city-block
-    distances.
+    distances. The city-block kernel on ranks is what ever more random trees tend
+    to (Mondrian forests).
     """
 
-    ranks: bool
+    view: int
     power: int
     form: str
     width: float = 1.0
 
 
-#: The city-block kernel on ranks is what ever more random trees tend to (Mondrian forests).
-SIMILARITIES = (
-    Similarity(False, 0, "linear"),
-    Similarity(False, 1, "linear"),
-    Similarity(True, 1, "linear"),
-    Similarity(False, 0, "gaussian", 1.0),
-    Similarity(False, 1, "gaussian", 0.3),
-    Similarity(True, 0, "laplace", 0.5),
-    Similarity(True, 1, "laplace", 1.0),
-    Similarity(True, 2, "laplace", 0.5),
-)
-#: Similarities, all between zero and one, that attention is steered by.
-STEERING = (3, 4, 5, 6, 7)
-
-
 class Views(NamedTuple):
-    """Rows as similarities compare them: standardised values and ranks, (..., n, n_features)."""
+    """Rows as similarities compare them: each (..., n, n_features)."""
 
     values: Tensor
     ranks: Tensor
+    plain: Tensor
 
 
 class TableScale:
@@ -106,8 +99,9 @@ class TableScale:
 
     def __call__(self, Z: Tensor) -> Views:
         values = (Z - self.mean) / self.scale * self.varies
+        bent = values * (1 + (values / BEND).square()).rsqrt()
         ranks = (self._interpolated(Z) - self.rank_mean) / self.rank_scale * self.varies
-        return Views(values * (1 + (values / BEND).square()).rsqrt(), ranks)
+        return Views(bent, ranks, values.clamp(-FARTHEST, FARTHEST))
 
 
 def _spread(share: Tensor, Z: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,8 +123,8 @@ class Kernels:
     w : Tensor of shape (..., n)
         Their weights.
     relevances : sequence of Tensor of shape (..., n_features)
-        How well each feature tells the labels, by its values and by its ranks.
-    similarities : sequence of Similarity, default=SIMILARITIES
+        How well each feature tells the labels, in each view.
+    similarities : sequence of Similarity
         Which.
     """
 
@@ -140,13 +134,13 @@ class Kernels:
         support: Views,
         w: Tensor,
         relevances: Sequence[Tensor],
-        similarities: Sequence[Similarity] = SIMILARITIES,
+        similarities: Sequence[Similarity],
     ):
         self.support, self.w, self.similarities = support, w, similarities
         self.weights = [
             [shares(scale.varies[..., 0, :] * own**p) for p in range(3)] for own in relevances
         ]
-        self.mean_distances: dict[tuple[bool, int, str], Tensor] = {}
+        self.mean_distances: dict[tuple[int, int, str], Tensor] = {}
         self.among = self(support)
 
     def __call__(self, rows: Views) -> Tensor:
@@ -158,11 +152,11 @@ class Kernels:
         return out
 
     def _compared(self, rows: Views, s: Similarity) -> Tensor:
-        weights = self.weights[s.ranks][s.power][..., None, :]
-        d = _compared(rows[s.ranks], self.support[s.ranks], weights, s.form)
+        weights = self.weights[s.view][s.power][..., None, :]
+        d = _compared(rows[s.view], self.support[s.view], weights, s.form)
         if s.form == "linear":
             return d
-        kind = s.ranks, s.power, s.form
+        kind = s.view, s.power, s.form
         if kind not in self.mean_distances:  # the support with itself comes first
             p = shares(self.w)
             mean = ((p[..., None, :] @ d)[..., 0, :] * p).sum(-1)[..., None, None]

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from fewshot_sklearn import InContextClassifier, MetaTrainer, few_shot_score, load_meta_init
 from fewshot_sklearn.algorithms import InContextTables, in_context_tables
 from fewshot_sklearn.algorithms import _table_experts as table_experts
+from fewshot_sklearn.algorithms import _table_learner
 from fewshot_sklearn.algorithms._table_experts import EXPERTS_READ, all_experts
 from fewshot_sklearn.algorithms._table_similarities import TableScale
 from fewshot_sklearn.encoders import Identity
@@ -132,7 +133,7 @@ def test_queries_know_nothing_of_each_other(learner, monkeypatch):
     together = outputs(learner, X, y, [1] * 9, X_query)
     alone = torch.cat([outputs(learner, X, y, [1] * 9, x[None]) for x in X_query])
     torch.testing.assert_close(together, alone)
-    monkeypatch.setattr(in_context_tables, "AT_ONCE", 1)
+    monkeypatch.setattr(_table_learner, "AT_ONCE", 1)
     torch.testing.assert_close(outputs(learner, X, y, [1] * 9, X_query), together)
 
 
