@@ -66,7 +66,7 @@ class TableLearner(FeatureLearner):
         """Standardised values of rows, as similarities compare them (..., n, n_features)."""
         return TableScale(state["Z"], state["w"])(Z).values
 
-    def rows_at_once(self, n_rows: int, numbers_a_row: int) -> int:
+    def step_of(self, n_rows: int, numbers_a_row: int) -> int:
         """How many of so many rows to take at once; all, in training."""
         return n_rows if self.training else max(1, AT_ONCE // numbers_a_row)
 
@@ -77,7 +77,7 @@ class TableLearner(FeatureLearner):
         keys, values = read.unbind(-4)
         n_heads = layer.attention.n_heads
         row = max(1, h.shape[:-2].numel() * n_heads * keys.shape[-2])
-        step = self.rows_at_once(h.shape[-2], row)
+        step = self.step_of(h.shape[-2], row)
         parts = zip(h.split(step, -2), K.split(step, -2), strict=True)
         done = [
             layer.steered(rows, keys, values, w, alike[..., list(self.steering), :, :])

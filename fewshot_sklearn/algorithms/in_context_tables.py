@@ -15,6 +15,7 @@ classifiers make of them (`table_experts`), reads tables of any width.
 from __future__ import annotations
 
 import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -185,7 +186,7 @@ class InContextTables(TableLearner):
         # each expert's similarities to the support rows, and its scores
         row = max(1, state["coefficients"].shape[:-2].numel() * sum(state["y"].shape[-2:]))
         row = max(row, state["Z"].numel())
-        step = self.rows_at_once(Z.shape[-2], row)
+        step = self.step_of(Z.shape[-2], row)
         answers = [self._answered(state, scale, kernels, part) for part in Z.split(step, -2)]
         return answers[0] if len(answers) == 1 else torch.cat(answers, -2)
 

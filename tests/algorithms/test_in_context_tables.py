@@ -15,9 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fewshot_sklearn import InContextClassifier, MetaTrainer, few_shot_score, load_meta_init
-from fewshot_sklearn.algorithms import InContextTables, in_context_tables
+from fewshot_sklearn.algorithms import InContextTables, _table_learner, in_context_tables
 from fewshot_sklearn.algorithms import _table_experts as table_experts
-from fewshot_sklearn.algorithms import _table_learner
 from fewshot_sklearn.algorithms._table_experts import EXPERTS_READ, all_experts
 from fewshot_sklearn.algorithms._table_similarities import TableScale
 from fewshot_sklearn.encoders import Identity
