@@ -151,6 +151,17 @@ class Kernels:
             out[..., i, :, :] = self._compared(rows, similarity)
         return out
 
+    def itself(self, rows: Views) -> Tensor:
+        """Similarities (..., n_similarities, n_rows) of rows to themselves."""
+        ones = torch.ones_like(rows.values[..., 0])
+        parts = [
+            (self.weights[s.view][s.power][..., None, :] * rows[s.view].square()).sum(-1)
+            if s.form == "linear"
+            else ones
+            for s in self.similarities
+        ]
+        return torch.stack(parts, -2)
+
     def _compared(self, rows: Views, s: Similarity) -> Tensor:
         weights = self.weights[s.view][s.power][..., None, :]
         d = _compared(rows[s.view], self.support[s.view], weights, s.form)
