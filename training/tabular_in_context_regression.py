@@ -1,6 +1,6 @@
 """Train the in-context regressor of tables without a history, and measure it.
 
-python training/tabular_in_context_regression.py --checkpoint tables.ckpt    # resumes if interrupted
+python training/tabular_in_context_regression.py --checkpoint tables.ckpt    # goes on from there
 
 It learns from artificial tables alone (`target_priors`); the real table here is only measured.
 """

@@ -120,7 +120,9 @@ def all_regressions(K: Tensor, y: Tensor, w: Tensor, at_once: int = len(RIDGES))
         alike = K[..., similarity, :, :] ** power
         total, sums = _masses(alike, y, w)
         itself = alike.diagonal(dim1=-2, dim2=-1) * mass
-        left_out.append(((sums - itself * y[..., 0]) / (total - itself).clamp_min(LEAST))[..., None, :])
+        left_out.append(
+            ((sums - itself * y[..., 0]) / (total - itself).clamp_min(LEAST))[..., None, :]
+        )
     return Regressions(
         torch.cat(coefficients, -3),
         torch.stack(inverse, -3),
@@ -138,9 +140,7 @@ def _masses(alike: Tensor, y: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     return weights.sum(-1) + LEAST, (weights @ y)[..., 0]
 
 
-def told(
-    K: Tensor, itself: Tensor, of: Regressions, y: Tensor, w: Tensor
-) -> tuple[Tensor, Tensor]:
+def told(K: Tensor, itself: Tensor, of: Regressions, y: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     """Predictions (..., n_experts, m) for rows, and variances (..., len(UNSURE), m) over the noise.
 
     Parameters

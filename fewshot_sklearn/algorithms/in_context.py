@@ -19,19 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..encoders import Identity, LayerNorm, Shape
-from ..estimators import (
-    FewShotClassifier,
-    FewShotEstimator,
-    ProbabilisticRegressor,
-    with_shared_texts,
-)
+from ..encoders import LayerNorm, Shape
+from ..estimators import FewShotClassifier, ProbabilisticRegressor, with_shared_texts
 from ..learners import (
     Gaussian,
     KeepsFeatures,
-    Learner,
     Outputs,
-    OwnRandomNumbers,
     SmoothingLearner,
     State,
     TransformerLayer,
@@ -40,10 +33,10 @@ from ..learners import (
     predictive,
     present_classes,
 )
-from ..meta_init import MetaInit
-from ..pretrained import load_meta_init
-from ..tasks import TableFormat, Whole
+from ..tasks import Whole
+from ._any_table import StartsFromTables
 from .in_context_tables import InContextTables
+from .in_context_targets import InContextTargets
 
 #: Queries that a prediction takes at once, which bounds its memory.
 QUERIES_AT_ONCE = 256
@@ -202,7 +195,7 @@ n_heads : int or None, default=None
 """
 
 
-class _InContextEstimator(FewShotEstimator):
+class _InContextEstimator(StartsFromTables):
     """Parameters of both estimators."""
 
     _defaults = {"n_layers": 3, "n_hidden": 64, "n_heads": 4}
@@ -317,48 +310,7 @@ class InContextClassifier(_InContextEstimator, FewShotClassifier):
     """
 
     _learner_class = InContextClassification
-
-    #: Name of the meta-init for tables that have no past.
-    _for_any_table = "tabular-in-context"
-
-    # ------------------------------------------------------------------ tables of any width
-    def _default_meta_init(self, shape: tuple[int, ...]) -> MetaInit | None:
-        own = self.encoder, self.n_layers, self.n_hidden, self.n_heads
-        if len(shape) > 1 or self._encoder_params() or any(value is not None for value in own):
-            return None
-        return load_meta_init(self._for_any_table)
-
-    def _learner_class_of(self, init: MetaInit) -> type[Learner]:
-        if init.spec["algorithm"] == InContextTables.__name__:
-            return InContextTables
-        return super()._learner_class_of(init)
-
-    def _new_learner(
-        self,
-        input_shape: Shape,
-        n_outputs: int | None,
-        seed: int,
-        past: bool = True,
-        table: TableFormat | None = None,
-    ) -> Learner:
-        init = self._resolve_meta_init()
-        if init is None or self._learner_class_of(init) is self._learner_class:
-            return super()._new_learner(input_shape, n_outputs, seed, past, table)
-        sizes = self._hyperparameters(init.spec["hyperparameters"])
-        with OwnRandomNumbers(seed), init.declared_sizes():
-            return InContextTables(Identity(input_shape), input_shape, n_outputs, **sizes)
-
-    def _spec(self, learner: Learner) -> dict[str, Any]:
-        spec = super()._spec(learner)
-        if isinstance(learner, InContextTables):
-            spec |= {"algorithm": InContextTables.__name__, "any_width": True}
-        return spec
-
-    def _begin_without_rows(self) -> MetaInit:
-        init = super()._begin_without_rows()
-        if "any_width" in init.spec:  # nothing is known of the rows to come
-            del self.n_features_in_
-        return init
+    _for_any_table, _table_learner = "tabular-in-context", InContextTables
 
 
 @with_shared_texts(sizes=SIZES)
@@ -420,7 +372,8 @@ class InContextRegressor(_InContextEstimator, ProbabilisticRegressor):
     """
 
     _learner_class = InContextRegression
+    _for_any_table, _table_learner = "tabular-in-context-regression", InContextTargets
 
     def _learner_params(self, trained: dict[str, Any] | None) -> dict[str, Any]:
         # with a past to learn from, the kernel is in the way: sinusoids took longer to learn
-        return super()._learner_params(trained) | {"smooths": trained is None}
+        return super()._learner_params(trained) | ({"smooths": True} if trained is None else {})

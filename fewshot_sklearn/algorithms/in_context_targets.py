@@ -14,8 +14,6 @@ The regressions in closed form that it weighs are in `_table_regressions`.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -157,9 +155,7 @@ class InContextTargets(TableLearner):
         gains = (gains if change is None else gains + change).softmax(-2)
         return state["shrink"][..., None] * (gains * predicted).sum(-2)
 
-    def _tokens(
-        self, state: State, predicted: Tensor, unsure: Tensor, y: Tensor | None
-    ) -> Tensor:
+    def _tokens(self, state: State, predicted: Tensor, unsure: Tensor, y: Tensor | None) -> Tensor:
         """Tokens (..., 1, m, n_hidden) of rows; y are targets (..., m) where they are known."""
         pooled, spread = self._pooled(state, predicted), state["spread"][..., None]
         if y is None:

@@ -22,6 +22,7 @@ from .frozen_steps import (
     with_final,
 )
 from .many_tasks import ManyTasks
+from .own_table import LearnsTable
 from .regressor import FewShotRegressor, ProbabilisticRegressor
 from .shared_texts import with_shared_texts
 from .validation import (
@@ -46,6 +47,7 @@ __all__ = [
     "FewShotClassifier",
     "FewShotEstimator",
     "FewShotRegressor",
+    "LearnsTable",
     "ManyTasks",
     "MetaEmbedding",
     "ProbabilisticRegressor",
