@@ -33,6 +33,8 @@ N_SPLITS, N_QUERY = 600, 50
 N_TABLES, N_EPISODES, EPOCHS = 8_000, 1_000, 24
 #: Errors of more standard deviations than this count by their logarithm in training.
 FAR = 5.0
+#: What squared errors count, where likelihoods count one.
+SQUARES = 1.0
 
 
 class TableRegressor(InContextRegressor):
@@ -45,25 +47,33 @@ class TableRegressor(InContextRegressor):
         return self._hyperparameters(trained)
 
 
-def bounded_likelihood(outputs: Gaussian, y_query: Tensor) -> Tensor:
-    """Negative log likelihood of Gaussians, by which no far outlier rules a step of training.
+def bounded_loss(outputs: Gaussian, y_query: Tensor) -> Tensor:
+    """Negative log likelihood of Gaussians, and squared errors, neither ruled by far outliers.
+
+    The likelihood alone looks to tables without noise, where small errors cost most; squared
+    errors look to those with much of it.
 
     Parameters
     ----------
     outputs : Gaussian
         Predictions (T, n_query, 1).
     y_query : Tensor of shape (T, n_query, 1)
-        Targets.
+        Targets, of deviation one over a table.
 
     Returns
     -------
     Tensor of shape ()
-        Its mean.
+        Their mean.
     """
-    square = (y_query - outputs.mean).square() / outputs.variance
-    far = square > FAR**2
-    bent = FAR**2 * (1 + (square.clamp_min(FAR**2) / FAR**2).log())
-    return 0.5 * (torch.where(far, bent, square) + outputs.variance.log()).mean()
+    square = (y_query - outputs.mean).square()
+    likely = 0.5 * (_bent(square / outputs.variance) + outputs.variance.log())
+    return (likely + SQUARES * _bent(square)).mean()
+
+
+def _bent(square: Tensor) -> Tensor:
+    """Squares, those beyond that of FAR by their logarithm."""
+    far = FAR**2 * (1 + (square.clamp_min(FAR**2) / FAR**2).log())
+    return torch.where(square > FAR**2, far, square)
 
 
 def train(epochs: int = EPOCHS, checkpoint: Path | None = None) -> MetaInit:
@@ -81,7 +91,7 @@ def train(epochs: int = EPOCHS, checkpoint: Path | None = None) -> MetaInit:
     MetaInit
         What was learned, with single precision.
     """
-    prior, options = TargetPrior(N_TABLES), {"criterion": bounded_likelihood}
+    prior, options = TargetPrior(N_TABLES), {"criterion": bounded_loss}
     return on_artificial_tables(TableRegressor(), prior, N_EPISODES, epochs, checkpoint, **options)
 
 

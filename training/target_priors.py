@@ -123,7 +123,7 @@ def noisy(rng: Rng, signal: np.ndarray, X: np.ndarray) -> np.ndarray:
     elif kind == 3:
         where = signal if rng.random() < 0.6 else standard(X)[:, rng.integers(X.shape[1])]
         noise = noise * np.exp(rng.uniform(0.3, 1.0) * np.clip(where, -3, 3))
-    level = 0.0 if rng.random() < 0.04 else log_uniform(rng, 0.01, 2.5)
+    level = 0.0 if rng.random() < 0.04 else log_uniform(rng, 0.02, 3.0)
     return signal + level * noise
 
 

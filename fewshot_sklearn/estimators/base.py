@@ -110,6 +110,10 @@ class FewShotEstimator(HasLearner):
         """How rows come from a table, once fitted."""
         return self.meta_init_.table
 
+    def _format_of_further(self, X: Any) -> TableFormat | None:
+        """How these rows come from a table, once fitted."""
+        return self._known_format()
+
     def _columns(self) -> list[str] | None:
         """The columns that `fit` saw, if they have names."""
         names = getattr(self, "feature_names_in_", None)
@@ -147,7 +151,8 @@ class FewShotEstimator(HasLearner):
     def _fitted_learner_and_rows(self, X: Any) -> tuple[Any, Tensor]:
         check_is_fitted(self)
         self._refuse_other_dtype()
-        X = validated(self, None if self._reads_numbers else self._known_format(), X, reset=False)
+        table = None if self._reads_numbers else self._format_of_further(X)
+        X = validated(self, table, X, reset=False)
         spec = self.meta_init_.spec
         shape = tuple(spec["input_shape"])
         # of any width: then as wide as in fit, which is checked above

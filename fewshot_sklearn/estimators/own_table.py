@@ -61,9 +61,17 @@ class LearnsTable(TakesFurtherRows):
         known = self._known_format()
         if known is not None or not (self._learns_table() and needs_format(X)):
             return known
-        names = column_names(X)
-        plain = (Column("number"),) * self.n_features_in_
+        # of plain numbers, which lack some now
+        names, fill = column_names(X), self._means()
+        plain = tuple(Column("number", float(mean)) for mean in fill)
         return TableFormat(plain, None if names is None else tuple(names))
+
+    def _means(self) -> np.ndarray:
+        """Means of the columns that `fit` saw."""
+        state = self.state_
+        if "Z" not in state:
+            return np.zeros(getattr(self, "n_features_in_", 1))
+        return np.average(state["Z"].astype(np.float64), axis=0, weights=state["w"])
 
     def _read_anew(self, rows: GivenRows) -> GivenRows:
         cells = rows.kept[0]

@@ -245,6 +245,7 @@ default="from_dtype"
                 {
                     "kind": c.kind, "fill": c.fill, "incomplete": c.incomplete,
                     "values": list(c.values), "shares": list(c.shares), "epoch": c.epoch,
+                    **({"rest": c.rest} if c.rest else {}),
                 }
                 for c in self.columns
             ],
@@ -471,6 +472,7 @@ def _checked(column: Column) -> Column:
         column.kind in KINDS
         and _is_number(column.fill)
         and _is_number(column.epoch)
+        and _is_number(column.rest)
         and isinstance(column.incomplete, bool)
         and isinstance(values, tuple)
         and isinstance(shares, tuple)
