@@ -30,7 +30,7 @@ NAME = "tabular-in-context-regression"
 N_ROWS = (5, 10, 20, 50, 100)
 N_SPLITS, N_QUERY = 600, 50
 #: Artificial tables, tasks an epoch and epochs.
-N_TABLES, N_EPISODES, EPOCHS = 8_000, 1_000, 24
+N_TABLES, N_EPISODES, EPOCHS = 8_000, 1_000, 40
 #: Errors of more standard deviations than this count by their logarithm in training.
 FAR = 5.0
 #: What squared errors count, where likelihoods count one.

@@ -153,7 +153,7 @@ class Kernels:
 
     def itself(self, rows: Views) -> Tensor:
         """Similarities (..., n_similarities, n_rows) of rows to themselves."""
-        ones = torch.ones_like(rows.values[..., 0])
+        ones = rows.values.new_ones(rows.values.shape[:-1])
         parts = [
             (self.weights[s.view][s.power][..., None, :] * rows[s.view].square()).sum(-1)
             if s.form == "linear"

@@ -55,8 +55,8 @@ class InContextTargets(TableLearner):
 
     The weights come from the squared errors of the rows left out, and a small
     network changes them. A transformer over tokens of rows, made of what the
-    experts predict, changes them for each row, corrects the mean and says how
-    far off it may be. Each target is read by itself, by the same network.
+    experts predict, corrects the mean and says how far off it may be. Each
+    target is read by itself, by the same network.
     """
 
     steering = STEERING
@@ -87,7 +87,7 @@ class InContextTargets(TableLearner):
         self.layers = nn.ModuleList(
             SteeredLayer(n_hidden, n_heads, len(STEERING)) for _ in range(n_layers)
         )
-        self.answer_norm, self.answer = LayerNorm(n_hidden), nn.Linear(n_hidden, N_EXPERTS + 2)
+        self.answer_norm, self.answer = LayerNorm(n_hidden), nn.Linear(n_hidden, 2)
         for linear in (last, self.whole, self.answer):
             nn.init.zeros_(linear.weight)
             nn.init.zeros_(linear.bias)
@@ -124,21 +124,21 @@ class InContextTargets(TableLearner):
         summary = F.gelu(self.summary(torch.cat([known.mean(-2), facts], -1)))
         both = torch.cat([known, summary[..., None, :].expand_as(known)], -1)
         steepness = (self.steep[0] + self.steep[1] * facts[..., 0]).exp()
-        gains = self.weigh(both)[..., 0] - steepness[..., None] * errors
+        gains = (self.weigh(both)[..., 0] - steepness[..., None] * errors).softmax(-1)
         shrink, widen = self.whole(summary).unbind(-1)
         state = {
-            **of._asdict(),
-            "gains": gains,
-            "shrink": 2 * shrink.sigmoid(),
+            "coefficients": of.coefficients,
+            "inverse": of.inverse,
+            "gains": 2 * shrink.sigmoid()[..., None] * gains,
             "summary": summary,
         }
-        del state["left_out"], state["unsure"]
         residual = y[..., 0] - self._pooled(state, of.left_out)
         count = w.sum(-1)
         sums = (w * residual.square()).sum(-1) + BEGINS_FROM
         spread = (sums / (count + BEGINS_FROM)).sqrt() * widen.exp()
-        # nothing is known of the spread of one row, or of rows that all say the same
+        # of one row, or of rows that all say the same, nothing but the size is known
         varied = (count > 1 + 1e-6) & (w * y[..., 0].square() > 0).any(-1)
+        spread = torch.where(varied, spread, count.clamp_min(1.0).rsqrt())
         state |= {"spread": spread, "varied": varied.to(y.dtype)}
         h = self._tokens(state, of.left_out, of.unsure, y[..., 0])
         read = []
@@ -149,11 +149,9 @@ class InContextTargets(TableLearner):
         # (..., n_layers, 2, 1, n, n_hidden), the two being keys and values
         return state | {"read": torch.stack(read, -5)}
 
-    def _pooled(self, state: State, predicted: Tensor, change: Tensor | None = None) -> Tensor:
+    def _pooled(self, state: State, predicted: Tensor) -> Tensor:
         """Weighed predictions (..., m) of experts (..., n_experts, m)."""
-        gains = state["gains"][..., None]
-        gains = (gains if change is None else gains + change).softmax(-2)
-        return state["shrink"][..., None] * (gains * predicted).sum(-2)
+        return (state["gains"][..., None] * predicted).sum(-2)
 
     def _tokens(self, state: State, predicted: Tensor, unsure: Tensor, y: Tensor | None) -> Tensor:
         """Tokens (..., 1, m, n_hidden) of rows; y are targets (..., m) where they are known."""
@@ -214,10 +212,10 @@ class InContextTargets(TableLearner):
         h = self._tokens(state, predicted, unsure, None)
         for layer, read in zip(self.layers, state["read"].unbind(-5), strict=True):
             h = self._through(layer, h, read, w, K)
-        answer = self.answer(self.answer_norm(h))[..., 0, :, :].mT
+        shift, wider = self.answer(self.answer_norm(h))[..., 0, :, :].unbind(-1)
         spread = state["spread"][..., None]
-        mean = self._pooled(state, predicted, answer[..., :-2, :]) + spread * answer[..., -2, :]
-        wider = 3 * (answer[..., -1, :] / 3).tanh()
+        mean = self._pooled(state, predicted) + spread * shift
+        wider = 3 * (wider / 3).tanh()
         spread = (spread * torch.where(varied > 0, wider, 0.0).exp()).clamp_min(LEAST_SPREAD)
         return Gaussian(varied * mean, spread.square())
 
