@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ NAME = "tabular-in-context-regression"
 #: Labelled rows.
 N_ROWS = (5, 10, 20, 50, 100)
 N_SPLITS, N_QUERY = 600, 50
+#: Standard deviations that 95 % of a Gaussian lie within.
+Z95 = 1.96
 #: Artificial tables, tasks an epoch and epochs.
 N_TABLES, N_EPISODES, EPOCHS = 8_000, 1_000, 40
 #: Errors of more standard deviations than this count by their logarithm in training.
@@ -119,46 +121,49 @@ def row_splits(
 
 
 def score_regression(
-    regressor: Any, X: Any, y: np.ndarray, splits: Sequence[tuple[np.ndarray, np.ndarray]]
+    regressor: Any,
+    X: np.ndarray,
+    y: np.ndarray,
+    splits: Iterable[tuple[np.ndarray, np.ndarray]],
+    tells: bool = True,
 ) -> dict[str, np.ndarray]:
-    """Squared error of each split and, of regressors that tell it, of the distribution.
+    """Errors of each split and, of regressors that tell a distribution, how it fits.
 
     Parameters
     ----------
     regressor : regressor
         Any of scikit-learn's.
-    X, y : array-like of shape (n, n_features), ndarray of shape (n,)
+    X, y : ndarray of shape (n, n_features), (n,)
         Rows and targets.
-    splits : sequence of (ndarray, ndarray)
+    splits : iterable of (ndarray, ndarray)
         What `row_splits` yields.
+    tells : bool, default=True
+        Whether it predicts standard deviations.
 
     Returns
     -------
     dict of str to ndarray of shape (n_splits,)
-        ``squared error`` over the variance of all targets; ``log-likelihood`` of the table's
-        targets at a deviation of one, and ``coverage`` of 95 % intervals, in per cent;
-        ``seconds`` of fit and predict.
+        ``squared error`` over the variance of the table's targets, and ``seconds`` of fit and
+        predict; of those that tell a distribution, too, ``log-likelihood`` of targets in units
+        of their deviation, and ``coverage`` of 95 % intervals, in per cent.
     """
-    unit = y.std()
-    scores: dict[str, list[float]] = {}
+    unit, scores = y.std(), []
     for support, query in splits:
         start = time.perf_counter()
-        fitted = regressor.fit(X[support], y[support])
-        tells = isinstance(regressor, InContextRegressor)
-        mean, std = fitted.predict(X[query], return_std=True) if tells else (
-            fitted.predict(X[query]), None,
-        )  # fmt: skip
-        seconds = time.perf_counter() - start
+        regressor.fit(X[support], y[support])
+        told = (
+            regressor.predict(X[query], return_std=True) if tells else regressor.predict(X[query])
+        )
+        score = {"seconds": time.perf_counter() - start}
+        mean, std = told if tells else (told, None)
         gaps = (y[query] - mean) / unit
-        told = {"squared error": (gaps**2).mean(), "seconds": seconds}
+        score["squared error"] = np.mean(gaps**2)
         if std is not None:
-            spread = std / unit
-            likelihood = -0.5 * (gaps / spread) ** 2 - np.log(spread * (2 * np.pi) ** 0.5)
-            told |= {"log-likelihood": likelihood.mean()}
-            told |= {"coverage": 100 * (np.abs(gaps) <= 1.96 * spread).mean()}
-        for name, value in told.items():
-            scores.setdefault(name, []).append(float(value))
-    return {name: np.array(values) for name, values in scores.items()}
+            z, spread = gaps * unit / std, std / unit
+            score["log-likelihood"] = np.mean(-(z**2) / 2 - np.log(spread * (2 * np.pi) ** 0.5))
+            score["coverage"] = 100 * np.mean(np.abs(z) <= Z95)
+        scores.append(score)
+    return {name: np.array([score[name] for score in scores]) for name in scores[0]}
 
 
 def measure_tabular_regression(meta_init: MetaInit) -> Iterator[dict[str, Any]]:
@@ -176,7 +181,7 @@ def measure_tabular_regression(meta_init: MetaInit) -> Iterator[dict[str, Any]]:
     """
     X, y = load_diabetes(return_X_y=True)
     for n_rows in N_ROWS:
-        splits = list(row_splits(len(y), n_rows, N_SPLITS))
+        splits = row_splits(len(y), n_rows, N_SPLITS)
         scores = score_regression(InContextRegressor(meta_init), X, y, splits)
         for score in ("squared error", "log-likelihood", "coverage"):
             yield figure(f"diabetes, {n_rows} rows", score, scores[score])
