@@ -136,9 +136,14 @@ def measure(options: argparse.Namespace) -> None:
 def pooled(cells: list[np.ndarray]) -> tuple[float, float]:
     """Mean over tables, and its 95 % interval over their splits."""
     variances = [cell.var(ddof=1) / len(cell) for cell in cells]
-    return float(np.mean([cell.mean() for cell in cells])), 1.96 * sum(variances) ** 0.5 / len(
-        cells
-    )
+    mean = float(np.mean([cell.mean() for cell in cells]))
+    return mean, 1.96 * sum(variances) ** 0.5 / len(cells)
+
+
+def heading(first: str, kinds: Sequence[str]) -> None:
+    """The first lines of a table."""
+    print(f"\n| {first} | {' | '.join(kinds)} |")
+    print("|---" * (len(kinds) + 1) + "|")
 
 
 def report(path: Path) -> None:
