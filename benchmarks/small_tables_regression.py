@@ -140,75 +140,71 @@ def pooled(cells: list[np.ndarray]) -> tuple[float, float]:
     return mean, 1.96 * sum(variances) ** 0.5 / len(cells)
 
 
-def heading(first: str, kinds: Sequence[str]) -> None:
-    """The first lines of a table."""
-    print(f"\n| {first} | {' | '.join(kinds)} |")
+class Measured:
+    """What a file of `measure` holds."""
+
+    def __init__(self, path: Path):
+        self.found = json.loads(path.read_text())
+        self.methods = [m for m in METHODS if any(m in cell for cell in self.found.values())]
+        self.names = list(dict.fromkeys(key.rpartition(", ")[0] for key in self.found))
+        self.sizes = sorted({int(key.rpartition(", ")[2]) for key in self.found})
+
+    def cell(self, method: str, score: str, name: str, n: int) -> np.ndarray:
+        """A score of each split."""
+        return np.array(self.found[f"{name}, {n}"][method][score])
+
+    def mean(self, method: str, score: str, n: int) -> tuple[float, float]:
+        """A score and its interval, over all tables."""
+        return pooled([self.cell(method, score, name, n) for name in self.names])
+
+    def against(self, method: str, n: int) -> str:
+        """Errors over those of in-context on the same splits: the median, and how many larger."""
+        ratios = []
+        for name in self.names:
+            own, other = (self.cell(m, "squared error", name, n) for m in ("in-context", method))
+            both = min(len(own), len(other))
+            ratios.append(other[:both] / own[:both])
+        every = np.concatenate(ratios)
+        return f"{np.median(every):.2f}, {100 * np.mean(every > 1):.0f} %"
+
+
+def rows_of(first: str, kinds: Sequence[str], rows: dict[Any, list[str]], title: str) -> None:
+    """Print a table."""
+    print(f"\n### {title}\n\n| {first} | {' | '.join(kinds)} |")
     print("|---" * (len(kinds) + 1) + "|")
+    for name, texts in rows.items():
+        print(f"| {name} | {' | '.join(texts)} |")
+
+
+def as_r2(error: tuple[float, float], digits: int = 3) -> str:
+    """A squared error, as a share of the variance, as what is explained of it."""
+    return f"{1 - error[0]:.{digits}f} ± {error[1]:.{digits}f}"
 
 
 def report(path: Path) -> None:
     """Print tables: R2 by numbers of rows, and of each table; distributions; seconds; wins."""
-    found = json.loads(path.read_text())
-    methods = [m for m in METHODS if any(m in cell for cell in found.values())]
-    names = list(dict.fromkeys(key.rpartition(", ")[0] for key in found))
-    sizes = sorted({int(key.rpartition(", ")[2]) for key in found})
-
-    def values(method: str, score: str, name: str, n: int) -> np.ndarray | None:
-        told = found[f"{name}, {n}"].get(method, {}).get(score)
-        return None if told is None else np.array(told)
-
-    def lines(score: str, kinds: Sequence[str], digits: int, one_minus: bool = False) -> None:
-        heading("labelled rows", kinds)
-        for n in sizes:
-            texts = []
-            for method in kinds:
-                cells = [values(method, score, name, n) for name in names]
-                mean, ci95 = pooled([cell for cell in cells if cell is not None])
-                mean = 1 - mean if one_minus else mean
-                texts.append(f"{mean:.{digits}f} ± {ci95:.{digits}f}")
-            print(f"| {n} | {' | '.join(texts)} |")
-
-    print("\n### R2, mean over tables")
-    lines("squared error", methods, 3, one_minus=True)
-    print("\nError of each over that of in-context on the same splits, median; splits it loses, %")
-    print(
-        f"\n| labelled rows | {' | '.join(methods[1:])} |"
-        + "\n|---"
-        + "|---" * len(methods[1:])
-        + "|"
-    )
-    for n in sizes:
-        texts = []
-        for method in methods[1:]:
-            ratios = []
-            for name in names:
-                own = values("in-context", "squared error", name, n)
-                other = values(method, "squared error", name, n)
-                if own is not None and other is not None:
-                    both = min(len(own), len(other))
-                    ratios.append(other[:both] / own[:both])
-            all_ratios = np.concatenate(ratios)
-            texts.append(f"{np.median(all_ratios):.2f}, {100 * np.mean(all_ratios > 1):.0f} %")
-        print(f"| {n} | {' | '.join(texts)} |")
+    told = Measured(path)
+    methods, sizes = told.methods, told.sizes
     tell = [m for m in methods if METHODS[m][1]]
-    print("\n### log-likelihood, in units of the table's deviation")
-    lines("log-likelihood", tell, 2)
-    print("\n### coverage of 95 % intervals, %")
-    lines("coverage", tell, 1)
-    print("\n### seconds of fit and of predict on 50 rows")
-    lines("seconds", methods, 4)
-    for n in (10, 50):
-        if n not in sizes:
-            continue
-        print(f"\n### R2 with {n} labelled rows")
-        heading("table", methods)
-        for name in names:
-            texts = []
-            for method in methods:
-                own = values(method, "squared error", name, n)
-                mean, ci95 = (np.nan, np.nan) if own is None else pooled([own])
-                texts.append("" if own is None else f"{1 - mean:.2f} ± {ci95:.2f}")
-            print(f"| {name} | {' | '.join(texts)} |")
+    first = "labelled rows"
+    rows = {n: [as_r2(told.mean(m, "squared error", n)) for m in methods] for n in sizes}
+    rows_of(first, methods, rows, "R2, mean over tables")
+    rows = {n: [told.against(m, n) for m in methods[1:]] for n in sizes}
+    rows_of(first, methods[1:], rows, "error over that of in-context, median, and how many larger")
+    for score, digits, kinds in (
+        ("log-likelihood", 2, tell), ("coverage", 1, tell), ("seconds", 4, methods),
+    ):  # fmt: skip
+        rows = {n: [] for n in sizes}
+        for n in sizes:
+            for mean, ci95 in (told.mean(m, score, n) for m in kinds):
+                rows[n].append(f"{mean:.{digits}f} ± {ci95:.{digits}f}")
+        rows_of(first, kinds, rows, score)
+    for n in sizes:
+        rows = {
+            name: [as_r2(pooled([told.cell(m, "squared error", name, n)]), 2) for m in methods]
+            for name in told.names
+        }
+        rows_of("table", methods, rows, f"R2, {n} labelled rows")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
