@@ -25,6 +25,7 @@ from curves import measure_curves
 from glyphs import Letters, measure_glyphs, past_and_new
 from intents import measure_intents
 from tabular_in_context import measure_tabular
+from tabular_in_context_regression import measure_tabular_regression
 
 import fewshot_sklearn
 from fewshot_sklearn import (
@@ -69,6 +70,7 @@ MEASURES: dict[str, Measure] = {
     "sinusoid-ridge": _curves(RidgeHeadRegressor),
     "sinusoid-ridge-noisy": _curves(RidgeHeadRegressor, "sinusoids", 0.3),
     "tabular-in-context": measure_tabular,
+    "tabular-in-context-regression": measure_tabular_regression,
 }
 
 

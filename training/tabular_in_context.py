@@ -64,16 +64,48 @@ def train(epochs: int = EPOCHS, checkpoint: Path | None = None) -> MetaInit:
     MetaInit
         What was learned, with single precision.
     """
+    prior = TaskPrior(N_TABLES, n_query=24)
+    return on_artificial_tables(TableClassifier(), prior, N_EPISODES, epochs, checkpoint)
+
+
+def on_artificial_tables(
+    estimator: Any,
+    prior: TaskPrior,
+    n_episodes: int,
+    epochs: int,
+    checkpoint: Path | None,
+    **options: Any,
+) -> MetaInit:
+    """Meta-train an estimator on artificial tables, in one cycle of the learning rate.
+
+    Parameters
+    ----------
+    estimator : estimator
+        One for tables of any width.
+    prior : TaskPrior
+        Draws tasks.
+    n_episodes, epochs : int
+        Tasks an epoch, and epochs.
+    checkpoint : Path or None
+        Where to keep the state after each epoch, to go on from.
+    **options : dict
+        Others of `MetaTrainer`.
+
+    Returns
+    -------
+    MetaInit
+        What was learned, with single precision.
+    """
     schedule = LRScheduler(
         torch.optim.lr_scheduler.OneCycleLR,
         max_lr=LR,
-        total_steps=epochs * -(-N_EPISODES // BATCH),
+        total_steps=epochs * -(-n_episodes // BATCH),
         pct_start=0.1,
         step_every="batch",
     )
     trainer = MetaTrainer(
-        TableClassifier(),
-        n_episodes=N_EPISODES,
+        estimator,
+        n_episodes=n_episodes,
         batch_size=BATCH,
         lr=LR,
         max_epochs=epochs,
@@ -82,8 +114,9 @@ def train(epochs: int = EPOCHS, checkpoint: Path | None = None) -> MetaInit:
         device="cpu",
         checkpoint=checkpoint,
         callbacks=[GradientNormClipping(1.0), schedule],
+        **options,
     )
-    return trainer.fit(TaskPrior(N_TABLES, n_query=24)).meta_init_
+    return trainer.fit(prior).meta_init_
 
 
 # ------------------------------------------------------------------ measured

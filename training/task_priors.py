@@ -20,17 +20,17 @@ from typing import NamedTuple
 import numpy as np
 
 Rng = np.random.Generator
-#: Features and classes of rows: (n, n_features) and codes (n,).
+#: Features of rows (n, n_features), and codes of their classes (n,) or scores (n, n_way).
 Rows = tuple[np.ndarray, np.ndarray]
 
 
-def _standard(X: np.ndarray) -> np.ndarray:
+def standard(X: np.ndarray) -> np.ndarray:
     """Columns of mean zero and deviation one."""
     scale = X.std(0)
     return (X - X.mean(0)) / np.where(scale > 1e-9, scale, 1.0)
 
 
-def _log_uniform(rng: Rng, low: float, high: float) -> float:
+def log_uniform(rng: Rng, low: float, high: float) -> float:
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
@@ -46,7 +46,7 @@ def _causes(rng: Rng, n: int, d: int) -> np.ndarray:
         X = X + centres[rng.integers(len(centres), size=n)]
     elif kind == 3:
         X = X if rng.random() < 0.5 else rng.uniform(-1.7, 1.7, size=(n, d))
-    return _standard(X)
+    return standard(X)
 
 
 _ACTIVATIONS: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
@@ -59,25 +59,25 @@ _ACTIVATIONS: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
 def _classes_from_scores(rng: Rng, scores: np.ndarray, n_way: int) -> np.ndarray:
     """The largest of several scores, or the interval that a single one falls into."""
     if scores.shape[1] >= n_way and rng.random() < 0.7:
-        scores = _standard(scores[:, :n_way])
+        scores = standard(scores[:, :n_way])
         scores = scores + rng.normal(size=n_way) * rng.choice([0.0, 0.3, 1.0])
         return scores.argmax(1)
-    shares = rng.dirichlet(np.full(n_way, _log_uniform(rng, 1.0, 20.0)))
+    shares = rng.dirichlet(np.full(n_way, log_uniform(rng, 1.0, 20.0)))
     cuts = np.quantile(scores[:, 0], np.cumsum(shares)[:-1])
     codes = np.searchsorted(cuts, scores[:, 0])
     return rng.permutation(n_way)[codes] if rng.random() < 0.7 else codes
 
 
-def causal_network(rng: Rng, n: int, d: int, n_way: int) -> Rows:
-    """Structural causal model: features and class are nodes of one random network.
+def network_scores(rng: Rng, n: int, d: int, n_way: int) -> Rows:
+    """Structural causal model: features and scores are nodes of one random network.
 
     Layers of nodes, each a random function of a few nodes of the layer before,
-    with noise; what is observed are nodes of any layer, and the class comes
-    from others, so features cause the class or are caused by it.
+    with noise; what is observed are nodes of any layer, and the scores come
+    from others, so features cause them or are caused by them.
     """
     width = int(rng.integers(max(4, d // 3), max(8, d) + 8))
     nodes = _causes(rng, n, int(rng.integers(2, max(4, d // 2) + 3)))
-    layers, noise = [nodes], _log_uniform(rng, 0.01, 0.5)
+    layers, noise = [nodes], log_uniform(rng, 0.01, 0.5)
     fan_in = int(rng.integers(1, 6))
     for _ in range(int(rng.integers(1, 5))):
         weights = np.zeros((nodes.shape[1], width))
@@ -85,8 +85,8 @@ def causal_network(rng: Rng, n: int, d: int, n_way: int) -> Rows:
             chosen = rng.integers(nodes.shape[1], size=fan_in)
             weights[chosen, j] += rng.normal(size=fan_in)
         act = _ACTIVATIONS[rng.integers(len(_ACTIVATIONS))]
-        mixed = _standard(nodes @ weights) + rng.normal(size=width) * 0.5
-        nodes = _standard(act(mixed)) + noise * rng.normal(size=(n, width))
+        mixed = standard(nodes @ weights) + rng.normal(size=width) * 0.5
+        nodes = standard(act(mixed)) + noise * rng.normal(size=(n, width))
         layers.append(nodes)
     everything = np.concatenate(layers, 1)
     d = min(d, everything.shape[1] - 1)
@@ -100,28 +100,40 @@ def causal_network(rng: Rng, n: int, d: int, n_way: int) -> Rows:
     scores = everything[:, targets]
     if n_scores > 1:
         scores = scores @ rng.normal(size=(n_scores, n_scores))
-    return everything[:, observed], _classes_from_scores(rng, scores, n_way)
+    return everything[:, observed], scores
 
 
-def gaussian_process(rng: Rng, n: int, d: int, n_way: int) -> Rows:
+def causal_network(rng: Rng, n: int, d: int, n_way: int) -> Rows:
+    """Classes from the scores of a structural causal model."""
+    X, scores = network_scores(rng, n, d, n_way)
+    return X, _classes_from_scores(rng, scores, n_way)
+
+
+def process_scores(rng: Rng, n: int, d: int, n_way: int) -> Rows:
     """Functions of a Gaussian process of some of the features, by random Fourier features."""
     X = _causes(rng, n, d)
     relevant = rng.random(d) < rng.uniform(0.2, 1.0)
     relevant[rng.integers(d)] = True
     scale = relevant * np.exp(rng.normal(size=d) * 0.7)
-    scale /= np.sqrt((scale**2).sum()) * _log_uniform(rng, 0.5, 4.0)
+    scale /= np.sqrt((scale**2).sum()) * log_uniform(rng, 0.5, 4.0)
     tails = np.sqrt(rng.chisquare(3, size=(1, 128)) / 3) if rng.random() < 0.5 else 1.0
     frequencies = rng.normal(size=(d, 128)) * scale[:, None] / tails
     waves = np.cos(X @ frequencies + rng.uniform(0, 2 * np.pi, size=128))
     scores = waves @ rng.normal(size=(128, n_way)) / 8
-    scores = scores + _log_uniform(rng, 0.01, 0.3) * rng.normal(size=scores.shape)
+    return X, scores
+
+
+def gaussian_process(rng: Rng, n: int, d: int, n_way: int) -> Rows:
+    """Classes from noisy functions of a Gaussian process."""
+    X, scores = process_scores(rng, n, d, n_way)
+    scores = scores + log_uniform(rng, 0.01, 0.3) * rng.normal(size=scores.shape)
     return X, _classes_from_scores(rng, scores, n_way)
 
 
-def tree_ensemble(rng: Rng, n: int, d: int, n_way: int) -> Rows:
+def tree_scores(rng: Rng, n: int, d: int, n_way: int) -> Rows:
     """A few random trees with splits along single features."""
     X = _causes(rng, n, d)
-    favoured = rng.dirichlet(np.full(d, _log_uniform(rng, 0.1, 3.0)))
+    favoured = rng.dirichlet(np.full(d, log_uniform(rng, 0.1, 3.0)))
     scores = np.zeros((n, n_way))
     depth = int(rng.integers(1, 5))
     for _ in range(int(rng.integers(1, 9))):
@@ -132,17 +144,28 @@ def tree_ensemble(rng: Rng, n: int, d: int, n_way: int) -> Rows:
             column = feature[leaf % len(feature)]
             leaf = 2 * leaf + (X[np.arange(n), column] > cut[column])
         scores += rng.normal(size=(2**depth, n_way))[leaf % 2**depth]
+    return X, scores
+
+
+def tree_ensemble(rng: Rng, n: int, d: int, n_way: int) -> Rows:
+    """Classes from the sum of a few random trees."""
+    X, scores = tree_scores(rng, n, d, n_way)
     scores = scores + 0.05 * rng.normal(size=scores.shape)
     return X, _classes_from_scores(rng, scores, n_way)
 
 
-def linear_rule(rng: Rng, n: int, d: int, n_way: int) -> Rows:
-    """Logits that are linear in the features, in few of them or in all."""
+def linear_scores(rng: Rng, n: int, d: int, n_way: int) -> Rows:
+    """Scores that are linear in the features, in few of them or in all."""
     X = _causes(rng, n, d)
     weights = rng.normal(size=(d, n_way)) * np.exp(rng.normal(size=(d, 1)))
     weights *= rng.random((d, 1)) < rng.uniform(0.1, 1.0)
-    scores = _standard(X @ weights + 1e-6 * rng.normal(size=(n, n_way)))
-    noise = rng.gumbel(size=scores.shape) / _log_uniform(rng, 1.0, 30.0)
+    return X, standard(X @ weights + 1e-6 * rng.normal(size=(n, n_way)))
+
+
+def linear_rule(rng: Rng, n: int, d: int, n_way: int) -> Rows:
+    """Classes from linear logits."""
+    X, scores = linear_scores(rng, n, d, n_way)
+    noise = rng.gumbel(size=scores.shape) / log_uniform(rng, 1.0, 30.0)
     return X, _classes_from_scores(rng, scores + noise, n_way)
 
 
@@ -153,14 +176,14 @@ def class_prototypes(rng: Rng, n: int, d: int, n_way: int) -> Rows:
     more than along others; this is what classes of things, such as species or
     shapes, look like.
     """
-    shares = rng.dirichlet(np.full(n_way, _log_uniform(rng, 1.0, 50.0)))
+    shares = rng.dirichlet(np.full(n_way, log_uniform(rng, 1.0, 50.0)))
     y = rng.choice(n_way, size=n, p=shares)
     k = int(rng.integers(1, min(d, 30) + 1))
     n_modes = int(rng.choice([1, 1, 1, 2, 3]))
     centres = rng.normal(size=(n_way, n_modes, k)) * np.exp(rng.normal(size=k) * 0.7)
     within = rng.normal(size=(n, k))
     own = np.exp(rng.normal(size=(n_way, k)) * rng.choice([0.0, 0.2, 0.6]))
-    apart = _log_uniform(rng, 0.5, 6.0) / np.sqrt(k)
+    apart = log_uniform(rng, 0.5, 6.0) / np.sqrt(k)
     if rng.random() < 0.5:  # scatter along shared directions
         rank = int(rng.integers(1, k + 1))
         shared = rng.normal(size=(n, rank)) @ rng.normal(size=(rank, k)) / np.sqrt(rank)
@@ -170,10 +193,10 @@ def class_prototypes(rng: Rng, n: int, d: int, n_way: int) -> Rows:
         return hidden, y
     mixing = rng.normal(size=(k, d)) * (rng.random((k, d)) < rng.uniform(0.1, 1.0))
     X = hidden @ mixing
-    noise = _log_uniform(rng, 0.01, 0.7) * np.maximum(X.std(0), 1e-3)
+    noise = log_uniform(rng, 0.01, 0.7) * np.maximum(X.std(0), 1e-3)
     X = X + noise * rng.normal(size=(n, d))
     if rng.random() < 0.3:
-        X = _ACTIVATIONS[rng.integers(len(_ACTIVATIONS))](_standard(X))
+        X = _ACTIVATIONS[rng.integers(len(_ACTIVATIONS))](standard(X))
     return X, y
 
 
@@ -207,7 +230,7 @@ def measured(rng: Rng, X: np.ndarray, n_features: int) -> np.ndarray:
         The table, its columns in random order.
     """
     d = X.shape[1]
-    X = _standard(X)
+    X = standard(X)
     if n_features > d:
         repeated = X[:, rng.integers(d, size=n_features - d)]
         noise = rng.normal(size=repeated.shape)
@@ -249,7 +272,7 @@ def told_apart(X: np.ndarray, y: np.ndarray) -> float:
     Of the nearest row and the nearest class mean, on standardised features,
     whichever does better on all rows of a task.
     """
-    Z, members = _standard(X), (y[:, None] == np.unique(y)).astype(float)
+    Z, members = standard(X), (y[:, None] == np.unique(y)).astype(float)
     among = Z @ Z.T
     sizes = np.diag(among)
     distances = sizes[:, None] + sizes - 2 * among
@@ -367,7 +390,7 @@ class TaskPrior:
         """A table; seldom one in which even many rows tell little."""
         most = 2 * self.max_way if rng.random() < 0.1 else self.max_way
         n_way = 2 if rng.random() < 0.3 else int(rng.integers(2, most + 1))
-        n_features = max(1, round(_log_uniform(rng, 0.7, self.max_features + 0.4)))
+        n_features = max(1, round(log_uniform(rng, 0.7, self.max_features + 0.4)))
         d = n_features
         if rng.random() < 0.3:
             d = int(rng.integers(max(1, n_features // 4), n_features + 1))
@@ -386,7 +409,7 @@ class TaskPrior:
 
     def _task(self, rng: Rng, X: np.ndarray, y: np.ndarray) -> ArtificialTask | None:
         low, high = self.n_rows
-        n = round(_log_uniform(rng, low - 0.5, high + 0.49))
+        n = round(log_uniform(rng, low - 0.5, high + 0.49))
         order = self._order(rng, y)
         support, rest = order[:n], rng.permutation(order[n:])
         if y.max() >= n:  # few rows of many classes are no task: keep some classes

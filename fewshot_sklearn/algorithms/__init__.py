@@ -6,6 +6,7 @@ from .deep_kernel_classifier import DeepKernelClassifier
 from .gaussian_protonet import GaussianProtoNetClassifier
 from .in_context import InContextClassifier, InContextRegressor
 from .in_context_tables import InContextTables
+from .in_context_targets import InContextTargets
 from .kernel_logistic import KernelLogisticClassifier
 from .maml import MAMLClassifier, MAMLRegressor
 from .maml_plus_plus import MAMLPlusPlusClassifier, MAMLPlusPlusRegressor
@@ -32,6 +33,7 @@ __all__ = [
     "InContextClassifier",
     "InContextRegressor",
     "InContextTables",
+    "InContextTargets",
     "KernelLogisticClassifier",
     "MAMLClassifier",
     "MAMLPlusPlusClassifier",

@@ -19,19 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..encoders import Identity, LayerNorm, Shape
-from ..estimators import (
-    FewShotClassifier,
-    FewShotEstimator,
-    ProbabilisticRegressor,
-    with_shared_texts,
-)
+from ..encoders import LayerNorm, Shape
+from ..estimators import FewShotClassifier, ProbabilisticRegressor, with_shared_texts
 from ..learners import (
     Gaussian,
     KeepsFeatures,
-    Learner,
     Outputs,
-    OwnRandomNumbers,
     SmoothingLearner,
     State,
     TransformerLayer,
@@ -40,10 +33,10 @@ from ..learners import (
     predictive,
     present_classes,
 )
-from ..meta_init import MetaInit
-from ..pretrained import load_meta_init
-from ..tasks import TableFormat, Whole
+from ..tasks import Whole
+from ._any_table import StartsFromTables
 from .in_context_tables import InContextTables
+from .in_context_targets import InContextTargets
 
 #: Queries that a prediction takes at once, which bounds its memory.
 QUERIES_AT_ONCE = 256
@@ -61,7 +54,7 @@ class InContextLearner(SmoothingLearner, KeepsFeatures):
     """
 
     further_rows_told = (
-        f'{KeepsFeatures.further_rows_told} So it does with ``"tabular-in-context"``, too.'
+        f"{KeepsFeatures.further_rows_told} So it does with those for tables of any width, too."
     )
     features_in = "Z"
     #: What the network puts out for a query and a label.
@@ -202,7 +195,22 @@ n_heads : int or None, default=None
 """
 
 
-class _InContextEstimator(FewShotEstimator):
+#: What rows may hold where there is no past.
+TABLES = """
+Then `fit` learns from the support rows how the columns of a table become
+numbers, too: words and categories become columns of zeros and ones, those that
+are not among the eight most frequent of many, or not known, as likely any as in
+the support; dates become days; a number that is missing is the mean of those
+that are not, and is marked as missing if any was at `fit`. Arrays may hold NaN.
+"""
+TABLE_FORMAT = """
+table_format_ : TableFormat or None
+    How columns become numbers, where `fit` learned it: None for plain numbers, and
+    where a meta-init of past tasks knows it.
+"""
+
+
+class _InContextEstimator(StartsFromTables):
     """Parameters of both estimators."""
 
     _defaults = {"n_layers": 3, "n_hidden": 64, "n_heads": 4}
@@ -236,7 +244,7 @@ class _InContextEstimator(FewShotEstimator):
         self._set_encoder_params(encoder__params)
 
 
-@with_shared_texts(sizes=SIZES)
+@with_shared_texts(sizes=SIZES, tables=TABLES, table_format_=TABLE_FORMAT)
 class InContextClassifier(_InContextEstimator, FewShotClassifier):
     """In-context learning: a transformer reads the labelled rows and classifies others in passing.
 
@@ -256,6 +264,8 @@ class InContextClassifier(_InContextEstimator, FewShotClassifier):
     are weighed by how well each tells the support rows that are left out, and a
     transformer over (row, class) tokens corrects their sum. Features have no
     order, unit or offset for it.
+
+    {tables}
 
     Where this departs from the papers: a label is read as membership in one
     class against the rest, with one logit for each class from the same network,
@@ -283,6 +293,7 @@ class InContextClassifier(_InContextEstimator, FewShotClassifier):
     ----------
     {classes_}
     {meta_init_}
+    {table_format_}
     {n_features_in_}
     {feature_names_in_}
 
@@ -317,51 +328,10 @@ class InContextClassifier(_InContextEstimator, FewShotClassifier):
     """
 
     _learner_class = InContextClassification
-
-    #: Name of the meta-init for tables that have no past.
-    _for_any_table = "tabular-in-context"
-
-    # ------------------------------------------------------------------ tables of any width
-    def _default_meta_init(self, shape: tuple[int, ...]) -> MetaInit | None:
-        own = self.encoder, self.n_layers, self.n_hidden, self.n_heads
-        if len(shape) > 1 or self._encoder_params() or any(value is not None for value in own):
-            return None
-        return load_meta_init(self._for_any_table)
-
-    def _learner_class_of(self, init: MetaInit) -> type[Learner]:
-        if init.spec["algorithm"] == InContextTables.__name__:
-            return InContextTables
-        return super()._learner_class_of(init)
-
-    def _new_learner(
-        self,
-        input_shape: Shape,
-        n_outputs: int | None,
-        seed: int,
-        past: bool = True,
-        table: TableFormat | None = None,
-    ) -> Learner:
-        init = self._resolve_meta_init()
-        if init is None or self._learner_class_of(init) is self._learner_class:
-            return super()._new_learner(input_shape, n_outputs, seed, past, table)
-        sizes = self._hyperparameters(init.spec["hyperparameters"])
-        with OwnRandomNumbers(seed), init.declared_sizes():
-            return InContextTables(Identity(input_shape), input_shape, n_outputs, **sizes)
-
-    def _spec(self, learner: Learner) -> dict[str, Any]:
-        spec = super()._spec(learner)
-        if isinstance(learner, InContextTables):
-            spec |= {"algorithm": InContextTables.__name__, "any_width": True}
-        return spec
-
-    def _begin_without_rows(self) -> MetaInit:
-        init = super()._begin_without_rows()
-        if "any_width" in init.spec:  # nothing is known of the rows to come
-            del self.n_features_in_
-        return init
+    _for_any_table, _table_learner = "tabular-in-context", InContextTables
 
 
-@with_shared_texts(sizes=SIZES)
+@with_shared_texts(sizes=SIZES, tables=TABLES, table_format_=TABLE_FORMAT)
 class InContextRegressor(_InContextEstimator, ProbabilisticRegressor):
     """In-context learning for regression, with predictive uncertainty.
 
@@ -374,17 +344,33 @@ class InContextRegressor(_InContextEstimator, ProbabilisticRegressor):
     network. Meta-training minimises the negative log likelihood of the queries
     (eq. 2 of [1]_).
 
-    Where this departs from the paper: predictions are Gaussians, not
-    histograms, since the estimator promises a mean and a standard deviation;
-    the past tasks are the user's own, not drawn from a prior of artificial
-    ones. And the last layer starts from zero: without a meta-init, where only
-    then the support targets smoothed by a Gaussian kernel are added, this is a
-    Nadaraya-Watson regression on scaled features.
+    Without past tasks of your own, on flat rows, `fit` starts from
+    ``"tabular-in-context-regression"``, which comes with the package and was
+    trained on artificial tables only, as in [3]_. It takes any number of
+    features and of targets. It reads rows through their similarities in place
+    of their features: kernel ridge regressions and smoothers on several
+    similarities are weighed by how well each tells the support rows that are
+    left out, and a transformer over tokens of rows corrects their mean and says
+    how far off it may be. Features and targets have no unit or offset for it.
+    Of a single row, or of rows whose targets are all the same, it knows nothing
+    but that target: the standard deviation is then the target's size, over the
+    root of the number of rows.
+
+    {tables}
+
+    Where this departs from the papers: predictions are Gaussians, not
+    histograms, since the estimator promises a mean and a standard deviation.
+    Trained on your own past tasks, the last layer starts from zero; with
+    ``encoder="identity"`` and no meta-init, where only then the support targets
+    smoothed by a Gaussian kernel are added, this is a Nadaraya-Watson regression
+    on scaled features.
 
     Parameters
     ----------
     {meta_init}
-        The network on it is then untrained.
+        But for flat rows, if neither an encoder nor a size is given, None is
+        ``"tabular-in-context-regression"``; else the network on the encoder is
+        untrained.
     {encoder}
     {sizes}
     {device}
@@ -396,31 +382,46 @@ class InContextRegressor(_InContextEstimator, ProbabilisticRegressor):
     Attributes
     ----------
     {meta_init_}
+    {table_format_}
     {n_features_in_}
     {feature_names_in_}
 
     See Also
     --------
     NeuralProcessRegressor : Reads the rows by one attention, not a stack of layers.
+    load_meta_init : The meta-inits that come with the package, and their cards.
 
     References
     ----------
     .. [1] S. Müller et al., "Transformers can do Bayesian inference", ICLR 2022.
     .. [2] N. Mishra et al., "A simple neural attentive meta-learner", ICLR 2018.
+    .. [3] N. Hollmann et al., "TabPFN: a transformer that solves small tabular
+       classification problems in a second", ICLR 2023.
 
     Examples
     --------
+    A table without a history:
+
+    >>> from sklearn.datasets import load_diabetes
     >>> from fewshot_sklearn import InContextRegressor
-    >>> reg = InContextRegressor().fit([[0.], [1.], [2.]], [1., 3., 5.])
-    >>> mean, std = reg.predict([[1.], [1.5]], return_std=True)
-    >>> mean.round(2)
-    array([3., 4.])
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> reg = InContextRegressor().fit(X[::15], y[::15])  # 30 rows of 10 features
+    >>> reg.score(X, y) > 0.3
+    True
+    >>> mean, std = reg.predict(X[:5], return_std=True)
     >>> std.shape
-    (2,)
+    (5,)
+
+    Without any past, artificial or other:
+
+    >>> reg = InContextRegressor(encoder="identity").fit([[0.], [1.], [2.]], [1., 3., 5.])
+    >>> reg.predict([[1.], [1.5]]).round(2)
+    array([3., 4.])
     """
 
     _learner_class = InContextRegression
+    _for_any_table, _table_learner = "tabular-in-context-regression", InContextTargets
 
     def _learner_params(self, trained: dict[str, Any] | None) -> dict[str, Any]:
         # with a past to learn from, the kernel is in the way: sinusoids took longer to learn
-        return super()._learner_params(trained) | {"smooths": trained is None}
+        return super()._learner_params(trained) | ({"smooths": True} if trained is None else {})

@@ -15,74 +15,36 @@ classifiers make of them (`table_experts`), reads tables of any width.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..encoders import LayerNorm, Shape
-from ..learners import (
-    TASKS_PER_CHUNK,
-    FeatureLearner,
-    State,
-    TransformerLayer,
-    check_sizes,
-    present_classes,
-    rows_for,
-)
+from ..learners import State, check_sizes, present_classes, rows_for
 from ._table_experts import (
     EXPERTS_READ,
     N_EXPERTS,
+    SIMILARITIES,
     STEERING,
     Experts,
-    Kernels,
-    TableScale,
     all_experts,
     centred,
+    relevance,
 )
+from ._table_learner import SteeredLayer, TableLearner
+from ._table_similarities import Kernels, TableScale
 
-#: Numbers that a prediction's largest tensor holds at once, which bounds its memory.
-AT_ONCE = 10_000_000
 #: Tables of all pairs of rows that adapting holds at once; those that it takes to make an expert.
 OF_PAIRS, OF_EXPERT = 14, 8
 #: Tables of rows and classes for each expert, and for each number of a token beside those that its
 #: layers read.
 OF_LABELS, OF_TOKENS = 7, 16
-#: Tasks of a training batch that go together, padded to the largest of them.
-TASKS_TOGETHER = 8
 #: Sharpnesses at which the experts are tried on the rows left out.
 SHARPNESSES = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
-class SteeredLayer(TransformerLayer):
-    """A transformer layer whose heads also look to rows for being similar.
-
-    To the scores of a head is added a learned combination of similarities.
-    """
-
-    def __init__(self, n_hidden: int, n_heads: int):
-        super().__init__(n_hidden, n_heads)
-        # heads that start alike would stay alike
-        start = torch.linspace(0.0, 4.0, n_heads)[:, None].repeat(1, len(STEERING))
-        self.steer = nn.Parameter(start)
-
-    def steered(self, h: Tensor, keys: Tensor, values: Tensor, w: Tensor, alike: Tensor) -> Tensor:
-        """The next state of h (..., n_way, n_query, n_hidden), with similarities to all rows."""
-        attention = self.attention
-        q, k, v = (
-            t.unflatten(-1, (attention.n_heads, -1)).transpose(-2, -3)
-            for t in (attention.query(self.norm_rows(h)), keys, values)
-        )
-        # a row counts as often as it weighs; finite, for rows of nothing but infinities have no sum
-        often = w.log().clamp_min(torch.finfo(w.dtype).min / 4)[..., None, None, :]
-        bias = (torch.einsum("hk,...kqn->...hqn", self.steer, alike) + often)[..., None, :, :, :]
-        read = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        h = h + attention.out(read.transpose(-2, -3).flatten(-2))
-        return h + self.mlp(self.norm_mixed(h))
-
-
-class InContextTables(FeatureLearner):
+class InContextTables(TableLearner):
     """adapt: experts on similarities, and tokens that say how well each does. predict: their pool.
 
     Each expert's scores are taken to one scale and added up with weights that a
@@ -91,9 +53,7 @@ class InContextTables(FeatureLearner):
     scores, corrects the sum. All classes are read by the same network.
     """
 
-    wants_encoder = False
-    #: Each a `SteeredLayer`.
-    layers: Any
+    steering = STEERING
 
     def __init__(
         self,
@@ -108,8 +68,6 @@ class InContextTables(FeatureLearner):
         super().__init__(encoder, input_shape, n_outputs)
         check_sizes(n_hidden, n_heads, n_layers)
         self.n_hidden = n_hidden
-        # rows of any width, brought to scale by each task's own support
-        self.x_mean, self.x_rest, self.x_scale = torch.zeros(()), torch.zeros(()), torch.ones(())
         self.name = nn.Parameter(torch.randn(N_EXPERTS, n_hidden) * 0.1)
         self.record = nn.Linear(len(SHARPNESSES) + 1 + N_FACTS, n_hidden)
         self.summary = nn.Linear(n_hidden + N_FACTS, n_hidden)
@@ -118,14 +76,13 @@ class InContextTables(FeatureLearner):
         self.prior = nn.Linear(n_hidden, 1)
         self.token = nn.Linear(N_EXPERTS + 4, n_hidden)
         self.unknown = nn.Parameter(torch.randn(n_hidden) * 0.1)
-        self.layers = nn.ModuleList(SteeredLayer(n_hidden, n_heads) for _ in range(n_layers))
+        self.layers = nn.ModuleList(
+            SteeredLayer(n_hidden, n_heads, len(STEERING)) for _ in range(n_layers)
+        )
         self.answer_norm, self.answer = LayerNorm(n_hidden), nn.Linear(n_hidden, 1)
         for linear in (last, self.prior, self.answer):
             nn.init.zeros_(linear.weight)
             nn.init.zeros_(linear.bias)
-
-    def fit_scale(self, X: Tensor | None, y: Tensor | None, w: Tensor | None = None) -> None:
-        """Learn nothing: each task is brought to the scale of its own support."""
 
     # ------------------------------------------------------------------ adapt
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
@@ -134,7 +91,7 @@ class InContextTables(FeatureLearner):
     def _adapted(self, Z: Tensor, y: Tensor, w: Tensor) -> tuple[State, TableScale, Kernels]:
         with torch.no_grad():
             scale = TableScale(Z, w)
-            kernels = Kernels(scale, scale(Z), y, w)
+            kernels = _kernels(scale, Z, y, w)
             # duplicates and heavy weights bring single precision to its end; training has none
             dtype = Z.dtype if self.training else torch.float64
             pairs = y.shape[:-2].numel() * y.shape[-2] ** 2
@@ -204,65 +161,32 @@ class InContextTables(FeatureLearner):
         h = h + state["summary"][..., None, None, :]
         return logits, h if left_out else h + self.unknown
 
-    def _through(
-        self, layer: SteeredLayer, h: Tensor, read: Tensor, w: Tensor, K: Tensor
-    ) -> Tensor:
-        """A layer, over so many rows at once as memory allows; K are all their similarities."""
-        keys, values = read.unbind(-4)
-        n_heads = layer.attention.n_heads
-        row = max(1, h.shape[:-2].numel() * n_heads * keys.shape[-2])
-        step = h.shape[-2] if self.training else max(1, AT_ONCE // row)
-        parts = zip(h.split(step, -2), K.split(step, -2), strict=True)
-        done = [
-            layer.steered(rows, keys, values, w, alike[..., list(STEERING), :, :])
-            for rows, alike in parts
-        ]
-        return done[0] if len(done) == 1 else torch.cat(done, -2)
-
     def numbers_to_adapt(self, n_rows: int, n_labels: int) -> int:
         a_label = OF_LABELS * N_EXPERTS + (2 * len(self.layers) + OF_TOKENS) * self.n_hidden
         return OF_PAIRS * n_rows**2 + a_label * n_rows * n_labels
 
     # ------------------------------------------------------------------ predict
-    def numbers_a_row(self, state: State) -> int:
-        # `_predicted` divides further what meets the state
-        return state["y"].shape[:-2].numel() * (state["y"].shape[-1] + state["Z"].shape[-1])
-
     def predict_features(self, state: State, Z: Tensor) -> Tensor:
         with torch.no_grad():
             scale = TableScale(state["Z"], state["w"])
-            kernels = Kernels(scale, scale(state["Z"]), state["y"], state["w"])
+            kernels = _kernels(scale, state["Z"], state["y"], state["w"])
         return self._predicted(state, scale, kernels, Z)
 
-    def forward_features(self, Z: Tensor, y: Tensor, w: Tensor, Z_query: Tensor) -> Tensor:
-        """`forward`, given features; tasks of like size go together, without their padding."""
-        n_way, places = y.shape[-1], torch.arange(1, y.shape[-2] + 1, device=w.device)
-        last_row = (places * (w > 0)).amax(-1)
-        columns = torch.arange(1, n_way + 1, device=w.device)
-        last_class = (columns * present_classes(y, w)).amax(-1)
-        order = (last_row * last_class).argsort()
-        parts = []
-        for group in order.split(TASKS_TOGETHER if self.training else TASKS_PER_CHUNK):
-            n, c = int(last_row[group].max()), int(last_class[group].max())
-            X, X_query = Z[group][:, :n], Z_query[group]
-            used = (X != 0).any(1).any(0)
-            task = X[..., used], y[group][:, :n, :c], w[group][:, :n], X_query[..., used]
-            parts.append(F.pad(self.episode_of_features(*task), (0, n_way - c), value=-torch.inf))
-        return torch.cat(parts)[order.argsort()]
+    def labels_in_use(self, y: Tensor, w: Tensor) -> Tensor:
+        return (torch.arange(1, y.shape[-1] + 1, device=w.device) * present_classes(y, w)).amax(-1)
+
+    def padded(self, outputs: Tensor, n_labels: int) -> Tensor:
+        return F.pad(outputs, (0, n_labels - outputs.shape[-1]), value=-torch.inf)
 
     def episode_of_features(self, Z: Tensor, y: Tensor, w: Tensor, Z_query: Tensor) -> Tensor:
         state, scale, kernels = self._adapted(Z, y, w)
         return self._predicted(state, scale, kernels, Z_query)
 
-    def features(self, state: State, Z: Tensor) -> Tensor:
-        """Standardised values of rows, as similarities compare them (..., n, n_features)."""
-        return TableScale(state["Z"], state["w"])(Z).values
-
     def _predicted(self, state: State, scale: TableScale, kernels: Kernels, Z: Tensor) -> Tensor:
         # each expert's similarities to the support rows, and its scores
         row = max(1, state["coefficients"].shape[:-2].numel() * sum(state["y"].shape[-2:]))
         row = max(row, state["Z"].numel())
-        step = Z.shape[-2] if self.training else max(1, AT_ONCE // row)
+        step = self.step_of(Z.shape[-2], row)
         answers = [self._answered(state, scale, kernels, part) for part in Z.split(step, -2)]
         return answers[0] if len(answers) == 1 else torch.cat(answers, -2)
 
@@ -277,6 +201,11 @@ class InContextTables(FeatureLearner):
         for layer, read in zip(self.layers, state["read"].unbind(-5), strict=True):
             h = self._through(layer, h, read, w, K)
         return logits + self.answer(self.answer_norm(h))[..., 0].mT
+
+
+def _kernels(scale: TableScale, Z: Tensor, y: Tensor, w: Tensor) -> Kernels:
+    support = scale(Z)
+    return Kernels(scale, support, w, [relevance(view, y, w) for view in support], SIMILARITIES)
 
 
 #: Numbers that describe a task as a whole.

@@ -23,6 +23,7 @@ from .frozen_steps import (
     with_final,
 )
 from .many_tasks import ManyTasks
+from .own_table import LearnsTable
 from .regressor import FewShotRegressor, ProbabilisticRegressor
 from .shared_texts import with_shared_texts
 from .validation import (
@@ -47,6 +48,7 @@ __all__ = [
     "FewShotClassifier",
     "FewShotEstimator",
     "FewShotRegressor",
+    "LearnsTable",
     "ManyTasks",
     "MetaEmbedding",
     "ProbabilisticRegressor",

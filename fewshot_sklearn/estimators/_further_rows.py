@@ -48,6 +48,8 @@ class TakesFurtherRows(FewShotEstimator):
     _support: KeptSupport | None
     #: Weights of the support rows; None where all are one.
     _support_weights: np.ndarray | None = None
+    #: Targets that `fit` saw.
+    _n_targets = 1
     #: Whether there were support rows, of which nothing is kept.
     _support_dropped = False
     #: Least and largest values of the rows, where there is no past to say their unit.
@@ -103,7 +105,7 @@ class TakesFurtherRows(FewShotEstimator):
         w = np.ones(n) if w is None else w
         if stay is not None:
             kept, w = some_support(kept, stay), w[stay]
-        table = self.meta_init_.table
+        table = self._known_format()
         X = kept[0] if table is None else as_numbers(table, support_rows(self, kept))
         return GivenRows(X, kept[1], w, kept)
 
@@ -226,10 +228,9 @@ class TakesFurtherRows(FewShotEstimator):
                 f"X has rows of shape {shape}, but fit saw rows of shape "
                 f"{tuple(spec['input_shape'])}."
             )
-        if n_outputs is not None and n_outputs != spec["n_outputs"]:
-            raise ValueError(
-                f"y has {n_outputs} output(s), but fit saw {spec['n_outputs']} of them."
-            )
+        known = self._n_targets if spec.get("any_width") else spec["n_outputs"]
+        if n_outputs is not None and n_outputs != known:
+            raise ValueError(f"y has {n_outputs} output(s), but fit saw {known} of them.")
 
     def _begin_without_rows(self) -> MetaInit:
         init = super()._begin_without_rows()

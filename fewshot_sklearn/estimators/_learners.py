@@ -138,7 +138,8 @@ class HasLearner(HasParameters):
                 f"X has columns {columns}, but {init.told} was meta-trained on columns {names}, in "
                 "that order."
             )
-        if n_outputs is not None and n_outputs != spec["n_outputs"]:
+        given = None if spec.get("any_width") else n_outputs  # of any number of targets, too
+        if given is not None and given != spec["n_outputs"]:
             raise ValueError(
                 f"y has {n_outputs} output(s), but {init.told} was meta-trained on "
                 f"{spec['n_outputs']}."

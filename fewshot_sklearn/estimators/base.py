@@ -102,6 +102,18 @@ class FewShotEstimator(HasLearner):
         init = self._resolve_meta_init()
         return None if init is None else init.table
 
+    def _format_of(self, X: Any, sample_weight: Any) -> TableFormat | None:
+        """How the rows of a `fit` come from a table."""
+        return self._table()
+
+    def _known_format(self) -> TableFormat | None:
+        """How rows come from a table, once fitted."""
+        return self.meta_init_.table
+
+    def _format_of_further(self, X: Any) -> TableFormat | None:
+        """How these rows come from a table, once fitted."""
+        return self._known_format()
+
     def _columns(self) -> list[str] | None:
         """The columns that `fit` saw, if they have names."""
         names = getattr(self, "feature_names_in_", None)
@@ -139,7 +151,8 @@ class FewShotEstimator(HasLearner):
     def _fitted_learner_and_rows(self, X: Any) -> tuple[Any, Tensor]:
         check_is_fitted(self)
         self._refuse_other_dtype()
-        X = validated(self, None if self._reads_numbers else self.meta_init_.table, X, reset=False)
+        table = None if self._reads_numbers else self._format_of_further(X)
+        X = validated(self, table, X, reset=False)
         spec = self.meta_init_.spec
         shape = tuple(spec["input_shape"])
         # of any width: then as wide as in fit, which is checked above
@@ -199,7 +212,7 @@ class FewShotEstimator(HasLearner):
         init, columns = self._init_in_use(), column_names(X)
         if hasattr(self, "state_"):  # the columns are known, even if the meta-init has no names
             check_columns(columns, self._columns())
-        X = as_numbers(init.table, X)
+        X = as_numbers(self._known_format() if hasattr(self, "state_") else init.table, X)
         self._check_fits(init, X.shape[1:], None, columns)
         learner = self._rebuild(init)
         return learner, self._rows_for(learner, X)

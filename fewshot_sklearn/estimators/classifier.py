@@ -66,7 +66,7 @@ class FewShotClassifier(ClassifierMixin, TakesFurtherRows):
             refuse_missing(known, "y", "class")
         soft = _are_soft(known)
         names = getattr(y, "columns", None) if soft else None
-        table = self._table() if first else self.meta_init_.table
+        table = self._format_of(X, sample_weight) if first else self._format_of_further(X)
         # as an array, lest scikit-learn makes floats of integers that may be missing
         X, y = validated(self, table, X, y if soft else known, reset=first, multi_output=soft)
         weights = check_weights(sample_weight, len(X), some=first)
@@ -168,7 +168,7 @@ class FewShotClassifier(ClassifierMixin, TakesFurtherRows):
             raise ValueError(f"y held {before} before, and now {now}: pass the same.")
         if why := self._why_not_into_state(self._rebuild(self.meta_init_), rows.X):
             self._needs_rows(why)
-            self._fit_rows(self._joined(rows), known)
+            self._fit_rows(self._read_anew(self._joined(rows)), known)
             return
         found, members = self._labels(rows)
         old: np.ndarray = self.classes_
@@ -228,7 +228,7 @@ class FewShotClassifier(ClassifierMixin, TakesFurtherRows):
             if not stay.any() or not (rows := self._seen_rows(stay)).w.any():
                 raise ValueError(NONE_LEFT)
         if state is None:
-            self._fit_rows(rows, classes)
+            self._fit_rows(self._read_anew(rows), classes)
             return
         self.classes_, self.state_ = classes, as_arrays(state)
         if support is not None:

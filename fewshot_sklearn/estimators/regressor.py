@@ -49,7 +49,7 @@ class FewShotRegressor(RegressorMixin, TakesFurtherRows):
         given, known = X, np.asarray(y)
         if known.ndim and known.dtype.kind == "O":  # None among objects would become NaN
             refuse_missing(known, "y", "target")
-        table = self._table() if first else self.meta_init_.table
+        table = self._format_of(X, sample_weight) if first else self._format_of_further(X)
         X, y = validated(self, table, X, y, reset=first, multi_output=True, y_numeric=True)
         weights = check_weights(sample_weight, len(X), some=first)
         return GivenRows(X, y, weights, kept_support(given, X, known, table=table))
@@ -57,7 +57,7 @@ class FewShotRegressor(RegressorMixin, TakesFurtherRows):
     def _fit_rows(self, rows: GivenRows) -> None:
         self._keep(rows.kept, rows.w)
         targets = finite_targets(rows.y)
-        self._y_ndim = rows.y.ndim
+        self._y_ndim, self._n_targets = rows.y.ndim, targets.shape[1]
         self._adapt(rows.X, targets, rows.w, targets.shape[1])
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> FewShotRegressor:
@@ -103,7 +103,7 @@ class FewShotRegressor(RegressorMixin, TakesFurtherRows):
             raise ValueError(f"y has {rows.y.ndim} axes, but fit saw targets of {self._y_ndim}.")
         if why := self._why_not_into_state(self._rebuild(self.meta_init_), rows.X):
             self._needs_rows(why)
-            self._fit_rows(self._joined(rows))
+            self._fit_rows(self._read_anew(self._joined(rows)))
         else:
             self._take_in(rows, targets, targets.shape[1], None)
 
@@ -120,9 +120,16 @@ class FewShotRegressor(RegressorMixin, TakesFurtherRows):
         Raises
         ------
         ValueError
-            When there is no meta-init.
+            When there is no meta-init, or it is one for tables of any width, which
+            knows nothing of targets.
         """
-        spec = self._begin_without_rows().spec
+        init = self._begin_without_rows()
+        spec = init.spec
+        if spec.get("any_width"):
+            raise ValueError(
+                f"{init.told} is for tables without a past: without rows it knows neither the "
+                "unit of a target nor where it lies. Call fit."
+            )
         n_outputs = spec["n_outputs"]
         self._y_ndim = 1 if n_outputs == 1 else 2
         nothing = np.zeros((1, *spec["input_shape"])), np.zeros((1, n_outputs)), np.zeros(1)

@@ -60,7 +60,7 @@ from .sampling import (
 )
 from .shots import IntOrRange, check_int_or_range, check_n_shots
 from .splits import TaskKFold, TaskShuffleSplit
-from .table_format import TableFormat
+from .table_format import Column, TableFormat
 from .targets import class_labels, is_labelled, number_targets
 
 __all__ = [
@@ -73,6 +73,7 @@ __all__ = [
     "Blocks",
     "ClassEpisodes",
     "ClassOf",
+    "Column",
     "Constraint",
     "EpisodeRows",
     "Episodes",

@@ -53,6 +53,8 @@ class Column:
     means : tuple of tuple of float
         Of categories that are looked up the mean targets, for each code and one that is not known;
         none where they were not learned.
+    rest : float
+        How often one of the categories occurred that are not among the values.
     """
 
     kind: str
@@ -62,6 +64,7 @@ class Column:
     shares: tuple[float, ...] = ()
     epoch: float = 0.0
     means: tuple[tuple[float, ...], ...] = ()
+    rest: float = 0.0
 
     @property
     def looked_up(self) -> bool:
@@ -88,7 +91,7 @@ class Column:
         if self.kind == "category":
             codes = self.codes(values, missing)
             rows = np.zeros((len(codes) + 1, self.n_codes + 1))
-            rows[-1, :-1] = [*self.shares, *([1 - sum(self.shares)] if self.incomplete else [])]
+            rows[-1, :-1] = [*self.shares, *self._of_missing()]
             return np.where(
                 (codes == self.n_codes)[:, None],
                 rows[-1, :-1],
@@ -98,6 +101,10 @@ class Column:
         read = _days if self.kind == "date" else _floats
         plain[~missing] = read(values[~missing], name) - self.epoch
         return np.column_stack([plain, missing]) if self.incomplete else plain[:, None]
+
+    def _of_missing(self) -> list[float]:
+        """How often it was missing, where it was."""
+        return [1 - sum(self.shares) - self.rest] if self.incomplete else []
 
     def codes(self, values: np.ndarray, missing: np.ndarray) -> np.ndarray:
         """Codes of categories: the last but one is a missing one, `n_codes` one not known."""
@@ -128,7 +135,14 @@ class TableFormat:
     names: tuple[str, ...] | None = None
 
     @classmethod
-    def of(cls, X: Any, categorical_features: Any = "from_dtype") -> TableFormat | None:
+    def of(
+        cls,
+        X: Any,
+        categorical_features: Any = "from_dtype",
+        weights: np.ndarray | None = None,
+        looks_up: bool = True,
+        surely: Sequence[int] = (),
+    ) -> TableFormat | None:
         """Learn the format of past rows.
 
         Parameters
@@ -139,6 +153,14 @@ class TableFormat:
 default="from_dtype"
             Which columns hold categories: those that are no numbers and no dates, or that are
             of pandas' or polars' categorical types; or those named, numbered or marked.
+        weights : ndarray of shape (n_rows,) or None, default=None
+            Weights of the rows; those without weight teach nothing.
+        looks_up : bool, default=True
+            Whether an encoder will learn what many categories are like. If not, those that
+            occur most often, and more than once, have a column each; the others are as
+            likely any.
+        surely : sequence of int, default=()
+            Columns that hold categories, beside those that `categorical_features` tells.
 
         Returns
         -------
@@ -156,10 +178,13 @@ default="from_dtype"
             return None
         names = labels if labels and all(isinstance(n, str) for n in labels) else None
         marked = _marked(categorical_features, len(columns), labels)
-        found = [
-            _learned(column, labels[i] if labels else i, _is_marked(marked, i))
-            for i, column in enumerate(columns)
-        ]
+        taught = None if weights is None else np.flatnonzero(weights > 0)
+        w = None if weights is None else weights[taught]
+        found = []
+        for i, column in enumerate(columns):
+            categorical = True if i in surely else _is_marked(marked, i)
+            name, most = labels[i] if labels else i, None if looks_up else MOST_INDICATORS
+            found.append(_learned(column, name, categorical, taught, w, most))
         if all(c.kind == "number" and not c.incomplete for c in found):
             return None
         if all(_values(column)[1].all() for column in columns):
@@ -283,6 +308,7 @@ default="from_dtype"
                     "kind": c.kind, "fill": c.fill, "incomplete": c.incomplete,
                     "values": list(c.values), "shares": list(c.shares), "epoch": c.epoch,
                     **({"means": [list(one) for one in c.means]} if c.means else {}),
+                    **({"rest": c.rest} if c.rest else {}),
                 }
                 for c in self.columns
             ],
@@ -379,27 +405,45 @@ def _category_means(codes: np.ndarray, targets: np.ndarray, asked: np.ndarray) -
     return np.stack([encoder.fit(codes, one).transform(asked) for one in targets.T], 1)
 
 
-def _learned(column: Any, name: Any, categorical: bool | None) -> Column:
+def _learned(
+    column: Any,
+    name: Any,
+    categorical: bool | None,
+    taught: np.ndarray | None,
+    w: np.ndarray | None,
+    most: int | None,
+) -> Column:
+    """What a column teaches, in the rows `taught`, of weights w; None is all, alike."""
     values, missing = _values(column)
+    if taught is not None:
+        values, missing = values[taught], missing[taught]
     there = values[~missing]
+    gone = float(missing.sum() if w is None else w[missing].sum())
+    w = w if w is None else w[~missing]
     if categorical is None:
         categorical = _told_categorical(column)
+        nothing = most is not None and not len(there) and values.dtype.kind == "O"
+        if nothing:  # and whatever comes there later tells nothing
+            categorical = True
         if not categorical and not (_are_numbers(there) or _are_dates(there)):
             _refuse_mixture(there, name)
             categorical = True
     if categorical:
-        return _of_categories(there, len(values), name)
+        return _of_categories(there, w, gone, name, most)
     if _are_dates(there):
-        days = _days(there, name)
-        epoch = float(days.mean()) if len(days) else 0.0
-        return Column("date", 0.0, bool(missing.any()), epoch=epoch)
+        return Column("date", 0.0, bool(missing.any()), epoch=_mean(_days(there, name), w))
     if not _are_numbers(there):
         raise ValueError(
             f"Column {name!r} of X holds what is no number and no date, such as {there[0]!r}. Name "
             "it in categorical_features if it holds categories, or leave it out."
         )
-    numbers = _floats(there, name)
-    return Column("number", float(numbers.mean()) if len(numbers) else 0.0, bool(missing.any()))
+    return Column("number", _mean(_floats(there, name), w), bool(missing.any()))
+
+
+def _mean(numbers: np.ndarray, w: np.ndarray | None) -> float:
+    if not len(numbers):
+        return 0.0
+    return float(numbers.mean() if w is None else np.average(numbers, weights=w))
 
 
 def _refuse_mixture(there: np.ndarray, name: Any) -> None:
@@ -415,7 +459,10 @@ def _refuse_mixture(there: np.ndarray, name: Any) -> None:
         )
 
 
-def _of_categories(there: np.ndarray, n: int, name: Any) -> Column:
+def _of_categories(
+    there: np.ndarray, w: np.ndarray | None, gone: float, name: Any, most: int | None
+) -> Column:
+    """Categories, `gone` the weight of rows that have none; of many, the `most` most frequent."""
     import pandas as pd
 
     plain = _plain(there)
@@ -425,10 +472,16 @@ def _of_categories(there: np.ndarray, n: int, name: Any) -> Column:
                 f"Column {name!r} of X holds {value!r} of {type(value).__name__}: categories must "
                 "be strings, numbers or booleans."
             )
-    counted = pd.Series(plain, dtype=object).value_counts()
+    ones = pd.Series(1.0 if w is None else w, index=range(len(plain)), dtype=float)
+    counted = ones.groupby(pd.Series(plain, dtype=object), sort=False).sum()
+    n, rest = float(ones.sum() + gone) or 1.0, 0.0
     values = sorted(counted.index, key=lambda v: (isinstance(v, str), v))
-    shares = tuple(float(counted[v] / max(1, n)) for v in values)
-    return Column("category", incomplete=len(there) < n, values=tuple(values), shares=shares)
+    if most is not None and len(values) > most:
+        often = sorted((v for v in values if counted[v] > 1), key=lambda v: -counted[v])[:most]
+        rest = float(sum(counted[v] for v in values if v not in often)) / n
+        values = [v for v in values if v in often]
+    shares = tuple(float(counted[v] / n) for v in values)
+    return Column("category", incomplete=gone > 0, values=tuple(values), shares=shares, rest=rest)
 
 
 def _are_numbers(values: np.ndarray) -> bool:
@@ -504,6 +557,7 @@ def _checked(column: Column) -> Column:
         column.kind in KINDS
         and _is_number(column.fill)
         and _is_number(column.epoch)
+        and _is_number(column.rest)
         and isinstance(column.incomplete, bool)
         and isinstance(values, tuple)
         and isinstance(shares, tuple)

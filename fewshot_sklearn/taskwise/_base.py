@@ -146,7 +146,7 @@ class Taskwise(LearnsTasks, SavesTasks, BaseEstimator):
     def _answered(self, X: Any, numbers: np.ndarray) -> tuple[np.ndarray, Iterator[Any]]:
         """Rows as an array, and what `answer_tasks` says of those of known tasks."""
         inner = self._template
-        X = validated(inner, inner.meta_init.table, X, reset=False)
+        X = validated(inner, inner._known_format(), X, reset=False)
         known = np.flatnonzero(numbers >= 0)
         by_task = RowsByTask.of(numbers[known])
         by_task = by_task._replace(order=known[by_task.order])
@@ -172,8 +172,8 @@ class Taskwise(LearnsTasks, SavesTasks, BaseEstimator):
         # columns were compared already, and made numbers of
         prior.__dict__.pop("feature_names_in_", None)
         prior._reads_numbers = True
-        if prior.meta_init.table is not None:
-            prior.n_features_in_ = prior.meta_init.table.width
+        if (table := self._template._known_format()) is not None:
+            prior.n_features_in_ = table.width
         return prior
 
     def _each(self, X: Any, numbers: np.ndarray) -> Iterator[tuple[np.ndarray, Any, Any]]:
@@ -215,7 +215,7 @@ class Taskwise(LearnsTasks, SavesTasks, BaseEstimator):
         if not self._stacked:
             return self._fitted[number]
         inner = clone(self._template)
-        format_ = ("n_features_in_", "feature_names_in_", "meta_init_", "_y_ndim")
+        format_ = ("n_features_in_", "feature_names_in_", "table_format_", "meta_init_", "_y_ndim")
         known = vars(self._template)
         vars(inner).update({name: known[name] for name in format_ if name in known})
         inner.state_, own = self._states.take(number)

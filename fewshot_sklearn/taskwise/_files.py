@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..estimators import adapts_in_batches
-from ..tasks import identity_of
+from ..tasks import TableFormat, identity_of
 from ._ids import from_json, to_json
 from ._states import TaskStates
 
@@ -57,6 +57,8 @@ class SavesTasks:
             "inner_n_features_in": self._template.n_features_in_,
             "inner_feature_names_in": _names(self._template),
         }
+        if (table := getattr(self._template, "table_format_", None)) is not None:
+            meta["table"] = table.to_json()
         if self._kind == "classifier":
             meta["classes"] = to_json(self.classes_)
         else:
@@ -96,6 +98,8 @@ class SavesTasks:
                 )
         if self._kind == "regressor":
             inner._y_ndim = meta["y_ndim"]
+        if "table" in meta:
+            inner.table_format_ = TableFormat.from_json(meta["table"])
         # files of versions that could not add rows do not say
         self._begin(inner, meta["one_task"], meta["task_place"], meta.get("updatable", False))
         self._before = before

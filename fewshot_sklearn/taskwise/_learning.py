@@ -156,7 +156,8 @@ class LearnsTasks:
     ) -> tuple[np.ndarray | None, Pieces]:
         """Classes, and the states of all tasks, in batches."""
         X, y, w, which, by_task = rows
-        X = validated(inner, inner.meta_init.table, X, reset=afresh)
+        table = inner._format_of(X, w) if afresh else inner._known_format()
+        X = validated(inner, table, X, reset=afresh)
         init = inner.meta_init
         w = np.ones(len(X)) if w is None else w
         local = None

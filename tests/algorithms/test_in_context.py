@@ -208,7 +208,7 @@ def test_untrained_regressor_smooths_the_targets():
     X, X_query = rng.normal(3, 20, (30, 4)), rng.normal(3, 20, (10, 4))
     y, w = rng.normal(5, 3, (30, 2)), rng.integers(0, 3, 30).astype(float)
     expected = softmax(scaled_kernel(X, X_query, w), 1) @ y
-    reg = InContextRegressor(random_state=0).fit(X, y, sample_weight=w)
+    reg = InContextRegressor(encoder="identity", random_state=0).fit(X, y, sample_weight=w)
     np.testing.assert_allclose(reg.predict(X_query), expected, rtol=1e-5, atol=1e-6)
 
 

@@ -15,14 +15,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fewshot_sklearn import InContextClassifier, MetaTrainer, few_shot_score, load_meta_init
-from fewshot_sklearn.algorithms import InContextTables, in_context_tables
+from fewshot_sklearn.algorithms import InContextTables, _table_learner, in_context_tables
 from fewshot_sklearn.algorithms import _table_experts as table_experts
-from fewshot_sklearn.algorithms._table_experts import (
-    EXPERTS_READ,
-    Kernels,
-    TableScale,
-    all_experts,
-)
+from fewshot_sklearn.algorithms._table_experts import EXPERTS_READ, all_experts
+from fewshot_sklearn.algorithms._table_similarities import TableScale
 from fewshot_sklearn.encoders import Identity
 
 
@@ -72,7 +68,7 @@ def test_leaving_one_out_is_fitting_without_it():
     X, y, _ = random_task(n=12)
     w = torch.ones(12).double()
     scale = TableScale(X, w)
-    K = Kernels(scale, scale(X), y, w).among
+    K = in_context_tables._kernels(scale, X, y, w).among
     left_out = all_experts(K, y, w).left_out
     for i in range(12):
         rest = [j for j in range(12) if j != i]
@@ -136,7 +132,7 @@ def test_queries_know_nothing_of_each_other(learner, monkeypatch):
     together = outputs(learner, X, y, [1] * 9, X_query)
     alone = torch.cat([outputs(learner, X, y, [1] * 9, x[None]) for x in X_query])
     torch.testing.assert_close(together, alone)
-    monkeypatch.setattr(in_context_tables, "AT_ONCE", 1)
+    monkeypatch.setattr(_table_learner, "AT_ONCE", 1)
     torch.testing.assert_close(outputs(learner, X, y, [1] * 9, X_query), together)
 
 

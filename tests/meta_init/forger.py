@@ -40,6 +40,7 @@ READERS = {
     "RidgeHeadClassification": ("RidgeHeadClassifier", (28, 28)),
     "ProtoNet": ("ProtoNetClassifier", (28, 28)),
     "InContextTables": ("InContextClassifier", (5,)),
+    "InContextTargets": ("InContextRegressor", (5,)),
 }
 
 

@@ -239,6 +239,14 @@ RUNS: dict[str, list[Run]] = {
             ("tables.json",),
         )
     ],
+    "benchmarks/small_tables_regression.py": [
+        Run(
+            "--output {out}/tables.json --most-splits 2; --output {out}/tables.json --report",
+            {"N_ROWS": (5,), "TABLES": {"made": ("made", "made", "c", ("year",))}},
+            (r"boosting +made +\d", r"\| 5 \| -?[\d.]+ ± \d", r"\| made \| -?\d"),
+            ("tables.json",),
+        )
+    ],
     "benchmarks/speed.py": SPEED,
     "benchmarks/task_priors.py": [
         Run("--data made-10 --methods auto --splits 1", {}, (r"\| auto \|.*\d",))
@@ -347,6 +355,14 @@ RUNS: dict[str, list[Run]] = {
             ("tables.safetensors",),
         )
     ],
+    "training/tabular_in_context_regression.py": [
+        Run(
+            "--epochs 1 --checkpoint {out}/tables.ckpt --output {out}/tables.safetensors",
+            {"N_SPLITS": 2, "N_ROWS": (5, 10), "N_TABLES": 4, "N_EPISODES": 2},
+            (r"diabetes, 10 rows +coverage +\d",),
+            ("tables.safetensors",),
+        )
+    ],
     "examples/plot_bayesian_optimisation.py": [
         Run(prints=(r"meta-learned ridge: regret .*\d", r"Gaussian process: regret .*\d"))
     ],
@@ -409,5 +425,6 @@ USED_BY = {
     "training/curves.py": "training/sinusoids.py",
     "training/glyphs.py": "training/omniglot.py",
     "training/shipping.py": "training/omniglot.py",
+    "training/target_priors.py": "training/tabular_in_context_regression.py",
     "training/task_priors.py": "training/tabular_in_context.py",
 }
