@@ -122,7 +122,7 @@ def with_final(estimator: Any, final: Any) -> Any:
     return made
 
 
-def freeze_steps(estimator: Any, X: Any, y: Any) -> Any:
+def freeze_steps(estimator: Any, X: Any, y: Any) -> tuple[Any, Any]:
     """A pipeline whose steps before the last are fitted to past rows, and frozen.
 
     Parameters
@@ -136,18 +136,22 @@ def freeze_steps(estimator: Any, X: Any, y: Any) -> Any:
 
     Returns
     -------
-    estimator
+    estimator : estimator
         Another pipeline; of any other estimator, that estimator.
+    rows : array-like or data frame
+        The rows as the last step is to learn from them: what the steps' `fit_transform` gave, which
+        of a step that looks at targets is not what `transform` gives of the same rows.
     """
     if not isinstance(estimator, Pipeline):
-        return estimator
+        return estimator, X
     made, last = copy(estimator), estimator.steps[-1]
     if before := estimator.steps[:-1]:
         fitted = clone(estimator[:-1])
         X = fitted.fit_transform(X, y)
         before = [(name, _frozen(step)) for name, step in fitted.steps]
-    made.steps = [*before, (last[0], freeze_steps(last[1], X, y))]
-    return made
+    final, X = freeze_steps(last[1], X, y)
+    made.steps = [*before, (last[0], final)]
+    return made, X
 
 
 def fitted_to_nothing(estimator: Any) -> Any:

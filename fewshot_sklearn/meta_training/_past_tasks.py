@@ -66,6 +66,20 @@ def _described(value: Any) -> str:
     return repr(value)
 
 
+def _with_rows(Z: Any, places: np.ndarray, rows: Any) -> Any:
+    """The table with other rows in some places, if it is an array or a frame of pandas."""
+    if isinstance(Z, np.ndarray) and isinstance(rows, np.ndarray):
+        Z = Z.copy()
+        Z[places] = rows
+    elif hasattr(Z, "iloc") and hasattr(rows, "iloc"):
+        import pandas as pd  # type: ignore[import-untyped]
+
+        others = np.setdiff1d(np.arange(len(Z)), places)
+        order = np.argsort(np.concatenate([others, places]), kind="stable")
+        Z = pd.concat([Z.iloc[others], rows]).iloc[order]
+    return Z
+
+
 class PastTasks:
     """What one call of ``MetaTrainer.fit`` trains on.
 
@@ -322,8 +336,8 @@ class PastTasks:
 
     def _through_steps(self, X: Any, y: np.ndarray, train: np.ndarray) -> Any:
         """Rows as the last step sees them, after steps fitted to those trained on alone."""
-        self.whole = freeze_steps(self.whole, taken(X, train), y[train])
-        return through(frozen_steps(self.whole)[0], X)
+        self.whole, learned_from = freeze_steps(self.whole, taken(X, train), y[train])
+        return _with_rows(through(frozen_steps(self.whole)[0], X), train, learned_from)
 
     def _pool(self, y: np.ndarray, groups: np.ndarray | None) -> Episodes:
         """Batches of rows of all past classes, as many rows as an episode at most has."""

@@ -16,7 +16,12 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    OneHotEncoder,
+    StandardScaler,
+    TargetEncoder,
+)
 
 from fewshot_sklearn import (
     KernelLogisticClassifier,
@@ -339,3 +344,18 @@ def test_grid_search(clf):
     head = MetaTrainer(made, n_way=2, **FEW).fit(X, labels, groups=groups).estimator_
     search = GridSearchCV(head, {"kernellogisticclassifier__dtype": ["float32", "float64"]}, cv=2)
     assert np.isfinite(search.fit(X[:20], labels[:20]).cv_results_["mean_test_score"]).all()
+
+
+@pytest.mark.parametrize("output", ["default", "pandas"])
+def test_rows_are_learned_from_as_the_steps_give_them_when_they_are_fitted(output):
+    """What looks at targets would tell each row its own: TargetEncoder holds it out."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"id": [f"i{i % 200}" for i in range(600)]})  # which says nothing
+    y, groups = rng.normal(size=600), np.repeat(np.arange(30), 20)
+    steps = TargetEncoder(random_state=0).set_output(transform=output)
+    trainer = MetaTrainer(
+        make_pipeline(steps, RidgeHeadRegressor(encoder="identity")), random_state=0, verbose=0,
+        device="cpu",
+    )  # fmt: skip
+    reg = trainer.fit(X, y, groups=groups).estimator_[-1]
+    assert abs(reg.meta_init.tensors["prior_mean"][0, 0]) < 0.2  # told of itself it is 0.6
