@@ -24,7 +24,8 @@ def table_of_leaves() -> pd.DataFrame:
     rng = np.random.default_rng(0)
     species = np.repeat([f"Acer_{i:02}" for i in range(99)], 10)
     X = rng.normal(size=(99, 6)).repeat(10, axis=0) + 0.3 * rng.normal(size=(990, 6))
-    numbers = pd.DataFrame(X, columns=[f"margin{i + 1}" for i in range(6)])
+    names = [f"{kind}{i}" for kind in ("margin", "shape") for i in (1, 2, 3)]
+    numbers = pd.DataFrame(X, columns=names)
     return pd.concat([pd.DataFrame({"id": np.arange(990), "species": species}), numbers], axis=1)
 
 

@@ -222,6 +222,13 @@ RUNS: dict[str, list[Run]] = {
             ("scaling.png",),
         )
     ],
+    "benchmarks/series.py": [
+        Run(
+            "made leaves --table {data}/leaves99/train.csv --epochs 1",
+            {"N_EPISODES": 2, "MADE": (12, 6, 12), "N_TIMES": 16},
+            (r'ProtoNetClassifier\(encoder="series"\) \| .*' + FIGURE, r"warping \| .*" + FIGURE),
+        )
+    ],
     "benchmarks/sinusoids.py": [
         Run(
             f"{what} --folder {{out}}",
