@@ -22,8 +22,8 @@ from ._encoder_choice import NETWORK
 SHOTS = (0, 1, 2, 5, 10, 20, 50)
 #: Tasks of each part that must have more rows than that; for classification, rows of each class.
 FEWEST_TASKS = 3
-#: Episodes of each number of labels, over all parts.
-N_EPISODES = 300
+#: Episodes of each number of labels, over all parts; of regression no more of each task than this.
+N_EPISODES, OF_A_TASK = 300, 4
 #: Name of what was meta-trained.
 OURS = "meta-trained"
 
@@ -82,12 +82,13 @@ def _tried_on_past(trainer: Any, X: Any, y: np.ndarray, groups: Any) -> Experien
         learner = clone(trainer).set_params(fall_back=None, checkpoint=None, random_state=seed)
         learner._tries_networks = trainer._encoder == NETWORK  # as it turned out
         learner.set_params(verbose=0).fit(past[0], past[1], groups=past[2])
+        most = N_EPISODES if classify else OF_A_TASK * len(np.unique(new[2]))
         selector = StrategySelector(
             _candidates(trainer, learner.estimator_, past, max(shots)),
             n_way=trainer.n_way if classify else None,
             n_shots=shots,
             n_query=trainer.n_query if classify else None,
-            n_episodes=-(-N_EPISODES // n_parts),
+            n_episodes=min(-(-N_EPISODES // n_parts), most),
             combine="stack",
             scoring=None if classify else "neg_mean_squared_error",
             random_state=seed,
