@@ -36,6 +36,8 @@ from fewshot_sklearn.datasets import load_leaves, load_omniglot, make_sinusoid_t
 from fewshot_sklearn.tasks import RandomAffine, add_rotations
 
 N_SHOT, N_EPISODES = 5, 600
+#: Past and new waves.
+N_WAVES = (1000, 300)
 #: Seconds of a training by default, at most.
 BUDGET = 900
 
@@ -63,7 +65,7 @@ def waves() -> Family:
     """Sine waves of Finn et al. (2017), with noise; settings of benchmarks/sinusoids.py."""
     past, new = (
         make_sinusoid_tasks(n, n_shot=10, n_query=10, noise=0.3, random_state=seed)
-        for seed, n in enumerate((1000, 300))
+        for seed, n in enumerate(N_WAVES)
     )
 
     def tuned() -> MetaTrainer:

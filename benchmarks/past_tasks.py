@@ -94,8 +94,8 @@ def read(name: str, leaves: str) -> Data:
             np.asarray(schools.data)[some], schools.target[some], schools.groups[some], False
         )
     if name == "leaves":
-        X, y = load_leaves(leaves, return_X_y=True)
-        return Data(X, y, y, True)
+        found = load_leaves(leaves)
+        return Data(found.data, found.target, found.target, True)
     images, letters = load_omniglot(return_X_y_groups=True)[:2]
     return Data(images, letters, letters, True)
 

@@ -170,6 +170,13 @@ RUNS: dict[str, list[Run]] = {
             (r"\| deep kernel \| .*" + FIGURE, r"\| random less ridge head, waves \| .*" + FIGURE),
         )
     ],
+    "benchmarks/defaults.py": [
+        Run(
+            "--data waves leaves series Chem97 --leaves {data}/leaves99/train.csv",
+            {"N_EPISODES": 2, "N_WAVES": (20, 4), "series.MADE": (12, 6, 12), "series.N_TIMES": 16},
+            (r"\| series \| .*" + FIGURE + r".*\| series \|", r"\| Chem97 \| .*" + FIGURE),
+        )
+    ],
     "benchmarks/methods.py": [
         Run(
             "--processes 0 --results {out}/found proto reptile evolution strategies pixel-mean gp",
@@ -252,6 +259,24 @@ RUNS: dict[str, list[Run]] = {
             {"N_ROWS": (5,), "TABLES": {"made": ("made", "made", "c", ("year",))}},
             (r"boosting +made +\d", r"\| 5 \| -?[\d.]+ ± \d", r"\| made \| -?\d"),
             ("tables.json",),
+        )
+    ],
+    "benchmarks/own_table.py": [
+        Run(
+            "--data Chem97 --splits 1 --new 3",
+            {
+                "SHOTS": (0, 2),
+                "MOST_TASKS": 10,
+                "fewshot_sklearn.meta_training._falling_back.N_EPISODES": 4,
+            },
+            (r"\| with fall_back \| .*" + FIGURE, r"with fall_back - best rival \| .*%"),
+        )
+    ],
+    "benchmarks/past_tasks.py": [
+        Run(
+            "--data schools leaves --past 6 --leaves {data}/leaves99/train.csv",
+            {"N_EPISODES": 2, "N_NEW": 6},
+            (r"schools \| MAMLRegressor \| .*" + FIGURE, r"leaves \| ProtoNetClassifier \| .*s\)"),
         )
     ],
     "benchmarks/speed.py": SPEED,
