@@ -370,5 +370,6 @@ USED_BY = {
     "training/curves.py": "training/sinusoids.py",
     "training/glyphs.py": "training/omniglot.py",
     "training/shipping.py": "training/omniglot.py",
+    "benchmarks/linear_priors.py": "benchmarks/task_priors.py",
     "training/task_priors.py": "training/tabular_in_context.py",
 }
