@@ -17,11 +17,20 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import t as student
+from linear_priors import (
+    Table,
+    Weights,
+    closed_form,
+    interval,
+    pooled,
+    ridge,
+    standardised,
+    with_intercept,
+)
 from timing import Contender, interleave
 
 from fewshot_sklearn import MetaTrainer, RidgeHeadRegressor
@@ -43,25 +52,6 @@ TABLES = {
     "Chem97": ("mlmRev", "Chem97", "score", "school", ["gcsescore", "gender", "age"]),
     "InstEval": ("lme4", "InstEval", "y", "d", ["studage", "lectage", "service"]),
 }  # fmt: skip
-
-
-class Table(NamedTuple):
-    """Rows of tasks."""
-
-    X: np.ndarray
-    y: np.ndarray
-    groups: np.ndarray
-
-    def of(self, rows: np.ndarray) -> Table:
-        return Table(*(part[rows] for part in self))
-
-
-class Weights(NamedTuple):
-    """A prior of the weights of the features as they are, and of an intercept."""
-
-    mean: np.ndarray
-    #: In units of the noise.
-    covariance: np.ndarray
 
 
 def read(name: str) -> Table:
@@ -94,28 +84,6 @@ def made(n_past: int, n_features: int = 31, n_useless: int = 20, seed: int = 0) 
 
 
 # --------------------------------------------------------------------------- the methods
-def standardised(X: np.ndarray, past: np.ndarray) -> np.ndarray:
-    scale = past.std(0)
-    return with_intercept((X - past.mean(0)) / np.where(scale > 0, scale, 1))
-
-
-def with_intercept(X: np.ndarray) -> np.ndarray:
-    return np.hstack([X, np.ones((len(X), 1))])
-
-
-def pooled(past: Table) -> Weights:
-    """One regression for all tasks, which labels do not change."""
-    Phi = standardised(past.X, past.X)
-    return Weights(np.linalg.lstsq(Phi, past.y, rcond=None)[0], np.zeros((Phi.shape[1],) * 2))
-
-
-def ridge(past: Table) -> Weights:
-    """Ridge regression of a task's rows; what it shrinks to is that of past targets."""
-    p = past.X.shape[1] + 1
-    spread = np.diag(np.r_[np.ones(p - 1), 1e6])
-    return Weights(np.r_[np.zeros(p - 1), past.y.mean()], spread)
-
-
 def mixed_model(past: Table) -> Weights:
     """statsmodels' MixedLM: all slopes vary with up to five features, else the intercept does."""
     from statsmodels.api import MixedLM
@@ -139,15 +107,6 @@ def episodes(past: Table) -> Weights:
     mean[-1] += kept["y_mean"][0]
     # its own noise is in units of the targets', too; the factor is in units of the noise
     return Weights(mean, factor @ factor.T)
-
-
-def closed_form(structure: str, mean: str) -> Callable[[Table], Weights]:
-    def learn(past: Table) -> Weights:
-        Phi = standardised(past.X, past.X)
-        prior = task_prior(Phi, past.y, past.groups, structure=structure, mean=mean)
-        return Weights(prior.mean[:, 0].numpy(), (prior.factor @ prior.factor.T).numpy())
-
-    return learn
 
 
 METHODS: dict[str, Callable[[Table], Weights]] = {
@@ -207,12 +166,6 @@ def evaluate(
                 sums[name][task] += errors(weights, Phi, table.y[r], order)
     seen = counts > 0
     return {name: s[seen] / counts[seen, None] for name, s in sums.items()}, seconds
-
-
-def interval(values: np.ndarray) -> str:
-    """A mean and half of its 95% interval."""
-    half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-    return f"{values.mean():.3f} ± {half:.3f}"
 
 
 def error_table(name: str, table: Table, methods: dict[str, Any], n_splits: int) -> None:

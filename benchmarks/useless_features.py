@@ -18,8 +18,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from linear_priors import Table, Weights, closed_form, interval, pooled, ridge, standardised
 from sklearn.linear_model import LogisticRegression
-from task_priors import Table, Weights, closed_form, interval, pooled, ridge, standardised
 
 from fewshot_sklearn import MetaTrainer, RidgeHeadClassifier
 

@@ -293,7 +293,8 @@ class RidgeHeadRegressor(ProbabilisticRegressor):
     restricted likelihood over all past tasks at once [3]_, in place of descending on
     episodes: their mean, their covariance (of the intercept alone, one variance,
     diagonal, diagonal and low rank, or full, as Akaike's corrected criterion
-    chooses) and the noise; that the mean is known from few tasks widens the
+    chooses; variances of single features are shrunk to the common one) and the
+    noise; that the mean is known from few tasks widens the
     covariance. With an encoder, network and prior are trained together, and the
     prior is then learned so once more if validation is the better for it. Neither
     where `alpha` or `noise` are given, for more than 128 features (32 of an encoder),

@@ -242,17 +242,17 @@ class RidgeHeadClassifier(FewShotClassifier):
 
     `fit` solves W = argmin ||ZW - Y||^2 + ||W||^2_Lambda in closed form (eq. 4 of
     [1]_; in the dual, eq. 6, when there are fewer rows than features), with the
-    features Z and the regularisation Lambda learned on past tasks by
-    differentiating through the solution. Class probabilities are the softmax
-    of the scaled outputs (eq. 7).
+    features Z and the regularisation Lambda, a penalty for each feature, learned
+    on past tasks. Class probabilities are the softmax of the scaled outputs (eq. 7).
 
     Parameters
     ----------
     {meta_init}
     {encoder}
     alpha : float or None, default=None
-        Regularisation to start meta-training from, 1.0 if None; a meta-init
-        carries its learned one.
+        Regularisation to start training on episodes from; a meta-init carries its
+        learned one. None learns it from all past tasks at once (see Notes), and
+        starts from 1.0 where that cannot be.
     {n_augment}
     {augment}
     {device}
@@ -277,10 +277,28 @@ class RidgeHeadClassifier(FewShotClassifier):
     --------
     ProtoNetClassifier : Class means in place of a regression.
 
+    Notes
+    -----
+    Ridge regression of class indicators is a linear mixed model whose random
+    effects are the weights of classes, with no mean, for classes are exchangeable.
+    With features that are not learned (no encoder), meta-training maximises its
+    likelihood [2]_ over past episodes at once, in place of descending on them. One
+    variance for all features, or one for each, which are then shrunk to the common
+    one, whatever Akaike's corrected criterion chooses, give the penalties. As
+    indicators are not normal, penalties and the scale of the outputs then follow
+    the likelihood of the queries of the same episodes, under a prior that keeps
+    them where they were if classes are few. With an encoder, network and
+    regularisation are trained together, by differentiating through the solution as
+    in [1]_, and the regularisation is then learned so once more if validation is
+    the better for it. Neither where `alpha` is given, for more than 256 features,
+    for tasks from a generator, or where training goes on from a meta-init.
+
     References
     ----------
     .. [1] L. Bertinetto, J. Henriques, P. Torr and A. Vedaldi, "Meta-learning with
        differentiable closed-form solvers", ICLR 2019.
+    .. [2] N. M. Laird and J. H. Ware, "Random-effects models for longitudinal data",
+       Biometrics 38, 1982.
 
     Examples
     --------

@@ -72,7 +72,8 @@ def task_prior(
     structure : {"auto", "intercept", "isotropic", "diagonal", "low_rank", "full"}, default="auto"
         What varies between tasks: the intercept alone; the weights, too, all as much; each by
         its own amount; and one direction besides; anything. "auto" takes that of the lowest
-        corrected information criterion, a task a draw, and may take more directions.
+        corrected information criterion, and may take more directions; amounts of single
+        weights are then shrunk to the common one.
     mean : {"auto", "ridge", "ard", "flat"}, default="auto"
         The prior of the mean of the weights but the intercept's: normal, of one variance or of
         one for each feature, which are learned ("auto" chooses between these); or none.

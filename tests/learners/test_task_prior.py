@@ -300,6 +300,32 @@ def test_mean_is_sparse_where_features_are_useless(useless, expected):
     assert min(("mean ridge", "mean ard"), key=told.get) == f"mean {expected}"
 
 
+def few_tasks_many_useless():
+    rng = np.random.default_rng(9)
+    tasks = np.repeat(np.arange(10), 30)
+    Phi = np.column_stack([rng.standard_normal((len(tasks), 20)), np.ones(len(tasks))])
+    weights = rng.standard_normal((10, 21)) * np.r_[np.zeros(14), np.full(6, 2.0), 1.0]
+    return Phi, (Phi * weights[tasks]).sum(1) + rng.standard_normal(len(tasks)), tasks
+
+
+def test_fewer_tasks_than_features_may_tell_which_are_useless():
+    prior = task_prior(*few_tasks_many_useless())
+    assert prior.structure == "diagonal"
+    deviations = prior.between.diagonal().abs()
+    assert deviations[:14].max() < 0.6 * deviations[14:20].min()
+
+
+def test_variances_of_few_tasks_are_shrunk_to_the_common_one():
+    data = few_tasks_many_useless()
+    scale = np.sqrt(np.square(data[0]).mean(0))
+    auto, alone, common = (
+        np.square(task_prior(*data, structure=s).between.diagonal().numpy() * scale)[:20]
+        for s in ("auto", "diagonal", "isotropic")
+    )
+    prior = _mixed_choice.PRIOR_DRAWS * (1 - 2 / 20)
+    np.testing.assert_allclose(auto, (10 * alone + prior * common) / (10 + prior), rtol=1e-6)
+
+
 # ------------------------------------------------------------------ edges
 @pytest.mark.parametrize("n_tasks", [1, 2, 3])
 @pytest.mark.parametrize("exact", [False, True])

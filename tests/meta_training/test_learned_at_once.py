@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from fewshot_sklearn import MAMLRegressor, MetaTrainer, RidgeHeadRegressor, few_shot_score
+from fewshot_sklearn import (
+    MAMLRegressor,
+    MetaTrainer,
+    ProtoNetClassifier,
+    RidgeHeadClassifier,
+    RidgeHeadRegressor,
+    few_shot_score,
+)
 from fewshot_sklearn.learners import task_prior
+from fewshot_sklearn.meta_training._past_tasks import PastTasks
+
+torch.set_num_threads(1)
 
 FEW = {"n_shot": 4, "n_query": 6, "n_episodes": 16, "n_valid_episodes": 8, "max_epochs": 3}
 FEW |= {"verbose": 0, "device": "cpu", "random_state": 0}
@@ -121,8 +132,6 @@ def test_of_features_that_are_learned_it_is_taken_if_better(width):
 
 
 def _validation_loss(trainer):
-    from fewshot_sklearn.meta_training._past_tasks import PastTasks
-
     X, y, groups = PAST
     trainer.plan_ = PastTasks(trainer, X, y, groups, afresh=True)
     try:
@@ -142,3 +151,94 @@ def test_two_targets_and_few_tasks():
 
 def test_other_methods_have_nothing_to_learn_so():
     assert len(trained(MAMLRegressor(encoder="mlp", n_steps=1)).history) == 3
+
+
+# ------------------------------------------------------------------ classification
+def normal_classes(n_classes, seed, n=12, useless=12, d=18):
+    """Normal classes around their means, in some of the features."""
+    rng = np.random.default_rng(seed)
+    means = 1.5 * rng.normal(size=(n_classes, 1, d)) * (np.arange(d) >= useless)
+    X = means + rng.normal(size=(n_classes, n, d))
+    return X.reshape(-1, d) * 10.0 + 1e3, np.repeat(np.arange(n_classes), n)
+
+
+def learned(estimator=None, groups=None, n_classes=24, **params):
+    trainer = MetaTrainer(estimator or RidgeHeadClassifier(), **FEW | {"n_way": 3} | params)
+    X, y = normal_classes(n_classes, 0)
+    return trainer.fit(X, y, groups=None if groups is None else y // groups)
+
+
+@pytest.mark.parametrize("groups", [None, 4], ids=["classes of a pool", "classes of groups"])
+def test_penalties_of_useless_features_are_higher(groups):
+    trainer = learned(groups=groups)
+    assert len(trainer.history) == 1
+    penalties = trainer.meta_init_.tensors["log_precision"]
+    assert np.isfinite(penalties).all()
+    assert penalties[:12].min() > penalties[12:18].max()
+
+
+def test_scale_and_level_are_most_likely_for_the_queries():
+    trainer = learned(n_episodes=40, validation_fraction=0)
+    learner, plan = trainer.module_, PastTasks(trainer, *normal_classes(24, 0), None, True)
+
+    def loss():
+        found = [
+            float(learner.training_loss(**batch, y_query=q)[0])
+            for batch, q in plan._batches(learner.x_mean.device)
+        ]
+        return np.average(found, weights=[32, 8])
+
+    with torch.no_grad():
+        least = loss()
+        for parameter in learner.learned_at_once():
+            for change in (-1.5, 1.5):
+                parameter += change
+                assert loss() > least
+                parameter -= change
+
+
+def test_it_is_better_than_where_it_starts(margin):
+    X, y = normal_classes(30, 1)
+    asked = {"n_way": 3, "n_shot": 4, "n_query": 6, "n_episodes": 200, "random_state": 0}
+    kinds = {"scoring": "neg_log_loss"} | asked
+    with_it = few_shot_score(learned().estimator_, X, y, **kinds).mean
+    without = few_shot_score(learned(max_epochs=0).estimator_, X, y, **kinds).mean
+    margin.above(with_it - without, 0.02)
+
+
+def test_classes_that_are_given_alpha_are_trained_on_episodes():
+    assert len(learned(RidgeHeadClassifier(alpha=1.0)).history) == 3
+
+
+def test_episodes_of_any_number_of_classes_and_few_of_them():
+    trainer = learned(n_way=(2, 4), n_shot=(1, 3), n_query=None, n_classes=6)
+    assert len(trainer.history) == 1
+    for name in ("log_precision", "log_scale"):
+        assert np.isfinite(trainer.meta_init_.tensors[name]).all()
+
+
+def test_other_classifiers_and_goings_on_are_trained_on_episodes():
+    assert len(learned(ProtoNetClassifier()).history) == 3
+    trainer = learned(keep_best=False)
+    X, y = normal_classes(24, 0)
+    before = trainer.meta_init_.tensors["log_precision"]
+    trainer.partial_fit(X, y)
+    assert len(trainer.history) == 1 + 3
+    assert not np.array_equal(trainer.meta_init_.tensors["log_precision"], before)
+
+
+def test_networks_of_classifiers_are_trained_as_before():
+    """The same network with and without what is tried at the end, which is taken if better."""
+    net = {"encoder": "mlp", "encoder__hidden": (8,)}
+    with_it = learned(RidgeHeadClassifier(**net))
+    without = learned(RidgeHeadClassifier(**net, alpha=1.0))
+    ours, theirs = (t.meta_init_.tensors for t in (with_it, without))
+    for name in (name for name in ours if name.startswith("encoder.")):
+        np.testing.assert_array_equal(ours[name], theirs[name])
+    losses = []
+    for trainer in (with_it, without):
+        trainer.plan_ = PastTasks(trainer, *normal_classes(24, 0), None, afresh=True)
+        losses.append(trainer._validation_loss())
+        del trainer.plan_
+    assert losses[0] <= losses[1] * (1 + 1e-6)
+    assert not np.array_equal(ours["log_precision"], theirs["log_precision"])

@@ -458,5 +458,6 @@ USED_BY = {
     "training/glyphs.py": "training/omniglot.py",
     "training/shipping.py": "training/omniglot.py",
     "training/target_priors.py": "training/tabular_in_context_regression.py",
+    "benchmarks/linear_priors.py": "benchmarks/task_priors.py",
     "training/task_priors.py": "training/tabular_in_context.py",
 }
