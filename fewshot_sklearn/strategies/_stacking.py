@@ -17,7 +17,7 @@ from scipy.optimize import nnls
 
 #: What every strategy's own squared error is thought to be higher by, as a share of the least of
 #: them and per episode seen: few episodes tell little, and equal weights are safer.
-DOUBT = 16.0
+DOUBT = 2.0
 #: How much more a sum that is not one costs than any error.
 SUM_TO_ONE = 1e4
 
