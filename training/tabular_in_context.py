@@ -217,8 +217,7 @@ CARD = {
     "features and of classes, no past tasks",
     "limits": "trained on 3 to 60 labelled rows, 2 to 20 classes and 1 to 64 features, and "
     "extrapolates beyond; the memory and time of fit grow with the square of the rows times the "
-    "classes; categories without an order are to be encoded as columns of zeros and ones; "
-    "missing values are to be filled in before",
+    "classes; it saw no missing values in training, which the estimator fills in and marks",
 }
 
 

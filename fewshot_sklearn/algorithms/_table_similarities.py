@@ -138,7 +138,8 @@ class Kernels:
     ):
         self.support, self.w, self.similarities = support, w, similarities
         self.weights = [
-            [shares(scale.varies[..., 0, :] * own**p) for p in range(3)] for own in relevances
+            [shares(scale.varies[..., 0, :].to(own.dtype) * own**p) for p in range(3)]
+            for own in relevances
         ]
         self.mean_distances: dict[tuple[int, int, str], Tensor] = {}
         self.among = self(support)

@@ -44,6 +44,8 @@ OF_ROWS, OF_TOKENS = 8, 16
 N_TOLD, N_FACTS = 4, 5
 #: A squared error less than this, of a variance of one, counts as this.
 LEAST_ERROR = 1e-6
+#: A weight beyond this counts as this.
+MOST_WEIGHT = 1e6
 #: Rows of deviation one that the spread of residuals begins from.
 BEGINS_FROM = 1.0
 #: Least standard deviation of a prediction, of targets of deviation one.
@@ -92,16 +94,25 @@ class InContextTargets(TableLearner):
             nn.init.zeros_(linear.weight)
             nn.init.zeros_(linear.bias)
 
+    def scaled(self, X: Tensor) -> Tensor:
+        """Rows as they come, in float64 if they do: their support says where they lie."""
+        return X
+
+    def _views(self, scale: TableScale, Z: Tensor) -> Views:
+        """Rows, brought to scale before anything is rounded."""
+        return Views(*(view.to(self.name.dtype) for view in scale(Z)))
+
     # ------------------------------------------------------------------ adapt
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
         return self._adapted(Z, y, w)[0]
 
     def _adapted(self, Z: Tensor, y: Tensor, w: Tensor) -> tuple[State, TableScale, Views]:
         with torch.no_grad():
-            scale = TableScale(Z, w)
-            support = scale(Z)
+            w = w.clamp_max(MOST_WEIGHT)
+            scale = TableScale(Z, w.to(Z.dtype))
+            support = self._views(scale, Z)
             centre, unit = of_targets(y, w)
-            target = ((y - centre) / unit).to(Z.dtype)
+            target = ((y - centre) / unit).to(w.dtype)
         each = [
             self._adapted_to(target[..., k, None], scale, support, w) for k in range(y.shape[-1])
         ]
@@ -173,8 +184,8 @@ class InContextTargets(TableLearner):
     # ------------------------------------------------------------------ predict
     def predict_features(self, state: State, Z: Tensor) -> Outputs:
         with torch.no_grad():
-            scale = TableScale(state["Z"], state["w"])
-            support = scale(state["Z"])
+            scale = TableScale(state["Z"], state["w"].to(state["Z"].dtype))
+            support = self._views(scale, state["Z"])
         return self._predicted(state, scale, support, Z)
 
     def episode_of_features(self, Z: Tensor, y: Tensor, w: Tensor, Z_query: Tensor) -> Outputs:
@@ -205,7 +216,7 @@ class InContextTargets(TableLearner):
         """Mean and variance (..., m) of rows Z, of targets of deviation one."""
         w, varied = kernels.w, state["varied"][..., None]
         with torch.no_grad():
-            rows = scale(Z)
+            rows = self._views(scale, Z)
             K = kernels(rows)
             of = Regressions(state["coefficients"], state["inverse"], K, K)
             predicted, unsure = told(K, kernels.itself(rows), of, y, w)
@@ -276,7 +287,7 @@ def track_record(
     inner = mean(y[..., None, :] * left_out)
     record = torch.stack([square / 2, absolute, inner / (size + 1e-3), (size + 1e-2).log()], -1)
     record = record * (1 + (record / 4).square()).rsqrt()
-    n_features = scale.varies.sum((-1, -2)) + 1
+    n_features = scale.varies.sum((-1, -2)).to(y.dtype) + 1
     skewed = mean((y**3)[..., None, :])[..., 0]
     facts = torch.stack(
         [

@@ -41,13 +41,14 @@ def card_rows(
         Heading and text of each line; lines of which nothing is known are left out.
     """
     tasks, rows = provenance.get("tasks"), provenance.get("rows")
+    outputs = spec.get("n_outputs")
     lines = [
         ("algorithm", spec.get("algorithm")),
         ("hyperparameters", _settings(spec.get("hyperparameters"))),
         ("encoder", _encoder(spec.get("encoder"))),
         ("rows", _shape(spec) if table is None else _columns(table)),
         ("rows come through", _flat(", then ".join(provenance.get("steps", [])))),
-        ("outputs", spec.get("n_outputs")),
+        ("outputs", "any number" if outputs and spec.get("any_width") else outputs),
         ("size", f"{n_parameters:,} parameters, {nbytes / 1024:,.0f} KiB"),
         ("trained on", tasks and f"{tasks['count']:,} {tasks['kind']}"),
         ("rows seen", rows and f"{rows['rows']:,}"),

@@ -234,6 +234,19 @@ def test_single_precision_pickles_and_clones_say_the_same():
         np.testing.assert_array_equal(again.predict(X_new), double.predict(X_new))
 
 
+@pytest.mark.parametrize("init", [None, SHIPPED])
+def test_rows_far_from_zero_and_heavy_ones(init):
+    X, y, X_new, _ = diabetes()
+    plain = InContextRegressor(init).fit(X, y).predict(X_new)
+    moved = InContextRegressor(init).fit(1e-3 * X + 1e6, y).predict(1e-3 * X_new + 1e6)
+    np.testing.assert_allclose(moved, plain, rtol=1e-2)
+    heavy, heavier = (
+        InContextRegressor(init).fit(X, y, sample_weight=np.full(30, w)).predict(X_new)
+        for w in (1e6, 1e25)
+    )
+    np.testing.assert_array_equal(heavier, heavy)
+
+
 def test_without_rows_it_refuses():
     with pytest.raises(ValueError, match=r"for tables without a past.*Call fit"):
         InContextRegressor(SHIPPED).fit_prior()
