@@ -82,7 +82,7 @@ def _tried_on_past(trainer: Any, X: Any, y: np.ndarray, groups: Any) -> Experien
         learner = clone(trainer).set_params(fall_back=None, checkpoint=None, random_state=seed)
         learner._tries_networks = trainer._encoder == NETWORK  # as it turned out
         learner.set_params(verbose=0).fit(past[0], past[1], groups=past[2])
-        most = N_EPISODES if classify else OF_A_TASK * len(np.unique(new[2]))
+        most = N_EPISODES if classify else OF_A_TASK * len(np.unique(np.asarray(new[2])))
         selector = StrategySelector(
             _candidates(trainer, learner.estimator_, past, max(shots)),
             n_way=trainer.n_way if classify else None,
