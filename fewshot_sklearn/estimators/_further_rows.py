@@ -114,6 +114,10 @@ class TakesFurtherRows(FewShotEstimator):
         old, (kept, w) = self._seen_rows(), self._joined_support(rows)
         return GivenRows(np.concatenate([old.X, rows.X]), kept[1], w, kept)
 
+    def _read_anew(self, rows: GivenRows) -> GivenRows:
+        """All rows that are adapted to anew, in the format that they teach."""
+        return rows
+
     def _joined_support(self, rows: GivenRows) -> tuple[KeptSupport, np.ndarray]:
         """What is kept of the support rows and further ones, and the weights of all."""
         assert self._support is not None
