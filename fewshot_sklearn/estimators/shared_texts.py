@@ -24,7 +24,8 @@ meta_init : MetaInit, name, path or None, default=None
     (random weights, for the encoders that have any).
 encoder : str, nn.Module class, nn.Module or None, default=None
     A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module
-    of your own. None takes the meta-init's, or ``"identity"`` without one.
+    of your own. None takes the meta-init's, or ``"identity"`` without one; in
+    meta-training, what ``MetaTrainer`` chooses.
 n_augment : int, default=0
     Altered copies of each support row that `fit` adds; a row and its copies share its
     weight.
