@@ -63,12 +63,19 @@ def encoders_to_try(plan: PastTasks, judged: bool, networks: bool) -> list[dict[
         return [PLAIN]
     enough = plan.tasks is None or plan.tasks["count"] >= ENOUGH_TASKS
     if learner_class.adapts_encoder or learner_class.pretrains:
-        return [NETWORK] if enough else [PLAIN]
+        return [NETWORK] if enough or _learns_nothing(plan) else [PLAIN]
     closed = plan.learns_at_once() and not plan.classification
     simple = _curves(plan) if closed else None
     if not enough or not networks or (not judged and simple is not None):
         return [simple or PLAIN]
     return [simple or PLAIN, NETWORK] if judged else [NETWORK]
+
+
+def _learns_nothing(plan: PastTasks) -> bool:
+    """Whether without a network there are no weights to train."""
+    shape, seed = plan.input_shape, plan.trainer.seed_
+    learner = plan.estimator._new_learner(shape, plan.n_outputs, seed, table=plan.table)
+    return not any(p.requires_grad for p in learner.parameters())
 
 
 def surely_lower(losses: np.ndarray, others: np.ndarray) -> bool:

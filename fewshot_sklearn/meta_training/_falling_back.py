@@ -20,7 +20,7 @@ from ._encoder_choice import NETWORK
 
 #: Numbers of labels (a class) at which everything is tried, of those that the tasks allow.
 SHOTS = (0, 1, 2, 5, 10, 20, 50)
-#: Tasks of each part that must have more rows than that; for classification, rows of each class.
+#: Tasks, of all parts, that must have more rows than that; for classification all classes must.
 FEWEST_TASKS = 3
 #: Episodes of each number of labels, over all parts; of regression no more of each task than this.
 N_EPISODES, OF_A_TASK = 300, 4
@@ -70,13 +70,14 @@ def _tried_on_past(trainer: Any, X: Any, y: np.ndarray, groups: Any) -> Experien
     n_parts = min(trainer.fall_back_parts, len(np.unique(units)))
     if n_parts < 2:
         raise ValueError("fall_back needs two past tasks or more, to hold some of them out.")
+    allowed = [k for k in SHOTS if _allow(y, groups, classify, k, FEWEST_TASKS)]
     found: Experience | None = None
     for rest, part in GroupKFold(n_parts, shuffle=True, random_state=seed).split(y, groups=units):
         new, past = (
             (taken(X, rows), y[rows], None if groups is None else groups[rows])
             for rows in (part, rest)
         )
-        shots = [k for k in SHOTS if _allowed(new[1], new[2], classify, k)]
+        shots = [k for k in allowed if _allow(new[1], new[2], classify, k, 1)]
         if not shots:
             continue
         learner = clone(trainer).set_params(fall_back=None, checkpoint=None, random_state=seed)
@@ -101,10 +102,10 @@ def _tried_on_past(trainer: Any, X: Any, y: np.ndarray, groups: Any) -> Experien
     return found
 
 
-def _allowed(y: np.ndarray, groups: Any, classify: bool, n_shots: int) -> bool:
-    """Whether new tasks have rows enough for so many labels, and one more to predict."""
+def _allow(y: np.ndarray, groups: Any, classify: bool, n_shots: int, least: int) -> bool:
+    """Whether tasks, at least so many, have rows enough for so many labels and one to predict."""
     if classify:
         sizes = np.unique(comparable(y, "y"), return_counts=True)[1]
         return bool(n_shots > 0 and sizes.min() > n_shots)
     sizes = np.unique(groups, return_counts=True)[1]
-    return bool((sizes > n_shots).sum() >= FEWEST_TASKS)
+    return bool((sizes > n_shots).sum() >= least)

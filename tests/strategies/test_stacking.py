@@ -99,11 +99,11 @@ def test_weights_change_with_the_number_of_labels_and_are_interpolated():
     X = rng.normal(size=(len(groups), 3))
     y = (X * rng.normal(size=(40, 3))[groups]).sum(1) + rng.normal(size=len(groups))
     strategies = {"mean": DummyRegressor(), "line": LinearRegression()}
-    known = selector(strategies, n_shots=(2, 4, 25)).fit(X, y, groups).experience_
-    few, some, many = (known.stacking_weights_at(n)[1] for n in (2, 10, 25))
+    known = selector(strategies, n_shots=(4, 8, 25)).fit(X, y, groups).experience_
+    few, some, many = (known.stacking_weights_at(n)[1] for n in (4, 10, 25))
     assert few < some < many
-    share = np.log(10 / 4) / np.log(25 / 4)
-    between = (1 - share) * known.stacking_weights_at(4) + share * known.stacking_weights_at(25)
+    share = np.log(10 / 8) / np.log(25 / 8)
+    between = (1 - share) * known.stacking_weights_at(8) + share * known.stacking_weights_at(25)
     np.testing.assert_allclose(known.stacking_weights_at(10), between)
     np.testing.assert_array_equal(known.stacking_weights_at(900), known.stacking_weights_at(25))
 
