@@ -9,114 +9,20 @@ classification and prediction problems. SIGKDD Explorations 3, 2001.
 
 from __future__ import annotations
 
-import datetime
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
-from numbers import Real
 from typing import Any
 
 import numpy as np
 from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import TargetEncoder
 
+from ._column import MOST_INDICATORS, Column, sound_column, with_tuples
+from ._column_learning import cells_of, learned_column
 from .rows import column_labels
 
-#: Categories that get a column each; of more, an encoder learns what they are like.
-MOST_INDICATORS = 8
-#: What a column may be.
-KINDS = ("number", "date", "category")
-DAY = 86_400.0
 #: Parts of the past tasks: means of a row's categories are of the rows of the other parts.
 MEAN_FOLDS = 5
-
-
-@dataclass(frozen=True)
-class Column:
-    """What the past taught of one column.
-
-    Attributes
-    ----------
-    kind : {"number", "date", "category"}
-        What it holds.
-    fill : float
-        Of a number or a date what stands for one that is missing: the mean.
-    incomplete : bool
-        Whether any was missing.
-    values : tuple of str, int, float or bool
-        Of a category all values, in order.
-    shares : tuple of float
-        How often each occurred.
-    epoch : float
-        Of a date the day that others are counted from, since 1970.
-    means : tuple of tuple of float
-        Of categories that are looked up the mean targets, for each code and one that is not known;
-        none where they were not learned.
-    rest : float
-        How often one of the categories occurred that are not among the values.
-    """
-
-    kind: str
-    fill: float = 0.0
-    incomplete: bool = False
-    values: tuple[Any, ...] = ()
-    shares: tuple[float, ...] = ()
-    epoch: float = 0.0
-    means: tuple[tuple[float, ...], ...] = ()
-    rest: float = 0.0
-
-    @property
-    def looked_up(self) -> bool:
-        """Whether it becomes codes, of categories too many to have a column each."""
-        return self.kind == "category" and len(self.values) > MOST_INDICATORS
-
-    @property
-    def n_codes(self) -> int:
-        """Codes of categories that were seen, that of a missing one included."""
-        return len(self.values) + self.incomplete
-
-    @property
-    def width(self) -> int:
-        """How many numbers it becomes, codes aside."""
-        if self.looked_up:
-            return len(self.means[0]) if self.means else 0
-        if self.kind == "category":
-            return self.n_codes
-        return 1 + self.incomplete
-
-    # ------------------------------------------------------------------ numbers
-    def numbers(self, values: np.ndarray, missing: np.ndarray, name: Any) -> np.ndarray:
-        """Its numbers (n, width); a category that is not known is as likely any as in the past."""
-        if self.kind == "category":
-            codes = self.codes(values, missing)
-            rows = np.zeros((len(codes) + 1, self.n_codes + 1))
-            rows[-1, :-1] = [*self.shares, *self._of_missing()]
-            return np.where(
-                (codes == self.n_codes)[:, None],
-                rows[-1, :-1],
-                np.eye(self.n_codes + 1)[codes][:, :-1],
-            )
-        plain = np.full(len(values), self.fill)
-        read = _days if self.kind == "date" else _floats
-        plain[~missing] = read(values[~missing], name) - self.epoch
-        return np.column_stack([plain, missing]) if self.incomplete else plain[:, None]
-
-    def _of_missing(self) -> list[float]:
-        """How often it was missing, where it was."""
-        return [1 - sum(self.shares) - self.rest] if self.incomplete else []
-
-    def codes(self, values: np.ndarray, missing: np.ndarray) -> np.ndarray:
-        """Codes of categories: the last but one is a missing one, `n_codes` one not known."""
-        import pandas as pd  # type: ignore[import-untyped]  # not before it is needed
-
-        known = pd.Index(np.array(self.values, dtype=object), dtype=object)
-        codes = np.full(len(values), self.n_codes)
-        found = known.get_indexer(pd.Index(_plain(values[~missing]), dtype=object))
-        codes[~missing] = np.where(found < 0, self.n_codes, found)
-        if self.incomplete:
-            codes[missing] = len(self.values)
-        return codes
 
 
 @dataclass(frozen=True)
@@ -184,10 +90,10 @@ default="from_dtype"
         for i, column in enumerate(columns):
             categorical = True if i in surely else _is_marked(marked, i)
             name, most = labels[i] if labels else i, None if looks_up else MOST_INDICATORS
-            found.append(_learned(column, name, categorical, taught, w, most))
+            found.append(learned_column(column, name, categorical, taught, w, most))
         if all(c.kind == "number" and not c.incomplete for c in found):
             return None
-        if all(_values(column)[1].all() for column in columns):
+        if all(cells_of(column)[1].all() for column in columns):
             raise ValueError("X contains NaN or another missing value in every cell.")
         return cls(tuple(found), None if names is None else tuple(names))
 
@@ -237,7 +143,7 @@ default="from_dtype"
         told, codes = [], []
         for i, (column, values) in enumerate(zip(self.columns, columns, strict=True)):
             name = labels[i] if labels else self.names[i] if self.names else i
-            array, missing = _values(values)
+            array, missing = cells_of(values)
             if column.looked_up:
                 found = column.codes(array, missing)
                 codes.append(found.astype(np.float64)[:, None])
@@ -318,7 +224,7 @@ default="from_dtype"
     def from_json(cls, told: Any) -> TableFormat:
         """From what `to_json` made; a ValueError for anything else."""
         try:
-            columns = [_checked(Column(**_tuples(one))) for one in told["columns"]]
+            columns = [sound_column(Column(**with_tuples(one))) for one in told["columns"]]
             names = told["names"]
             if names is not None and not (
                 all(isinstance(n, str) for n in names) and len(names) == len(columns)
@@ -340,22 +246,6 @@ def _columns(X: Any) -> list[Any] | None:
         return None
     array = np.asarray(X)
     return list(array.T) if array.ndim == 2 else None
-
-
-def _values(column: Any) -> tuple[np.ndarray, np.ndarray]:
-    """What a column holds, and where it holds nothing."""
-    import pandas as pd
-
-    array = np.asarray(column)
-    missing = np.asarray(pd.isna(array))
-    return array, missing
-
-
-def _told_categorical(column: Any) -> bool:
-    """Whether the type of a column says that it holds categories."""
-    return "categorical" in f"{getattr(column, 'dtype', '')}{type(column)}".lower() or str(
-        getattr(column, "dtype", "")
-    ).startswith(("category", "Enum"))
 
 
 def _marked(asked: Any, n: int, labels: list[Any] | None) -> set[int] | str | None:
@@ -398,176 +288,10 @@ def _is_marked(marked: set[int] | str | None, i: int) -> bool | None:
     return None if marked == "from_dtype" else False
 
 
-# ------------------------------------------------------------------ learning
 def _category_means(codes: np.ndarray, targets: np.ndarray, asked: np.ndarray) -> np.ndarray:
     """Shrunk mean targets (n, n_outputs, n_columns) of the codes `asked`."""
     encoder = TargetEncoder(target_type="continuous")
     return np.stack([encoder.fit(codes, one).transform(asked) for one in targets.T], 1)
 
 
-def _learned(
-    column: Any,
-    name: Any,
-    categorical: bool | None,
-    taught: np.ndarray | None,
-    w: np.ndarray | None,
-    most: int | None,
-) -> Column:
-    """What a column teaches, in the rows `taught`, of weights w; None is all, alike."""
-    values, missing = _values(column)
-    if taught is not None:
-        values, missing = values[taught], missing[taught]
-    there = values[~missing]
-    gone = float(missing.sum() if w is None else w[missing].sum())
-    w = w if w is None else w[~missing]
-    if categorical is None:
-        categorical = _told_categorical(column)
-        nothing = most is not None and not len(there) and values.dtype.kind == "O"
-        if nothing:  # and whatever comes there later tells nothing
-            categorical = True
-        if not categorical and not (_are_numbers(there) or _are_dates(there)):
-            _refuse_mixture(there, name)
-            categorical = True
-    if categorical:
-        return _of_categories(there, w, gone, name, most)
-    if _are_dates(there):
-        return Column("date", 0.0, bool(missing.any()), epoch=_mean(_days(there, name), w))
-    if not _are_numbers(there):
-        raise ValueError(
-            f"Column {name!r} of X holds what is no number and no date, such as {there[0]!r}. Name "
-            "it in categorical_features if it holds categories, or leave it out."
-        )
-    return Column("number", _mean(_floats(there, name), w), bool(missing.any()))
-
-
-def _mean(numbers: np.ndarray, w: np.ndarray | None) -> float:
-    if not len(numbers):
-        return 0.0
-    return float(numbers.mean() if w is None else np.average(numbers, weights=w))
-
-
-def _refuse_mixture(there: np.ndarray, name: Any) -> None:
-    """Refuse words among numbers, of which either are a mistake."""
-    if there.dtype.kind != "O":
-        return
-    words = [v for v in there if isinstance(v, str)]
-    if words and len(words) < len(there):
-        other = next(v for v in there if not isinstance(v, str))
-        raise ValueError(
-            f"Column {name!r} of X holds {words[0]!r} and {other!r}: words and others. Make it one "
-            "kind, or name it in categorical_features."
-        )
-
-
-def _of_categories(
-    there: np.ndarray, w: np.ndarray | None, gone: float, name: Any, most: int | None
-) -> Column:
-    """Categories, `gone` the weight of rows that have none; of many, the `most` most frequent."""
-    import pandas as pd
-
-    plain = _plain(there)
-    for value in plain:
-        if not isinstance(value, str | int | float | bool):
-            raise ValueError(
-                f"Column {name!r} of X holds {value!r} of {type(value).__name__}: categories must "
-                "be strings, numbers or booleans."
-            )
-    ones = pd.Series(1.0 if w is None else w, index=range(len(plain)), dtype=float)
-    counted = ones.groupby(pd.Series(plain, dtype=object), sort=False).sum()
-    n, rest = float(ones.sum() + gone) or 1.0, 0.0
-    values = sorted(counted.index, key=lambda v: (isinstance(v, str), v))
-    if most is not None and len(values) > most:
-        often = sorted((v for v in values if counted[v] > 1), key=lambda v: -counted[v])[:most]
-        rest = float(sum(counted[v] for v in values if v not in often)) / n
-        values = [v for v in values if v in often]
-    shares = tuple(float(counted[v] / n) for v in values)
-    return Column("category", incomplete=gone > 0, values=tuple(values), shares=shares, rest=rest)
-
-
-def _are_numbers(values: np.ndarray) -> bool:
-    if values.dtype.kind in "biuf":
-        return True
-    return values.dtype.kind == "O" and all(isinstance(v, Real | Decimal) for v in values)
-
-
-def _are_dates(values: np.ndarray) -> bool:
-    if values.dtype.kind == "M":
-        return True
-    dates = values.dtype.kind == "O" and len(values) > 0
-    return dates and all(isinstance(v, datetime.date | np.datetime64) for v in values)
-
-
-def _floats(values: np.ndarray, name: Any) -> np.ndarray:
-    try:
-        numbers = values.astype(np.float64)
-    except (TypeError, ValueError):
-        found = next(v for v in values if not isinstance(v, Real | Decimal))
-        raise ValueError(f"Column {name!r} of X held numbers in the past, got {found!r}.") from None
-    if not np.isfinite(numbers).all():
-        raise ValueError(f"Column {name!r} of X contains infinity.")
-    return numbers
-
-
-def _days(values: np.ndarray, name: Any) -> np.ndarray:
-    """Days since 1970, in universal time where there is a time zone."""
-    if not _are_dates(values) and len(values):
-        raise ValueError(f"Column {name!r} of X held dates in the past, got {values[0]!r}.")
-    import pandas as pd
-
-    stamps = pd.to_datetime(pd.Series(values, dtype=object), utc=True)
-    seconds = stamps.astype("datetime64[us, UTC]").astype("int64").to_numpy() / 1e6
-    return seconds / DAY
-
-
-def _plain(values: np.ndarray) -> np.ndarray:
-    """Categories as Python's own values."""
-    out = np.empty(len(values), dtype=object)
-    out[:] = [v.item() if isinstance(v, np.generic) else v for v in values.tolist()]
-    return out
-
-
 # ------------------------------------------------------------------ what a file may say
-def _tuples(told: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: _as_tuple(v) for k, v in told.items()}
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _are_means(column: Column) -> bool:
-    means = column.means
-    if not isinstance(means, tuple) or not means:
-        return means == ()
-    return (
-        column.looked_up
-        and len(means) == column.n_codes + 1
-        and all(isinstance(one, tuple) and len(one) == len(means[0]) > 0 for one in means)
-        and all(_is_number(value) for one in means for value in one)
-    )
-
-
-def _checked(column: Column) -> Column:
-    values, shares = column.values, column.shares
-    good = (
-        column.kind in KINDS
-        and _is_number(column.fill)
-        and _is_number(column.epoch)
-        and _is_number(column.rest)
-        and isinstance(column.incomplete, bool)
-        and isinstance(values, tuple)
-        and isinstance(shares, tuple)
-        and len(shares) == len(values)
-        and all(isinstance(v, str | int | float | bool) for v in values)
-        and len(set(values)) == len(values)
-        and all(_is_number(s) and 0 <= s <= 1 for s in shares)
-        and (column.kind == "category" or not values)
-        and _are_means(column)
-    )
-    if not good:
-        raise ValueError(f"a column of the kind {column.kind!r} cannot be so")
-    return column
