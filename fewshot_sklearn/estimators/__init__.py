@@ -13,6 +13,7 @@ from .explanation import (
 )
 from .finite_answers import solvable
 from .frozen_steps import (
+    FrozenStep,
     adapts_in_batches,
     as_final_sees,
     final_step,
@@ -48,6 +49,7 @@ __all__ = [
     "FewShotClassifier",
     "FewShotEstimator",
     "FewShotRegressor",
+    "FrozenStep",
     "LearnsTable",
     "ManyTasks",
     "MetaEmbedding",

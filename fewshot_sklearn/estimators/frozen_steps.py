@@ -18,6 +18,17 @@ from sklearn.pipeline import Pipeline
 from .base import FewShotEstimator
 
 
+class FrozenStep(FrozenEstimator):
+    """scikit-learn's, each of whose clones is an object of its own around the same estimator.
+
+    A pipeline that is being fitted writes to its steps for a moment (scikit-learn 1.9's callbacks):
+    clones that threads fit at the same time must not share them.
+    """
+
+    def __sklearn_clone__(self) -> FrozenStep:
+        return FrozenStep(self.estimator)
+
+
 def final_step(estimator: Any) -> Any:
     """The last step of a pipeline, that of the last one where it ends in another; else itself.
 
@@ -204,7 +215,9 @@ def _before(estimator: Any) -> Iterator[Any]:
 
 
 def _frozen(step: Any) -> Any:
-    return step if _nothing(step) or isinstance(step, FrozenEstimator) else FrozenEstimator(step)
+    if _nothing(step) or isinstance(step, FrozenStep):
+        return step
+    return FrozenStep(step.estimator if isinstance(step, FrozenEstimator) else step)
 
 
 def _nothing(step: Any) -> bool:

@@ -48,6 +48,8 @@ def with_fall_back(trainer: Any, X: Any, y: Any, groups: Any) -> Any:
             "fall_back needs past tasks as arrays, which plain models can learn from, not a "
             "generator of tasks."
         )
+    if isinstance(trainer.fall_back, dict) and OURS in trainer.fall_back:
+        raise ValueError(f"fall_back must not name an estimator {OURS!r}: that is the trained one.")
     X, y = indexable(X), np.asarray(y)
     groups = None if groups is None else comparable(groups)
     known = _tried_on_past(trainer, X, y, groups)
@@ -59,8 +61,8 @@ def with_fall_back(trainer: Any, X: Any, y: Any, groups: Any) -> Any:
 def _candidates(trainer: Any, learned: Any, past: Any, most: int) -> dict[str, Any]:
     n_way = trainer.n_way if is_classifier(trainer.estimator) else None
     most_rows = most * (1 if n_way is None else int(np.max(n_way)))
-    seed = trainer.seed_
-    return {OURS: learned} | past_rivals(learned, past, trainer.fall_back, n_way, most_rows, seed)
+    rivals = past_rivals(learned, past, trainer.fall_back, n_way, most_rows, trainer.seed_)
+    return {OURS: learned} | rivals
 
 
 def _tried_on_past(trainer: Any, X: Any, y: np.ndarray, groups: Any) -> Experience:

@@ -11,7 +11,6 @@ from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.frozen import FrozenEstimator
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -20,7 +19,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import check_consistent_length
 
 from ..algorithms import ProtoNetClassifier
-from ..estimators import FewShotEstimator, final_step, frozen_steps, through
+from ..estimators import FewShotEstimator, FrozenStep, final_step, frozen_steps, through
 from ..tasks import class_labels, numbered, taken
 from ._strong_rivals import MOST_IN_CONTEXT, STRONG, in_context, strong_rivals
 from ._table_columns import TableColumns
@@ -110,14 +109,14 @@ def steps_to_numbers(given: dict[str, Any], X: Any, past: Any = None) -> tuple[l
     if past is not None:
         columns = TableColumns()
         rows = columns.fit_transform(rows, np.asarray(past[1]))
-        return [*steps, FrozenEstimator(columns)], rows
+        return [*steps, FrozenStep(columns)], rows
     for one in given.values():
         final = final_step(one)
         table = final._table() if isinstance(final, FewShotEstimator) else None
         if table is not None:
             return [
                 *steps,
-                FrozenEstimator(TableColumns(table).fit(taken(seen, np.arange(1)))),
+                FrozenStep(TableColumns(table).fit(taken(seen, np.arange(1)))),
             ], None
     return steps, None
 

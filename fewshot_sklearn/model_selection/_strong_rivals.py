@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, GroupShuffleSplit
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from ..algorithms import InContextClassifier
+from ..estimators import FrozenStep
 from .past_rows import PastRows
 from .pooled_mixed import PooledMixedRegressor
 from .pooled_statistics import VALIDATION, PooledStatisticsClassifier, PooledStatisticsRegressor
@@ -31,13 +31,13 @@ DECAYS = [1e-3, 1.0, 10.0]
 def in_context(before: list[Any]) -> Any:
     """In-context classification by the labelled rows alone, of many episodes at once."""
     ours = InContextClassifier("tabular-in-context")
-    steps = [step if isinstance(step, FrozenEstimator) else _frozen(step) for step in before]
+    steps = [step if isinstance(step, FrozenStep) else _frozen(step) for step in before]
     return make_pipeline(*steps, ours) if steps else ours
 
 
-def _frozen(step: Any) -> FrozenEstimator:
+def _frozen(step: Any) -> FrozenStep:
     """What flattens learns nothing, and may be taken as fitted."""
-    return FrozenEstimator(clone(step).fit(np.zeros((1, 1))))
+    return FrozenStep(clone(step).fit(np.zeros((1, 1))))
 
 
 def strong_rivals(

@@ -123,6 +123,9 @@ def test_wrong_uses(past):
     with pytest.raises(ValueError, match="fall_back_parts"):
         trained(RidgeHeadRegressor(), past, fall_back="strong", fall_back_parts=1)
 
+    with pytest.raises(ValueError, match="must not name"):
+        trained(RidgeHeadRegressor(), past, fall_back={"meta-trained": DummyRegressor()})
+
     def generate(rng):
         return X[:5], y[:5], X[5:9], y[5:9]
 

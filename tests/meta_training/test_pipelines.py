@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -359,3 +360,22 @@ def test_rows_are_learned_from_as_the_steps_give_them_when_they_are_fitted(outpu
     )  # fmt: skip
     reg = trainer.fit(X, y, groups=groups).estimator_[-1]
     assert abs(reg.meta_init.tensors["prior_mean"][0, 0]) < 0.2  # told of itself it is 0.6
+
+
+def test_threads_that_fit_clones_do_not_share_the_steps():
+    past, new = tables(12, 0), tables(8, 1)
+    steps = make_column_transformer((SimpleImputer(), ["price", "age"]))
+    trainer = MetaTrainer(make_pipeline(steps, RidgeHeadRegressor()), **FEW)
+    pipeline = trainer.fit(*past[:2], groups=past[2]).estimator_
+    first, second = (clone(pipeline)[0] for _ in range(2))
+    assert first is not second and first.estimator is second.estimator
+    tasks = [np.flatnonzero(new[2] == t) for t in np.unique(new[2])]
+
+    def answered(rows):
+        X, y = new[0].iloc[rows], new[1][rows]
+        return clone(pipeline).fit(X[:3], y[:3]).predict(X[3:])
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(answered, tasks * 8))
+    for i, one in enumerate(found):
+        np.testing.assert_array_equal(one, answered(tasks[i % len(tasks)]))
