@@ -45,19 +45,22 @@ class TableColumns(TransformerMixin, BaseEstimator):
         self.table_ = TableFormat.of(X) if self.table is None else self.table
         numbers, codes = self._parts(X)
         self.n_features_in_ = len(self.table_.columns) if self.table_ else numbers.shape[1]
-        self.encoder_ = None
+        self.encoders_: list[TargetEncoder] = []
         if y is None or not codes.shape[1]:
             return numbers
-        self.encoder_ = TargetEncoder(random_state=self.random_state)
-        return np.hstack([numbers, self.encoder_.fit_transform(codes, y)])
+        several = np.ndim(y) == 2
+        kind = "continuous" if several else "auto"
+        told = []
+        for one in np.asarray(y).T if several else [y]:
+            self.encoders_.append(TargetEncoder(target_type=kind, random_state=self.random_state))
+            told.append(self.encoders_[-1].fit_transform(codes, one))
+        return np.hstack([numbers, *told])
 
     def transform(self, X: Any) -> np.ndarray:
         """Numbers of other rows of the same columns."""
         check_is_fitted(self, "table_")
         numbers, codes = self._parts(X)
-        if self.encoder_ is None:
-            return numbers
-        return np.hstack([numbers, self.encoder_.transform(codes)])
+        return np.hstack([numbers, *(one.transform(codes) for one in self.encoders_)])
 
     def _parts(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Numbers, and the codes of many categories."""

@@ -135,3 +135,13 @@ def test_wrong_uses(past):
     )  # fmt: skip
     with pytest.raises(ValueError, match="generator"):
         trainer.fit(generate)
+
+
+def test_two_targets_of_a_raw_table(past):
+    X, y, groups = (part[:140] for part in past)
+    frame = pd.DataFrame(X, columns=["a", "b"]).assign(item=[f"i{i % 12}" for i in range(len(X))])
+    both = np.column_stack([y, 1e6 - y])
+    rivals = {"mean": DummyRegressor()}
+    reg = trained(RidgeHeadRegressor(), (frame, both, groups), fall_back=rivals, fall_back_parts=2)
+    fitted = reg.estimator_.fit(frame[:5], both[:5])
+    assert fitted.predict(frame[5:9]).shape == (4, 2)
