@@ -26,7 +26,7 @@ from scipy.stats import t as student
 from sklearn.base import clone
 
 from fewshot_sklearn import MetaTrainer, RidgeHeadRegressor
-from fewshot_sklearn.estimators import final_step, fitted_to_nothing
+from fewshot_sklearn.estimators import fitted_to_nothing, has_prior
 from fewshot_sklearn.model_selection import past_rivals
 
 SHOTS = (0, 1, 2, 5, 10, 20, 50)
@@ -106,7 +106,7 @@ def answers(estimator: Any, known: Table, asked: Any, mean: float) -> np.ndarray
     """What an estimator that was given some rows of a task says of others."""
     if len(known.y):
         return clone(estimator).fit(known.X, known.y).predict(asked)
-    if hasattr(final_step(estimator), "fit_prior"):
+    if has_prior(estimator):
         return fitted_to_nothing(estimator).predict(asked)
     return np.full(len(asked), mean)
 

@@ -35,6 +35,8 @@ Found = TypeVar("Found")
 
 #: Prior standard deviation, in noise units, of an intercept that is free.
 FREE = 1e4
+#: Variance of the noise, in units of the targets', that is no noise: of targets that are all alike.
+LEAST_NOISE = 1e-12
 #: What the noise is taken to be with no past tasks to learn it from.
 NOISE_WITHOUT_PAST = 0.1
 #: Features, at most, of which a prior is learned from all past tasks at once: given ones, and those
@@ -101,7 +103,7 @@ class RidgeHeadRegression(FunctionLearner, TakesIn):
         with torch.no_grad():
             self.prior_factor.copy_(prior.factor)
             self.prior_mean.copy_(prior.mean)
-            self.log_noise.copy_(prior.noise_variance.log())
+            self.log_noise.copy_(prior.noise_variance.clamp_min(LEAST_NOISE).log())
         return True
 
     def evidence(self, X: Tensor, y: Tensor, tasks: np.ndarray) -> float | None:

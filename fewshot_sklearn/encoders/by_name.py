@@ -229,7 +229,13 @@ def make_encoder(
     """
     if code_sizes:
         rows = TableRows(input_shape[0] - len(code_sizes), code_sizes)
-        return TableEncoder(rows, make_encoder(encoder, (rows.n_features,), params))
+        inner = make_encoder(encoder, (rows.n_features,), params)
+        if any(isinstance(m, nn.modules.conv._ConvNd) for m in inner.modules()):
+            raise ValueError(
+                f"The encoder {type(inner).__name__} convolves images or series, and these rows "
+                'are those of a table with categories: take "mlp", or none.'
+            )
+        return TableEncoder(rows, inner)
     if isinstance(encoder, nn.Module):
         if params:
             raise ValueError(f"encoder is a module already built; it takes no {sorted(params)}.")

@@ -20,6 +20,7 @@ from .frozen_steps import (
     fitted_to_nothing,
     freeze_steps,
     frozen_steps,
+    has_prior,
     through,
     with_final,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "fitted_to_nothing",
     "freeze_steps",
     "frozen_steps",
+    "has_prior",
     "resolve_device",
     "solvable",
     "through",

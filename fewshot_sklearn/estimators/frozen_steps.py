@@ -165,6 +165,22 @@ def freeze_steps(estimator: Any, X: Any, y: Any) -> tuple[Any, Any]:
     return made, X
 
 
+def has_prior(estimator: Any) -> bool:
+    """Whether an estimator, or the last of frozen steps, may answer without a labelled row.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Any.
+
+    Returns
+    -------
+    bool
+        Whether there is a `fit_prior`.
+    """
+    return hasattr(frozen_steps(estimator)[1], "fit_prior")
+
+
 def fitted_to_nothing(estimator: Any) -> Any:
     """A clone of an estimator that answers for a task of which no row is known.
 
@@ -185,7 +201,7 @@ def fitted_to_nothing(estimator: Any) -> Any:
     """
     made = clone(estimator)
     final = frozen_steps(made)[1]
-    if not hasattr(final, "fit_prior"):
+    if not has_prior(made):
         raise ValueError(f"{type(final).__name__} has no answer without a labelled row.")
     return with_final(made, final.fit_prior())
 

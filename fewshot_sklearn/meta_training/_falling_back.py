@@ -28,6 +28,29 @@ N_EPISODES, OF_A_TASK = 300, 4
 OURS = "meta-trained"
 
 
+def check_fall_back(trainer: Any, X: Any, y: Any, groups: Any) -> None:
+    """Refuse what could not be fallen back on, before anything is trained."""
+    if callable(X):
+        raise ValueError(
+            "fall_back needs past tasks as arrays, which plain models can learn from, not a "
+            "generator of tasks."
+        )
+    if isinstance(trainer.fall_back, dict) and OURS in trainer.fall_back:
+        raise ValueError(f"fall_back must not name an estimator {OURS!r}: that is the trained one.")
+    for name, one in trainer.fall_back.items() if isinstance(trainer.fall_back, dict) else ():
+        if is_classifier(one) != is_classifier(trainer.estimator):
+            kind = "classifiers" if is_classifier(trainer.estimator) else "regressors"
+            raise ValueError(
+                f"fall_back must hold {kind}, as estimator is one, got {name!r}: {one!r}."
+            )
+    units = y if groups is None else groups
+    n_tasks = 0 if units is None else len(np.unique(comparable(units, "groups")))
+    if units is not None and n_tasks < FEWEST_TASKS:
+        raise ValueError(
+            f"fall_back holds past tasks out, which takes {FEWEST_TASKS} or more, got {n_tasks}."
+        )
+
+
 def with_fall_back(trainer: Any, X: Any, y: Any, groups: Any) -> Any:
     """What was meta-trained, beside plain models, weighed by how they do on past tasks.
 
@@ -43,13 +66,6 @@ def with_fall_back(trainer: Any, X: Any, y: Any, groups: Any) -> Any:
     StrategyClassifier or StrategyRegressor
         Its strategies, with what is known of them.
     """
-    if callable(X):
-        raise ValueError(
-            "fall_back needs past tasks as arrays, which plain models can learn from, not a "
-            "generator of tasks."
-        )
-    if isinstance(trainer.fall_back, dict) and OURS in trainer.fall_back:
-        raise ValueError(f"fall_back must not name an estimator {OURS!r}: that is the trained one.")
     X, y = indexable(X), np.asarray(y)
     groups = None if groups is None else comparable(groups)
     known = _tried_on_past(trainer, X, y, groups)
@@ -70,8 +86,6 @@ def _tried_on_past(trainer: Any, X: Any, y: np.ndarray, groups: Any) -> Experien
     seed, classify = trainer.seed_, is_classifier(trainer.estimator)
     units = comparable(y, "y") if groups is None else groups
     n_parts = min(trainer.fall_back_parts, len(np.unique(units)))
-    if n_parts < 2:
-        raise ValueError("fall_back needs two past tasks or more, to hold some of them out.")
     allowed = [k for k in SHOTS if _allow(y, groups, classify, k, FEWEST_TASKS)]
     found: Experience | None = None
     for rest, part in GroupKFold(n_parts, shuffle=True, random_state=seed).split(y, groups=units):

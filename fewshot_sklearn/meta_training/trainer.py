@@ -30,9 +30,10 @@ from ..tasks import (
     TaskLoader,
     Whole,
     WholeOrRange,
+    check_parameters,
     did_you_mean,
 )
-from ._falling_back import with_fall_back
+from ._falling_back import check_fall_back, with_fall_back
 from ._training import Training
 from ._training_loop import EpisodicNet
 
@@ -392,6 +393,9 @@ default="from_dtype"
         return self._fit(X, y, groups, afresh=not self.initialized_)
 
     def _fit(self, X: Any, y: Any, groups: Any, afresh: bool) -> MetaTrainer:
+        if self.fall_back is not None:
+            check_parameters(self)
+            check_fall_back(self, X, y, groups)
         self._train(X, y, groups, afresh)
         if self.fall_back is not None:
             self.estimator_ = with_fall_back(self, X, y, groups)

@@ -22,7 +22,7 @@ from ..algorithms import ProtoNetClassifier
 from ..estimators import FewShotEstimator, FrozenStep, final_step, frozen_steps, through
 from ..tasks import class_labels, numbered, taken
 from ._strong_rivals import MOST_IN_CONTEXT, STRONG, in_context, strong_rivals
-from ._table_columns import TableColumns
+from ._table_columns import TableColumns, learned_columns
 from .fitted_answers import plain_features
 from .past_rows import PastRows
 from .pooled import PooledClassifier, PooledRegressor
@@ -107,17 +107,14 @@ def steps_to_numbers(given: dict[str, Any], X: Any, past: Any = None) -> tuple[l
     if _plain(seen, rows):
         return steps, rows
     if past is not None:
-        columns = TableColumns()
-        rows = columns.fit_transform(rows, np.asarray(past[1]))
+        classify = all(is_classifier(one) for one in given.values())
+        columns, rows = learned_columns(rows, past[1], past[2], classify)
         return [*steps, FrozenStep(columns)], rows
     for one in given.values():
         final = final_step(one)
         table = final._table() if isinstance(final, FewShotEstimator) else None
         if table is not None:
-            return [
-                *steps,
-                FrozenStep(TableColumns(table).fit(taken(seen, np.arange(1)))),
-            ], None
+            return [*steps, FrozenStep(TableColumns(table).fit(seen))], None
     return steps, None
 
 

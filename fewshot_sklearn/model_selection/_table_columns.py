@@ -1,8 +1,4 @@
-"""Tables of words, dates and gaps as plain numbers, for models that take nothing else.
-
-D. Micci-Barreca. A preprocessing scheme for high-cardinality categorical attributes in
-classification and prediction problems. SIGKDD Explorations 3, 2001.
-"""
+"""Tables of words, dates and gaps as plain numbers, for models that take nothing else."""
 
 from __future__ import annotations
 
@@ -10,66 +6,78 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.preprocessing import TargetEncoder
-from sklearn.utils.validation import check_is_fitted
 
-from ..tasks import TableFormat
+from ..tasks import TableFormat, distinct, numbered
+
+#: Past classes whose shares among the rows of a category are columns, at most.
+MOST_CLASSES = 20
 
 
 class TableColumns(TransformerMixin, BaseEstimator):
-    """Numbers of the columns of a table, as the past says that they are.
-
-    As a `TableFormat` has them: few categories have a column each, missing numbers are filled and
-    marked, dates are days. Of many categories each becomes the mean of the past targets, shrunk
-    to that of all; those of the rows fitted to, of other rows than they themselves.
+    """Numbers of the columns of a table, as a `TableFormat` has them; codes are left out.
 
     Parameters
     ----------
-    table : TableFormat or None, default=None
-        Format of the columns; None learns it from the rows.
-    random_state : int, default=0
-        Seeds the parts that the rows fitted to are divided into.
+    table : TableFormat
+        Format of the columns.
     """
 
-    def __init__(self, table: TableFormat | None = None, random_state: int = 0):
+    def __init__(self, table: TableFormat):
         self.table = table
-        self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> TableColumns:
-        """Learn what categories have in common with targets; without `y` many are left out."""
-        self.fit_transform(X, y)
+        """Learn nothing: the format says it all."""
+        self.n_features_in_ = len(self.table.columns)
         return self
 
-    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
-        """The same, and numbers (n_rows, n_columns) of the rows."""
-        self.table_ = TableFormat.of(X) if self.table is None else self.table
-        numbers, codes = self._parts(X)
-        self.n_features_in_ = len(self.table_.columns) if self.table_ else numbers.shape[1]
-        self.encoders_: list[TargetEncoder] = []
-        if y is None or not codes.shape[1]:
-            return numbers
-        several = np.ndim(y) == 2
-        kind = "continuous" if several else "auto"
-        told = []
-        for one in np.asarray(y).T if several else [y]:
-            self.encoders_.append(TargetEncoder(target_type=kind, random_state=self.random_state))
-            told.append(self.encoders_[-1].fit_transform(codes, one))
-        return np.hstack([numbers, *told])
-
     def transform(self, X: Any) -> np.ndarray:
-        """Numbers of other rows of the same columns."""
-        check_is_fitted(self, "table_")
-        numbers, codes = self._parts(X)
-        return np.hstack([numbers, *(one.transform(codes) for one in self.encoders_)])
-
-    def _parts(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers, and the codes of many categories."""
-        if self.table_ is None:
-            return np.asarray(X, dtype=np.float64), np.empty((len(X), 0))
-        rows, n = self.table_.numbers(X), self.table_.n_numbers
-        return rows[:, :n], rows[:, n:]
+        """Numbers (n_rows, n_numbers) of rows."""
+        return self.table.numbers(X)[:, : self.table.n_numbers]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
         return tags
+
+
+def learned_columns(X: Any, y: Any, groups: Any, classify: bool) -> tuple[TableColumns, np.ndarray]:
+    """The columns that past rows teach, and the numbers of these rows.
+
+    Of many categories each is the mean of its past targets, or the shares of the classes; for the
+    past rows themselves, of rows of other tasks.
+
+    Parameters
+    ----------
+    X : data frame or array-like of shape (n_rows, n_columns)
+        Past rows, not all of them numbers.
+    y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+        Their labels or targets.
+    groups : array-like of shape (n_rows,) or None
+        Their tasks.
+    classify : bool
+        Whether y are labels.
+
+    Returns
+    -------
+    columns : TableColumns
+        Fitted.
+    rows : ndarray of shape (n_rows, n_numbers)
+        Numbers.
+    """
+    table = TableFormat.of(X)
+    assert table is not None
+    targets = _means_of(np.asarray(y), classify) if table.sizes else None
+    if targets is None:
+        columns = TableColumns(table).fit(X)
+        return columns, columns.transform(X)
+    tasks = np.arange(len(targets)) if groups is None else numbered(groups)[1]
+    table, rows = table.with_means(X, targets, tasks)
+    return TableColumns(table).fit(X), rows[:, : table.n_numbers]
+
+
+def _means_of(y: np.ndarray, classify: bool) -> np.ndarray | None:
+    """What categories have means of (n_rows, n_outputs); None of too many classes."""
+    if not classify:
+        return (y[:, None] if y.ndim == 1 else y).astype(np.float64)
+    classes, codes = distinct(y, "y")
+    return np.eye(len(classes))[codes] if len(classes) <= MOST_CLASSES else None

@@ -18,7 +18,7 @@ import numpy as np
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..estimators import final_step, fitted_to_labels, fitted_to_nothing
+from ..estimators import fitted_to_labels, fitted_to_nothing, has_prior
 from ..tasks import Anything, Number, check_parameters, check_rows
 from ._candidates import (
     COMBINE,
@@ -89,7 +89,7 @@ class ByExperience(HoldsStrategies):
             p = p[[known.names.index(name) for name in names]]
             p = p / p.sum() if p.any() else np.full(len(pairs), 1 / len(pairs))
         if n_shots == 0:
-            p = p * [hasattr(final_step(strategy), "fit_prior") for _, strategy in pairs]
+            p = p * [has_prior(strategy) for _, strategy in pairs]
             if not p.any():
                 raise ValueError(f"None of {names} has an answer without a labelled row.")
             p = p / p.sum()

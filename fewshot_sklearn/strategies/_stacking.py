@@ -11,6 +11,9 @@ L. Breiman. Stacked regressions. Machine Learning 24, 1996 (weights that are not
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
 import numpy as np
 from scipy.linalg import eigh
 from scipy.optimize import nnls
@@ -53,3 +56,14 @@ def stacking_weights(products: np.ndarray, n_episodes: int) -> np.ndarray:
     found = nnls(system, np.append(np.zeros(len(E)), SUM_TO_ONE))[0]
     weights[usable] = found / found.sum()
     return weights
+
+
+@lru_cache(maxsize=32)
+def stacking_rows(experience: Any) -> np.ndarray:
+    """Weights (n_shots, n_strategies) by what an `Experience` knows, for each number of shots."""
+    rows = []
+    for i, n in enumerate(experience.n_episodes):
+        products = np.array(experience.products[i]) / n
+        products[np.array(experience.successes[i]) < n] = np.inf
+        rows.append(stacking_weights(products, n))
+    return np.array(rows)

@@ -6,14 +6,13 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ..meta_init import read_sealed, write_sealed
 from ._past_tables import KEPT, PastTable, as_vector, rows_of
-from ._stacking import stacking_weights
+from ._stacking import stacking_rows
 from ._task_features import FEATURES
 
 #: Of files without tables, which are as they were before there were any, of those with some, and of
@@ -229,17 +228,7 @@ class Experience:
                 "This experience does not hold what stacking goes by: learn it with "
                 "StrategySelector(combine='stack')."
             )
-        return self._between(self._stacking, n_shots)
-
-    @cached_property
-    def _stacking(self) -> np.ndarray:
-        rows = []
-        for i, n in enumerate(self.n_episodes):
-            products = np.array(self.products[i]) / n
-            failed = np.array(self.successes[i]) < n
-            products[failed] = np.inf
-            rows.append(stacking_weights(products, n))
-        return np.array(rows)
+        return self._between(stacking_rows(self), n_shots)
 
     def features_help(self, n_shots: float, n_neighbors: int = 5) -> bool:
         """Whether the features of a task say more than its number of shots.

@@ -14,6 +14,7 @@ from sklearn.base import clone
 from sklearn.metrics import check_scoring
 from sklearn.utils import check_consistent_length, check_random_state, get_tags
 
+from ..estimators import has_prior
 from ..model_selection import EpisodeSplit
 from ..tasks import (
     N_JOBS,
@@ -390,7 +391,10 @@ class StrategySelector(HoldsStrategies):
         if lost.all((1, 2)).any():
             k = shots[int(lost.all((1, 2)).argmax())]
             raise ValueError(f"All strategies failed on all episodes of {k} shot(s): {errors[-1]}")
-        failures.add(lost.reshape(-1, len(pairs)), errors)
+        # what has no prior is not asked without labels, and has not failed
+        able = np.array([k > 0 or has_prior(one) for k in shots for _, one in pairs])
+        counted = lost & able.reshape(len(shots), 1, len(pairs))
+        failures.add(counted.reshape(-1, len(pairs)), errors)
         told = [list(one.features.values()) for one in results if one.features is not None]
         products = None
         if stacked:

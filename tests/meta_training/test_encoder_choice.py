@@ -139,3 +139,11 @@ def test_many_categories_have_their_mean_targets_in_place_of_embeddings():
     assert lowest < found[2] < highest
     embeds = trained(RidgeHeadRegressor(encoder="mlp"), (X, y, groups), max_epochs=1)
     assert any("likenesses" in name for name in embeds.meta_init_.tensors)
+
+
+def test_what_convolves_is_refused_on_tables():
+    X, y, groups = tasks(20, np.sin)
+    X = pd.DataFrame(X).assign(item=[f"i{i % 30}" for i in range(len(X))])
+    X.columns = X.columns.astype(str)
+    with pytest.raises(ValueError, match="convolves images or series"):
+        trained(RidgeHeadRegressor(encoder="series"), (X, y, groups))

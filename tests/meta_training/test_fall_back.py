@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.dummy import DummyRegressor
+from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import cross_val_score
 
@@ -123,6 +123,11 @@ def test_wrong_uses(past):
     with pytest.raises(ValueError, match="fall_back_parts"):
         trained(RidgeHeadRegressor(), past, fall_back="strong", fall_back_parts=1)
 
+    with pytest.raises(ValueError, match="fall_back must hold regressors"):
+        trained(RidgeHeadRegressor(), past, fall_back={"a": DummyClassifier()})
+    few = past[2] < 2
+    with pytest.raises(ValueError, match="3 or more, got 2"):
+        trained(RidgeHeadRegressor(), [p[few] for p in past], fall_back={"a": DummyRegressor()})
     with pytest.raises(ValueError, match="must not name"):
         trained(RidgeHeadRegressor(), past, fall_back={"meta-trained": DummyRegressor()})
 

@@ -242,3 +242,11 @@ def test_networks_of_classifiers_are_trained_as_before():
         del trainer.plan_
     assert losses[0] <= losses[1] * (1 + 1e-6)
     assert not np.array_equal(ours["log_precision"], theirs["log_precision"])
+
+
+def test_targets_that_are_all_alike_are_answered():
+    X, _, groups = PAST
+    reg = trained(past=(X, np.full(len(X), 3.0), groups)).estimator_
+    mean, std = reg.fit(X[:3], [3.0, 3.0, 3.0]).predict(X[:5], return_std=True)
+    np.testing.assert_allclose(mean, 3.0)
+    assert (std < 1e-3).all()

@@ -29,7 +29,7 @@ from fewshot_sklearn import (
     uncertainty,
 )
 from fewshot_sklearn.encoders import TableEncoder, TableRows
-from fewshot_sklearn.model_selection._table_columns import TableColumns
+from fewshot_sklearn.model_selection._table_columns import learned_columns
 from fewshot_sklearn.tasks import TableFormat
 
 N_ITEMS = 12
@@ -207,7 +207,7 @@ def test_rivals_are_given_the_numbers_that_a_table_becomes(reg, baselines):
     compared = compare_few_shot(reg, X, y, groups, past=PAST, baselines=baselines, **few)
     assert {"RidgeHeadRegressor", "ridge", "pooled"} <= set(compared["estimator"])
     assert np.isfinite(compared["mean"]).all() and not compared["failures"].any()
-    columns = TableColumns().fit(PAST[0], PAST[1])
+    columns, _ = learned_columns(*PAST, classify=False)
     own = make_pipeline(FunctionTransformer(columns.transform), StandardScaler(), Ridge())
     alone = compare_few_shot(reg, X, y, groups, baselines={"ridge": own}, **few)
     told = [c.loc[c["estimator"] == "ridge", "mean"] for c in (compared, alone)]
