@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from r_tables import TABLES as R_TABLES
 from scipy.stats import t as student
 from sklearn.base import clone
 
@@ -36,18 +37,11 @@ HELD_OUT, MOST_QUERIES = 1 / 3, 15
 MOST_TASKS, MOST_NEW = 400, 80
 #: Seconds of a training, at most.
 BUDGET = 90
-#: By name: package of R, table, target, task, features.
-TABLES = {
-    "sleepstudy": ("lme4", "sleepstudy", "Reaction", "Subject", ["Days"]),
-    "Oxboys": ("nlme", "Oxboys", "height", "Subject", ["age"]),
-    "radon": ("HLMdiag", "radon", "log.radon", "county", ["basement", "uranium"]),
-    "MathAchieve": (
-        "nlme", "MathAchieve", "MathAch", "School", ["SES", "Minority", "Sex", "MEANSES"],
-    ),
-    "Chem97": ("mlmRev", "Chem97", "score", "school", ["gcsescore", "gender", "age"]),
+#: Ids beside the features, and a table more.
+TABLES = R_TABLES | {
     "InstEval": ("lme4", "InstEval", "y", "d", ["s", "studage", "lectage", "service", "dept"]),
     "movielens": ("dslabs", "movielens", "rating", "userId", ["movieId", "year", "genres"]),
-}  # fmt: skip
+}
 #: Columns of numbers that are names of something.
 IDS = ("s", "dept", "movieId", "service")
 

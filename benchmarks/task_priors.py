@@ -31,6 +31,7 @@ from linear_priors import (
     standardised,
     with_intercept,
 )
+from r_tables import TABLES
 from timing import Contender, interleave
 
 from fewshot_sklearn import MetaTrainer, RidgeHeadRegressor
@@ -41,17 +42,6 @@ SHOTS = (0, 1, 2, 5, 10, 20)
 HELD_OUT = 1 / 3
 #: Tasks and rows of a table that are used, at most.
 MOST_TASKS = 400
-#: By name: package of R, table, target, task, features.
-TABLES = {
-    "sleepstudy": ("lme4", "sleepstudy", "Reaction", "Subject", ["Days"]),
-    "Oxboys": ("nlme", "Oxboys", "height", "Subject", ["age"]),
-    "radon": ("HLMdiag", "radon", "log.radon", "county", ["basement", "uranium"]),
-    "MathAchieve": (
-        "nlme", "MathAchieve", "MathAch", "School", ["SES", "Minority", "Sex", "MEANSES"],
-    ),
-    "Chem97": ("mlmRev", "Chem97", "score", "school", ["gcsescore", "gender", "age"]),
-    "InstEval": ("lme4", "InstEval", "y", "d", ["studage", "lectage", "service"]),
-}  # fmt: skip
 
 
 def read(name: str) -> Table:

@@ -7,7 +7,6 @@ It learns from artificial tables alone (`target_priors`); the real table here is
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from shipping import WEIGHTS, halved, with_card
+from shipping import train_and_ship
 from sklearn.datasets import load_diabetes
 from tabular_in_context import figure, on_artificial_tables
 from target_priors import TargetPrior
@@ -201,24 +200,7 @@ CARD = {
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, measure, and write the file that ships."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
-    parser.add_argument("--checkpoint", type=Path, default=None)
-    parser.add_argument("--minutes", type=float, default=0.0, help="spent before an interruption")
-    parser.add_argument("--output", type=Path, default=WEIGHTS / f"{NAME}.safetensors")
-    options = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    start = time.process_time()
-    init = halved(train(options.epochs, options.checkpoint))
-    minutes = options.minutes + (time.process_time() - start) / 60
-    figures = list(measure_tabular_regression(init))
-    for one in figures:
-        print("{task:24} {score:14} {mean:8g} ± {ci95:g}".format(**one))
-    card = CARD | {
-        "seeds": "0 (weights, tables, tasks)",
-        "training cost": f"{minutes:.0f} CPU-minutes",
-    }
-    with_card(init, card, figures).save(options.output)
+    train_and_ship(argv, __doc__, NAME, EPOCHS, train, measure_tabular_regression, CARD)
 
 
 if __name__ == "__main__":

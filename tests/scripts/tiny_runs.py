@@ -459,5 +459,6 @@ USED_BY = {
     "training/shipping.py": "training/omniglot.py",
     "training/target_priors.py": "training/tabular_in_context_regression.py",
     "benchmarks/linear_priors.py": "benchmarks/task_priors.py",
+    "benchmarks/r_tables.py": "benchmarks/task_priors.py",
     "training/task_priors.py": "training/tabular_in_context.py",
 }
