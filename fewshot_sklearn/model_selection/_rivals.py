@@ -20,7 +20,7 @@ from sklearn.utils import check_consistent_length
 
 from ..algorithms import ProtoNetClassifier
 from ..estimators import FewShotEstimator, FrozenStep, final_step, frozen_steps, through
-from ..tasks import class_labels, numbered, taken
+from ..tasks import TableFormat, class_labels, numbered, taken
 from ._strong_rivals import MOST_IN_CONTEXT, STRONG, in_context, strong_rivals
 from ._table_columns import TableColumns, learned_columns
 from .fitted_answers import plain_features
@@ -119,8 +119,10 @@ def steps_to_numbers(given: dict[str, Any], X: Any, past: Any = None) -> tuple[l
 
 
 def _plain(*tables: Any) -> bool:
-    """Whether all rows are numbers."""
-    return all(X is None or plain_features(X) is not None for X in tables)
+    """Whether all rows are numbers, and not names that are made of digits."""
+    return all(
+        X is None or (plain_features(X) is not None and TableFormat.of(X) is None) for X in tables
+    )
 
 
 def baselines_of(

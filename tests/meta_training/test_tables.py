@@ -318,3 +318,21 @@ def test_a_forged_format_is_refused(reg, tmp_path):
     narrow = TableFormat.of(pd.DataFrame({"a": ["x", "y"]}))
     with pytest.raises(ValueError, match=r"its table becomes rows of shape \[2\]"):
         MetaInit.from_state(state, spec, table=narrow)
+
+
+def test_ids_made_of_digits_are_no_numbers_to_rivals_either():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(30), 20)
+    item = rng.integers(25, size=600)
+    y = rng.normal(size=25)[item] * 3 + rng.normal(size=600)
+    X = pd.DataFrame({"item": item.astype(str), "x": rng.normal(size=600)})
+    old = groups < 20
+    past = X[old], y[old], groups[old]
+    trainer = MetaTrainer(RidgeHeadRegressor(encoder="identity"), random_state=0, verbose=0)
+    reg = trainer.fit(*past[:2], groups=past[2]).estimator_
+    compared = compare_few_shot(
+        reg, X[~old], y[~old], groups[~old], past=past, n_way=None, n_shots=(5,), n_query=5,
+        n_episodes=20, random_state=0,
+    )  # fmt: skip
+    mean = compared.set_index("estimator")["mean"]
+    assert mean["mixed model"] > -3  # of a variance of 10, of which the noise is 1
