@@ -15,11 +15,19 @@ from torch import Tensor
 
 from ..learners import Learner, State
 from ..meta_init import MetaInit
-from ..tasks import Support, TableFormat, check_parameters, with_altered_copies
+from ..tasks import (
+    Support,
+    TableFormat,
+    TargetMove,
+    check_parameters,
+    tell_far_targets,
+    with_altered_copies,
+)
 from ._kept_support import KeptSupport, given_support
 from ._learners import HasLearner
 from ._memory import refuse_too_large
 from .explanation import encoder_features, explain
+from .far_tasks import LEVEL, SPREAD, put_back, tell_far_columns
 from .finite_answers import refuse_infinite, solvable
 from .validation import (
     as_numbers,
@@ -60,9 +68,23 @@ class FewShotEstimator(HasLearner):
         self.meta_init_ = self._meta_init_for(support, n_outputs)
         learner = self._rebuild(self.meta_init_)
         refuse_too_large(self, learner, *y.shape)
+        if w.any():  # there are rows
+            tell_far_columns(learner, self.meta_init_, X, self._columns())
         with torch.no_grad(), solvable(self.meta_init_, "fit"):
+            move = self._move(learner, support, y, w)
+            if move is not None:
+                support = self._as_support(X, move.near(y), w, n_outputs)
             state = self._adapted(learner, support)
         self.state_ = as_arrays(state)
+        if move is not None:
+            tell_far_targets(3)
+            self.state_ |= {LEVEL: move.level, SPREAD: move.spread}
+
+    def _move(
+        self, learner: Learner, support: Support, y: np.ndarray, w: np.ndarray
+    ) -> TargetMove | None:
+        """How targets are brought near those of past tasks, where they lie far from them."""
+        return None
 
     def _as_support(
         self, X: np.ndarray, y: np.ndarray, w: np.ndarray, n_outputs: int | None
@@ -176,7 +198,13 @@ class FewShotEstimator(HasLearner):
         with torch.no_grad(), solvable(self.meta_init_, "predict"):
             outputs = learner.predict_in_parts(state, rows)
         refuse_infinite(outputs, learner.n_outputs, self.meta_init_)
-        return outputs
+        return self._put_back(outputs)
+
+    def _put_back(self, outputs: Any) -> Any:
+        """Outputs as the targets of the task are."""
+        if LEVEL not in self.state_:
+            return outputs
+        return put_back(outputs, self.state_[LEVEL], self.state_[SPREAD])
 
     # ------------------------------------------------------------------ features and reasons
     def embed(self, X: Any) -> np.ndarray:

@@ -16,7 +16,16 @@ from torch import Tensor
 from torch.func import vmap
 
 from ..learners import TASKS_PER_CHUNK, FeatureLearner, Outputs, State, joined
-from ..tasks import Support, memberships, padded_size
+from ..tasks import Support, TargetMove, memberships, padded_size, tell_far_targets
+from .far_tasks import (
+    LEVEL,
+    SPREAD,
+    knows_targets,
+    move_of,
+    put_back,
+    tell_far_columns,
+    without_labels,
+)
 from .finite_answers import solvable
 from .validation import as_numbers, column_names, exact, resolve_device
 
@@ -61,6 +70,8 @@ class ManyTasks:
         self.X = X if validated else as_numbers(init.table, X)
         estimator._check_fits(init, self.X.shape[1:], n_outputs, column_names(X))
         self.init, self.learner = init, estimator._rebuild(init)
+        tell_far_columns(self.learner, init, self.X, column_names(X))
+        self._told_far = False
         self.dtype, self.device = estimator._compute_dtype(), resolve_device(estimator.device)
         self.by_features = isinstance(self.learner, FeatureLearner)
         self._features: Tensor | None = None
@@ -136,8 +147,8 @@ class ManyTasks:
 
     def targets(self, y: np.ndarray, n_way: int | None) -> Tensor:
         """Memberships (T, n, n_way) of codes, negative ones of no class; or targets as they are."""
-        if n_way is None:
-            return self._exact(y, "y")
+        if n_way is None:  # in float64, lest those far from zero are rounded before they are near
+            return exact(y, True, self.dtype, self.device, "y")
         return memberships(torch.as_tensor(y, device=self.device), n_way, self.dtype)
 
     def _exact(self, array: np.ndarray, name: str) -> Tensor:
@@ -146,11 +157,31 @@ class ManyTasks:
     def _index(self, array: np.ndarray) -> Tensor:
         return torch.as_tensor(array, device=self.device)
 
+    # ------------------------------------------------------------------ far from the past
+    def _near(self, Z: Tensor, y: Tensor, w: Tensor) -> tuple[Tensor, TargetMove | None]:
+        """Targets as the learner takes them, and how those far from past ones were moved."""
+        if self.learner.n_outputs is None:
+            return y, None
+        move = None
+        if knows_targets(self.init):
+
+            def expected() -> np.ndarray:
+                return without_labels(self.learner, self._forward, Z, y, w)
+
+            move = move_of(self.learner, y.cpu().numpy(), w.cpu().numpy(), expected)
+        if move is not None:
+            if not self._told_far:
+                tell_far_targets(6)
+            self._told_far = True
+            y = torch.from_numpy(move.near(y.double().cpu().numpy())).to(y.device)
+        return self._in_precision(y), move
+
     # ------------------------------------------------------------------ adapt and answer
     @_solvable
     @torch.no_grad()
     def adapted(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
         """States of a batch of tasks, each tensor with a leading axis of tasks."""
+        y, move = self._near(Z, y, w)
         key, first = (Z.shape[1:], y.shape[-1]), None
         if key not in self._shapes:
             first = self._adapted_to_one(Z[0], y[0], w[0])
@@ -163,13 +194,20 @@ class ManyTasks:
             batch = zip(Z, y, w, strict=True)
             state = joined([self._adapted_to_one(*task) for task in batch], torch.stack)
         # what all tasks of a batch share may come without an axis of tasks, or be the learner's own
-        return {k: t.expand(len(Z), *self._shapes[key][k]) for k, t in state.items()}
+        state = {k: t.expand(len(Z), *self._shapes[key][k]) for k, t in state.items()}
+        if move is None:
+            return state
+        moved = np.broadcast_arrays(move.level, move.spread)
+        level, spread = (torch.from_numpy(a.copy()).to(self.device) for a in moved)
+        return state | {LEVEL: level, SPREAD: spread}
 
     @_solvable
     @torch.no_grad()
     def adapted_to_take_in(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
         """`adapted`, with what `taken_in` needs beside; of learners that `takes_in` is true of."""
-        return self.adapted(Z, y, w) | self.learner.statistics(Z, y, w)
+        state = self.adapted(Z, y, w)
+        near = (y - state[LEVEL]) / state[SPREAD] if LEVEL in state else y
+        return state | self.learner.statistics(Z, self._in_precision(near), w)
 
     @_solvable
     @torch.no_grad()
@@ -188,7 +226,15 @@ class ManyTasks:
         index : Tensor of int of shape (n_way,) or None, default=None
             Where each class of y stands in the states, -1 for one that is new to all.
         """
-        return self.learner.take_in_features(state, Z, y, w, index)
+        moved = {name: state[name] for name in (LEVEL, SPREAD) if name in state}
+        if moved:
+            y = (y - moved[LEVEL]) / moved[SPREAD]
+        state = {name: t for name, t in state.items() if name not in moved}
+        return self.learner.take_in_features(state, Z, self._in_precision(y), w, index) | moved
+
+    def _in_precision(self, y: Tensor) -> Tensor:
+        rounds = self.learner.rounds_itself or self.learner.n_outputs is None
+        return y if rounds else y.to(self.dtype)
 
     def _adapted_to_one(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
         if self.by_features:
@@ -199,6 +245,9 @@ class ManyTasks:
     @torch.no_grad()
     def answers(self, state: State, Z: Tensor) -> Outputs:
         """Outputs (T, n, ...) for rows of tasks that were adapted to."""
+        if LEVEL in state:
+            rest = {name: t for name, t in state.items() if name not in (LEVEL, SPREAD)}
+            return put_back(self.answers(rest, Z), state[LEVEL], state[SPREAD])
         learner = self.learner
         one_task: Callable[..., Any] = learner.predict_in_parts
         if self.by_features:
@@ -222,5 +271,10 @@ class ManyTasks:
     @torch.no_grad()
     def episodes(self, Z: Tensor, y: Tensor, w: Tensor, Z_query: Tensor) -> Outputs:
         """Outputs (T, n_query, ...) for queries of tasks whose states nobody needs."""
+        y, move = self._near(Z, y, w)
+        outputs = self._forward(Z, y, w, Z_query)
+        return outputs if move is None else put_back(outputs, move.level, move.spread)
+
+    def _forward(self, Z: Tensor, y: Tensor, w: Tensor, Z_query: Tensor) -> Outputs:
         forward = self.learner.forward_features if self.by_features else self.learner
-        return forward(Z, y, w, Z_query)
+        return forward(Z, self._in_precision(y), w, Z_query)

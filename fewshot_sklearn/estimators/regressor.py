@@ -11,10 +11,12 @@ from sklearn.base import RegressorMixin
 from sklearn.utils import check_scalar
 from torch import Tensor
 
-from ..tasks import check_parameters, refuse_missing
+from ..learners import Learner
+from ..tasks import Support, TargetMove, check_parameters, refuse_missing
 from ._functions import covariance_of_rows, drawn_targets
 from ._further_rows import GivenRows, TakesFurtherRows
 from ._kept_support import kept_support
+from .far_tasks import LEVEL, SPREAD, knows_targets, move_of, without_labels
 from .finite_answers import refuse_infinite, solvable
 from .validation import check_weights, finite_targets, validated
 
@@ -60,6 +62,18 @@ class FewShotRegressor(RegressorMixin, TakesFurtherRows):
         self._y_ndim, self._n_targets = rows.y.ndim, targets.shape[1]
         self._adapt(rows.X, targets, rows.w, targets.shape[1])
 
+    def _move(
+        self, learner: Learner, support: Support, y: np.ndarray, w: np.ndarray
+    ) -> TargetMove | None:
+        if not knows_targets(self.meta_init_) or not w.any():
+            return None
+        X, known, weights = support
+
+        def expected() -> np.ndarray:
+            return without_labels(learner, learner.episode, X, known, weights)
+
+        return move_of(learner, y, w, expected)
+
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> FewShotRegressor:
         """Adapt to further rows, beside all that came before: equal to `fit` on all of them.
 
@@ -101,11 +115,20 @@ class FewShotRegressor(RegressorMixin, TakesFurtherRows):
         self._check_further(rows.X, targets.shape[1])
         if rows.y.ndim != self._y_ndim:
             raise ValueError(f"y has {rows.y.ndim} axes, but fit saw targets of {self._y_ndim}.")
-        if why := self._why_not_into_state(self._rebuild(self.meta_init_), rows.X):
+        learner = self._rebuild(self.meta_init_)
+        why = self._why_not_into_state(learner, rows.X) or self._why_far(learner, targets, rows.w)
+        if why:
             self._needs_rows(why)
             self._fit_rows(self._read_anew(self._joined(rows)))
         else:
             self._take_in(rows, targets, targets.shape[1], None)
+
+    def _why_far(self, learner: Learner, targets: np.ndarray, w: np.ndarray) -> str:
+        """Why all rows are needed of a task whose targets lie far from those of past ones."""
+        far = LEVEL in self.state_
+        if not far and knows_targets(self.meta_init_) and w.any():
+            far = move_of(learner, targets, w, None) is not None
+        return "its targets lie far from those of past tasks" if far else ""
 
     def fit_prior(self) -> FewShotRegressor:
         """Adapt to a task of which no row is known: predict what past tasks have in common.
@@ -206,6 +229,8 @@ class ProbabilisticRegressor(FewShotRegressor):
         if return_cov:
             outputs, covariance = self._together(X, covariance_of_rows)
             mean = self._as_targets(outputs.mean)
+            if SPREAD in self.state_:
+                covariance = covariance * self.state_[SPREAD] ** 2
             return mean, covariance if self._y_ndim == 2 else covariance[..., 0]
         outputs = self._outputs(X)
         mean = self._as_targets(outputs.mean)
@@ -251,6 +276,8 @@ class ProbabilisticRegressor(FewShotRegressor):
         _, drawn = self._together(
             X, drawn_targets, int(n_samples), random_state=random_state, noise=bool(noise)
         )
+        if LEVEL in self.state_:
+            drawn = drawn * self.state_[SPREAD][..., None] + self.state_[LEVEL][..., None]
         return drawn if self._y_ndim == 2 else drawn[:, 0]
 
     def _together(self, X: Any, what: Any, *args: Any, **options: Any) -> tuple[Any, np.ndarray]:
@@ -261,4 +288,4 @@ class ProbabilisticRegressor(FewShotRegressor):
             outputs = learner.predict_in_parts(state, rows)
             refuse_infinite(outputs, learner.n_outputs, self.meta_init_)
             made = what(self, learner, state, rows, outputs, *args, **options)
-        return outputs, made
+        return self._put_back(outputs), made

@@ -12,13 +12,31 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..estimators import check_range
-from ..tasks import Anything, Flag, Seed, Whole, check_parameters, number_targets
+from ..tasks import (
+    Anything,
+    Flag,
+    Seed,
+    TargetMove,
+    Whole,
+    check_columns_near,
+    check_parameters,
+    number_targets,
+    target_move,
+    tell_far_targets,
+)
 from .past_rows import PastRows
 
 
 def in_columns(y: np.ndarray) -> np.ndarray:
     """Targets (n_rows, n_outputs) of however many rows."""
     return y[:, None] if y.ndim == 1 else y
+
+
+def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each column; one, where it is constant."""
+    values = values.astype(np.float64, copy=False)
+    mean, scale = values.mean(0), values.std(0)
+    return mean, np.where(scale <= 10 * np.finfo(np.float64).eps * np.abs(mean), 1.0, scale)
 
 
 class Pooled(BaseEstimator):
@@ -80,6 +98,39 @@ class Pooled(BaseEstimator):
                 f"X has {n_features} features, but the rows of past have {past.X.shape[1]}."
             )
         return past
+
+    def _check_columns(self, past: PastRows | None, X: np.ndarray) -> None:
+        """Warn of columns that lie far from past ones; refuse those that do by far."""
+        if past is not None and len(X):
+            names = getattr(self, "feature_names_in_", None)
+            check_columns_near(X, *past._once("where X lies", lambda: _moments(past.X)), names)
+
+    def _near(self, past: PastRows | None, X: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Targets of a task, brought near those of past ones where they lie far from them.
+
+        Raises
+        ------
+        ValueError
+            When a column of X lies where no past one was, by far.
+        """
+        self._move: TargetMove | None = None
+        self._check_columns(past, X)
+        if past is None or not len(X):
+            return y
+        known = past._once("where y lies", lambda: _moments(in_columns(past.y)))
+        if known[0].shape != in_columns(y).shape[1:]:
+            return y  # which is refused where it is used
+        self._move = target_move(in_columns(y), np.ones(len(y)), *known)
+        if self._move is None:
+            return y
+        tell_far_targets(4)
+        return self._move.near(in_columns(y)).reshape(y.shape)
+
+    def _put_back(self, told: np.ndarray) -> np.ndarray:
+        """Predictions (n_rows,) or (n_rows, n_outputs) as the targets of the task are."""
+        if self._move is None:
+            return told
+        return (in_columns(told) * self._move.spread + self._move.level).reshape(told.shape)
 
     @staticmethod
     def _targets_of(past: PastRows, targets: np.ndarray) -> np.ndarray:

@@ -136,6 +136,7 @@ class PooledRegressor(RegressorMixin, Pooled):
 
     def _learn(self, X: np.ndarray, y: np.ndarray) -> PooledRegressor:
         past = self._past_rows(X.shape[1])
+        y = self._near(past, X, y)
         if self.estimator is not None:
             self._past = past
             self.estimator_ = clone(self.estimator).fit(*self._pooled(past, X, y))
@@ -152,8 +153,16 @@ class PooledRegressor(RegressorMixin, Pooled):
                 ("penalties", *asked), lambda: ridge.penalties(*asked, past.X, known, past.task)
             )
             coef, intercept = ridge.solution(self.alpha_, self.task_alpha_, (X, targets))
-        self.coef_ = coef.T if y.ndim == 2 else coef[:, 0]
-        self.intercept_ = intercept if y.ndim == 2 else float(intercept[0])
+        return self._keep_weights(coef, intercept, y.ndim)
+
+    def _keep_weights(
+        self, coef: np.ndarray, intercept: np.ndarray, ndim: int
+    ) -> PooledRegressor:
+        """Keep weights (n_features, n_outputs), as they are for the task's own targets."""
+        if self._move is not None:
+            coef, intercept = coef * self._move.spread, self._put_back(intercept[None])[0]
+        self.coef_ = coef.T if ndim == 2 else coef[:, 0]
+        self.intercept_ = intercept if ndim == 2 else float(intercept[0])
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -171,7 +180,7 @@ class PooledRegressor(RegressorMixin, Pooled):
         """
         X = self._checked(X)
         if self.estimator is not None:
-            return self.estimator_.predict(self._columns(self._past, X))
+            return self._put_back(self.estimator_.predict(self._columns(self._past, X)))
         return X @ self.coef_.T + self.intercept_
 
     def __sklearn_tags__(self) -> Any:
@@ -265,6 +274,7 @@ class PooledClassifier(ClassifierMixin, Pooled):
     def _learn(self, X: np.ndarray, y: np.ndarray) -> PooledClassifier:
         past = self._past = self._past_rows(X.shape[1])
         self._check_kind(past, y)
+        self._check_columns(past, X)
         columns, labels = self._pooled(past, X, y)
         if self.estimator is not None:
             self.estimator_ = fitted_to_labels(self.estimator, columns, labels)

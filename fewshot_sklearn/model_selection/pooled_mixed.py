@@ -104,8 +104,9 @@ class PooledMixedRegressor(PooledRegressor):
         return self._learn(*self._given(X, y, classify=False))
 
     def _learn(self, X: np.ndarray, y: np.ndarray) -> PooledMixedRegressor:
-        targets = in_columns(y)
         past = self._past_rows(X.shape[1])
+        y = self._near(past, X, y)
+        targets = in_columns(y)
         if past is None:
             coef, intercept = PastRidge(X, targets).solution(1.0)
         else:
@@ -115,8 +116,7 @@ class PooledMixedRegressor(PooledRegressor):
             Z = with_constant(space(X))
             weights = [m.weights(Z, targets[:, [i]]) for i, m in enumerate(models)]
             coef, intercept = space.of_rows(np.hstack(weights))
-        self.coef_ = coef.T if y.ndim == 2 else coef[:, 0]
-        self.intercept_ = intercept if y.ndim == 2 else float(intercept[0])
+        self._keep_weights(coef, intercept, y.ndim)
         return self
 
     def _learned(self, past: PastRows, known: np.ndarray) -> tuple[FeatureSpace, list[MixedModel]]:

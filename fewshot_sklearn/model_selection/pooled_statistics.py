@@ -224,6 +224,7 @@ class PooledStatisticsRegressor(_ByStatistics, PooledRegressor):
 
     def _learn(self, X: np.ndarray, y: np.ndarray) -> PooledStatisticsRegressor:
         past, self._flat = self._past_rows(X.shape[1]), y.ndim == 1
+        y = self._near(past, X, y)
         self._statistics: TaskStatistics | None = None
         if past is None:
             model = self._model(HistGradientBoostingRegressor)
@@ -259,6 +260,7 @@ class PooledStatisticsRegressor(_ByStatistics, PooledRegressor):
         told = offset + np.stack([model.predict(columns) for model in models], 1)
         if self._statistics is not None:
             told = self._statistics.center + told * self._statistics.unit
+        told = self._put_back(told)
         return told[:, 0] if self._flat else told
 
 
@@ -373,6 +375,7 @@ class PooledStatisticsClassifier(_ByStatistics, PooledClassifier):
             self.classes_ = self.estimator_.classes_
             return self
         self._check_kind(past, y)
+        self._check_columns(past, X)
         known = np.unique(past.y)
         if len(known) < 2:
             raise ValueError(f"past must have two classes or more, got {known.tolist()}.")

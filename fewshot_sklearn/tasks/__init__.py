@@ -46,6 +46,7 @@ from .episodes import (
     TaskStream,
     tasks_at,
 )
+from .far import TargetMove, check_columns_near, target_move, tell_far_targets
 from .identity import difference_of, identity_of, told_of
 from .ids import comparable, distinct, in_one_kind, numbered, refuse_missing
 from .images import image_shape
@@ -97,6 +98,7 @@ __all__ = [
     "Several",
     "Support",
     "TableFormat",
+    "TargetMove",
     "Task",
     "TaskBatch",
     "TaskKFold",
@@ -107,6 +109,7 @@ __all__ = [
     "WholeOrRange",
     "add_rotations",
     "check_arguments",
+    "check_columns_near",
     "check_int_or_range",
     "check_n_shots",
     "check_parameters",
@@ -135,7 +138,9 @@ __all__ = [
     "split_tasks",
     "stack_tasks",
     "taken",
+    "target_move",
     "tasks_at",
+    "tell_far_targets",
     "told_of",
     "usable_rows",
     "with_altered_copies",
