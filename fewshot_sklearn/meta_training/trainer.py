@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from inspect import signature
 from typing import Any
@@ -12,7 +13,7 @@ from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from ..estimators import Device, FewShotEstimator, resolve_device
-from ..learners import episode_loss
+from ..learners import episode_loss, seconds_left, within
 from ..meta_init import MetaInit
 from ..model_selection import few_shot_score
 from ..tasks import (
@@ -33,7 +34,7 @@ from ..tasks import (
     check_parameters,
     did_you_mean,
 )
-from ._falling_back import check_fall_back, with_fall_back
+from ._falling_back import FOR_TRAINING, check_fall_back, with_fall_back
 from ._training import Training
 from ._training_loop import EpisodicNet
 
@@ -393,12 +394,17 @@ default="from_dtype"
         return self._fit(X, y, groups, afresh=not self.initialized_)
 
     def _fit(self, X: Any, y: Any, groups: Any, afresh: bool) -> MetaTrainer:
-        if self.fall_back is not None:
-            check_parameters(self)
+        check_parameters(self)
+        with within(self.time_budget):
+            if self.fall_back is None:
+                self._train(X, y, groups, afresh)
+                return self
             check_fall_back(self, X, y, groups)
-        self._train(X, y, groups, afresh)
-        if self.fall_back is not None:
-            self.estimator_ = with_fall_back(self, X, y, groups)
+            began = time.monotonic()
+            with within(seconds_left() * FOR_TRAINING):
+                self._train(X, y, groups, afresh)
+            took = time.monotonic() - began
+            self.estimator_ = with_fall_back(self, X, y, groups, took)
         return self
 
     # ------------------------------------------------------------------ score

@@ -12,6 +12,7 @@ from sklearn.utils.validation import validate_data
 from ..tasks import check_rows, class_labels, distinct
 from ._answers import probabilities
 from ._by_experience import ByExperience
+from ._weights import weighed
 
 
 class StrategyClassifier(ClassifierMixin, ByExperience):
@@ -102,7 +103,7 @@ class StrategyClassifier(ClassifierMixin, ByExperience):
 
     _estimator_type = "classifier"
 
-    def fit(self, X: Any, y: Any) -> StrategyClassifier:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> StrategyClassifier:
         """Choose a strategy by the number of rows a class and the task's features, and fit it.
 
         Parameters
@@ -111,18 +112,27 @@ class StrategyClassifier(ClassifierMixin, ByExperience):
             Rows, of whatever kind the strategies take.
         y : array-like of shape (n_rows,)
             Class labels.
+        sample_weight : array-like of shape (n_rows,) or None, default=None
+            Weights, at least zero, for all strategies that are fitted. Rows of no weight
+            are left out.
 
         Returns
         -------
         self : object
             The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            When a strategy that is to be fitted cannot weigh rows; it is named.
         """
         check_rows(X, self)
         validate_data(self, X, y, skip_check_array=True)
         y = class_labels(y)
         check_consistent_length(X, y)
+        X, y, weights = weighed(X, y, sample_weight)
         self.classes_, codes = distinct(y, "y")
-        self._fit_chosen(np.median(np.bincount(codes)), X, y)
+        self._fit_chosen(np.median(np.bincount(codes)), X, y, weights)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:

@@ -55,6 +55,7 @@ from .sampling import (
     EpisodeRows,
     GroupEpisodes,
     PooledRows,
+    Shortage,
     split_tasks,
     usable_rows,
 )
@@ -95,6 +96,7 @@ __all__ = [
     "RowsByTask",
     "Seed",
     "Several",
+    "Shortage",
     "Support",
     "TableFormat",
     "Task",
