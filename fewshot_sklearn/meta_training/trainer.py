@@ -88,10 +88,13 @@ default="from_dtype"
         What stands beside the estimator in case it is not better, or not at all numbers
         of labels: `estimator_` is then a ``StrategyRegressor`` (``StrategyClassifier``)
         of it and of the baselines that ``compare_few_shot`` calls strong, or of those
-        given. Its weights, by number of labels, are those of least squared error on past
-        tasks: each part of them is held out once, and all is learned from the others.
+        given, by name: ``{"ridge": Ridge()}``, which see the labelled rows alone and take
+        the rows as they come. Its weights, by number of labels, are those of least squared
+        error on past tasks: each part of them is held out once, and all is learned from the
+        others. One warning names those that failed, and why.
     fall_back_parts : int, default=5
-        Number of these parts; all is trained once more for each.
+        Number of these parts; all is trained once more for each. At most as many as there
+        are past tasks; of past classes without groups, half as many.
     augment : callable or None, default=None
         ``augment(X, rng) -> X``, applied to the rows of each training episode.
     encoder_from : MetaInit, name, path or None, default=None
@@ -137,8 +140,14 @@ default="from_dtype"
         Whether what is learned are the weights after the epoch of least ``valid_loss``,
         and not after the last.
     time_budget : float or None, default=None
-        Seconds that training may take: no epoch begins that would likely end later. The
-        first one always runs.
+        Seconds that `fit` may take, as nearly as possible: the search of what has a closed
+        form ends by then, encoders that are tried share it, and no epoch begins that would
+        likely end later. With `fall_back` a quarter is for the training itself; no model of
+        past rows is begun after half, and as many parts are tried as the rest allows; a
+        warning tells what is left out. What always runs: reading the data, one epoch,
+        and one part, with as few episodes. What is not cut short, once begun: an epoch,
+        and one fit of a model of past rows, such as a pooled network, which large tables
+        make take a minute.
     batch_size : int, default=16
         Tasks a step.
     device : str or None, default="auto"
@@ -371,6 +380,12 @@ default="from_dtype"
         ValueError
             When the data does not fit the estimator, or `checkpoint` belongs to
             other settings or data.
+
+        Warns
+        -----
+        UserWarning
+            One warning counts tasks and classes that are too small; one tells of a past of
+            a single task, from which nothing can be learned of how tasks differ.
         """
         return self._fit(X, y, groups, afresh=not self.warm_start or not self.initialized_)
 
