@@ -40,7 +40,6 @@ from ._stopping import Enough, Stopping
 from ._threads import few_threads
 from ._training_loop import EpisodicNet
 
-
 #: Of the time that training may take: for the choice of an encoder by what has a closed form, and
 #: for epochs where what has a closed form is learned once more after them.
 FOR_CHOICE, FOR_EPOCHS = 0.25, 0.75

@@ -28,7 +28,6 @@ from .fitted_answers import plain_features
 from .past_rows import PastRows
 from .pooled import PooledClassifier, PooledRegressor
 
-
 #: Why what takes time to learn from the past is left out.
 NO_TIME = "no time was left for it"
 

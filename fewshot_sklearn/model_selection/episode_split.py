@@ -114,9 +114,7 @@ class EpisodeSplit(BaseCrossValidator):
                 "groups is needed with n_way=None: it says which task each row belongs to."
             )
         else:
-            sampler = GroupEpisodes(
-                groups, n_shot=self.n_shot, n_query=self.n_query, short=short
-            )
+            sampler = GroupEpisodes(groups, n_shot=self.n_shot, n_query=self.n_query, short=short)
         seed = check_random_state(self.random_state).randint(2**31)
         blocks = Blocks(sampler.draw, sampler.block_size)
         return EpisodeRows(*blocks.take(seed, range(self.n_episodes)))  # type: ignore[arg-type]

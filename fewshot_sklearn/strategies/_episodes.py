@@ -14,7 +14,6 @@ from ..estimators import fitted_to_labels, fitted_to_nothing
 from ._answers import errors
 from ._task_features import task_features
 
-
 #: Reasons of one strategy's failures that are told.
 MOST_REASONS = 5
 

@@ -171,9 +171,7 @@ def test_weights_of_rows(careful, past):
     np.testing.assert_allclose(weighed.predict(X[5:9]), plain.predict(X[5:9]))
     assert weighed.n_shots_ == 4
     one = clone(reg).fit(X[:5], y[:5], sample_weight=np.ones(5))
-    np.testing.assert_allclose(
-        one.predict(X[5:9]), clone(reg).fit(X[:5], y[:5]).predict(X[5:9])
-    )
+    np.testing.assert_allclose(one.predict(X[5:9]), clone(reg).fit(X[:5], y[:5]).predict(X[5:9]))
     assert not np.allclose(one.predict(X[5:9]), weighed.predict(X[5:9]))
     with pytest.raises(ValueError, match="at least zero"):
         clone(reg).fit(X[:5], y[:5], sample_weight=-w)

@@ -11,14 +11,14 @@ from sklearn.dummy import DummyRegressor
 
 import fewshot_sklearn
 from fewshot_sklearn import MetaTrainer, RidgeHeadRegressor
-from fewshot_sklearn.estimators import FewShotClassifier, FewShotEstimator
+from fewshot_sklearn.estimators import FewShotClassifier, FewShotRegressor
 
 torch.set_num_threads(1)
 METHODS = [
     getattr(fewshot_sklearn, name)
     for name in fewshot_sklearn.__all__
     if isinstance(getattr(fewshot_sklearn, name), type)
-    and issubclass(getattr(fewshot_sklearn, name), FewShotEstimator)
+    and issubclass(getattr(fewshot_sklearn, name), FewShotClassifier | FewShotRegressor)
 ]
 
 

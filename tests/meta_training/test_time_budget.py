@@ -1,4 +1,4 @@
-"""A budget of time is that of the whole of `fit`: of what has a closed form, of encoders, of parts."""
+"""A budget of time is that of all of `fit`: closed forms, encoders and parts included."""
 
 from __future__ import annotations
 
