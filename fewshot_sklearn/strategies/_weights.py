@@ -13,7 +13,7 @@ from ..tasks import indexable, taken
 from ._candidates import Strategies
 
 
-def weighed(X: Any, y: np.ndarray, sample_weight: Any) -> tuple[Any, np.ndarray, Any]:
+def weighed(X: Any, y: np.ndarray, sample_weight: Any = None) -> tuple[Any, np.ndarray, Any]:
     """Rows of some weight, their labels or targets, and their weights.
 
     Parameters
@@ -22,7 +22,7 @@ def weighed(X: Any, y: np.ndarray, sample_weight: Any) -> tuple[Any, np.ndarray,
         Rows.
     y : ndarray of shape (n_rows, ...)
         Labels or targets.
-    sample_weight : array-like of shape (n_rows,) or None
+    sample_weight : array-like of shape (n_rows,) or None, default=None
         Weights.
 
     Returns

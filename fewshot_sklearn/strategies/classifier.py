@@ -102,8 +102,10 @@ class StrategyClassifier(ClassifierMixin, ByExperience):
     """
 
     _estimator_type = "classifier"
+    # not all strategies take weights, so that the signature, as that of VotingClassifier, has none
+    __metadata_request__fit = {"sample_weight": None}
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> StrategyClassifier:
+    def fit(self, X: Any, y: Any, **fit_params: Any) -> StrategyClassifier:
         """Choose a strategy by the number of rows a class and the task's features, and fit it.
 
         Parameters
@@ -112,9 +114,9 @@ class StrategyClassifier(ClassifierMixin, ByExperience):
             Rows, of whatever kind the strategies take.
         y : array-like of shape (n_rows,)
             Class labels.
-        sample_weight : array-like of shape (n_rows,) or None, default=None
-            Weights, at least zero, for all strategies that are fitted. Rows of no weight
-            are left out.
+        **fit_params : dict
+            ``sample_weight``, an array-like of shape (n_rows,) or None: weights, at least
+            zero, for all strategies that are fitted. Rows of no weight are left out.
 
         Returns
         -------
@@ -125,12 +127,14 @@ class StrategyClassifier(ClassifierMixin, ByExperience):
         ------
         ValueError
             When a strategy that is to be fitted cannot weigh rows; it is named.
+        TypeError
+            When there are other parameters.
         """
         check_rows(X, self)
         validate_data(self, X, y, skip_check_array=True)
         y = class_labels(y)
         check_consistent_length(X, y)
-        X, y, weights = weighed(X, y, sample_weight)
+        X, y, weights = weighed(X, y, **fit_params)
         self.classes_, codes = distinct(y, "y")
         self._fit_chosen(np.median(np.bincount(codes)), X, y, weights)
         return self

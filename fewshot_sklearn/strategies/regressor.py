@@ -95,8 +95,10 @@ class StrategyRegressor(RegressorMixin, ByExperience):
     """
 
     _estimator_type = "regressor"
+    # not all strategies take weights, so that the signature, as that of VotingClassifier, has none
+    __metadata_request__fit = {"sample_weight": None}
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> StrategyRegressor:
+    def fit(self, X: Any, y: Any, **fit_params: Any) -> StrategyRegressor:
         """Choose a strategy by the number of rows and the features of the task, and fit it.
 
         Parameters
@@ -105,9 +107,9 @@ class StrategyRegressor(RegressorMixin, ByExperience):
             Rows, of whatever kind the strategies take.
         y : array-like of shape (n_rows,) or (n_rows, n_outputs)
             Targets; several where all strategies can.
-        sample_weight : array-like of shape (n_rows,) or None, default=None
-            Weights, at least zero, for all strategies that are fitted. Rows of no weight
-            are left out.
+        **fit_params : dict
+            ``sample_weight``, an array-like of shape (n_rows,) or None: weights, at least
+            zero, for all strategies that are fitted. Rows of no weight are left out.
 
         Returns
         -------
@@ -118,6 +120,8 @@ class StrategyRegressor(RegressorMixin, ByExperience):
         ------
         ValueError
             When a strategy that is to be fitted cannot weigh rows; it is named.
+        TypeError
+            When there are other parameters.
         """
         check_rows(X, self)
         validate_data(self, X, y, skip_check_array=True)
@@ -126,7 +130,7 @@ class StrategyRegressor(RegressorMixin, ByExperience):
         check_consistent_length(X, y)
         y = y if several else column_or_1d(y, warn=True)
         self._targets_shape = y.shape[1:]
-        X, y, weights = weighed(X, y, sample_weight)
+        X, y, weights = weighed(X, y, **fit_params)
         self._fit_chosen(len(y), X, y, weights)
         return self
 
