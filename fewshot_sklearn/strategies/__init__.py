@@ -1,8 +1,8 @@
 """Which learning strategy a new task wants, learned from tasks that were solved before."""
 
-from ._episodes import Failures
 from .classifier import StrategyClassifier
 from .experience import Experience
+from .failures import Failures
 from .regressor import StrategyRegressor
 from .selection import StrategySelector
 

@@ -43,12 +43,13 @@ from ._candidates import (
     named,
     pairs_of,
 )
-from ._episodes import Failures, tried
+from ._episodes import tried
 from ._past_tables import KEPT
 from ._tables import Table, labels_of_table, named_tables, of_table
 from ._task_features import FEATURES
 from .classifier import StrategyClassifier
 from .experience import Experience
+from .failures import Failures
 from .regressor import StrategyRegressor
 
 
