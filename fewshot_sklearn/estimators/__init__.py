@@ -21,6 +21,7 @@ from .frozen_steps import (
     freeze_steps,
     frozen_steps,
     has_prior,
+    predicts,
     through,
     with_final,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "freeze_steps",
     "frozen_steps",
     "has_prior",
+    "predicts",
     "resolve_device",
     "solvable",
     "through",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import copy
+from inspect import signature
 from typing import Any
 
 from sklearn.base import clone
@@ -179,6 +180,30 @@ def has_prior(estimator: Any) -> bool:
         Whether there is a `fit_prior`.
     """
     return hasattr(frozen_steps(estimator)[1], "fit_prior")
+
+
+def predicts(estimator: Any, option: str) -> bool:
+    """Whether an estimator's `predict`, or that of the last step, has an answer to an option.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Any. One that holds several says so itself, by `_predicts`.
+    option : str
+        Such as ``"return_std"``.
+
+    Returns
+    -------
+    bool
+        Whether it may be passed.
+    """
+    final = final_step(estimator)
+    if hasattr(final, "_predicts"):
+        return bool(final._predicts(option))
+    try:
+        return option in signature(final.predict).parameters
+    except (AttributeError, ValueError):
+        return False
 
 
 def fitted_to_nothing(estimator: Any) -> Any:

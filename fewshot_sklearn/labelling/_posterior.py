@@ -8,12 +8,12 @@ Bayesian regression. WAFR 2018 (the posterior of a linear head).
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import clone, is_classifier
+from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
@@ -23,14 +23,13 @@ from ..algorithms import (
     RidgeHeadRegression,
     RidgeHeadRegressor,
 )
-from ..estimators import ManyTasks, adapts_in_batches, as_final_sees, as_numbers
+from ..estimators import ManyTasks, adapts_in_batches, as_final_sees, as_numbers, predicts
 from ..learners import Gaussian, with_intercept
 
 
 def takes(estimator: Any, option: str) -> bool:
     """Whether an estimator's ``predict`` has an option, such as ``return_std``."""
-    predict = getattr(estimator, "predict", None)
-    return predict is not None and option in inspect.signature(predict).parameters
+    return not isinstance(estimator, Pipeline) and predicts(estimator, option)
 
 
 def noise_variance(estimator: Any) -> np.ndarray | None:

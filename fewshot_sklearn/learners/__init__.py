@@ -8,6 +8,7 @@ from .attention import (
     predictive,
 )
 from .class_prior import class_prior
+from .deadline import is_over, seconds_left, within
 from .defaults import own_defaults
 from .descent import (
     Batch,
@@ -90,6 +91,7 @@ __all__ = [
     "evidence",
     "in_order",
     "intercept_of",
+    "is_over",
     "joined",
     "log_sums_by_class",
     "make_kernel",
@@ -100,10 +102,12 @@ __all__ = [
     "present_classes",
     "reading_order",
     "rows_for",
+    "seconds_left",
     "spread",
     "sums_by_own_class",
     "task_prior",
     "there_and_back",
     "those",
     "with_intercept",
+    "within",
 ]

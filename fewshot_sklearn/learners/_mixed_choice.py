@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ._mixed_rows import some_tasks
 from ._mixed_search import STRUCTURES, ZERO, Found, Layout, Likelihood, search
+from .deadline import is_over, seconds_left, within
 
 #: Numbers in the rows of as many tasks as are searched, and chosen by, before all tasks are.
 FIRST = 2**18
@@ -61,12 +62,30 @@ def chosen(
 ) -> tuple[Found, dict[str, float]]:
     """The most likely prior of what is asked for, "auto" by Akaike's corrected criterion.
 
-    Variances of single weights, if they are chosen, are shrunk to their common one.
+    Variances of single weights, if they are chosen, are shrunk to their common one. Where time is
+    bounded, it is chosen from what was tried in half of it, if all tasks are then searched.
     """
     first = first_tasks(criterion)
+    with within(seconds_left() * (1.0 if first is criterion else 0.5)):
+        tried, values, told = _candidates(first, structure, mean, structures)
+    best = tried[min(values, key=lambda name: values[name])]
+    found = _of_all(criterion, first, best)
+    if structure == "auto" and best.layout.structure == "diagonal":
+        found = _shrunk(criterion, found, _of_all(criterion, first, tried["isotropic"]))
+    return found, told | (values if structure == "auto" else {})
+
+
+def _candidates(
+    first: Likelihood, structure: str, mean: str, structures: Sequence[str]
+) -> tuple[dict[str, Found], dict[str, float], dict[str, float]]:
+    """What may be the most likely prior, its criterion, and that of the kinds of mean."""
     told: dict[str, float] = {}
     if mean == "auto":
-        kinds = {kind: fitted(first, "isotropic", kind) for kind in ("ridge", "ard")}
+        kinds: dict[str, Found] = {}
+        with within(seconds_left() * 0.5):
+            for kind in ("ridge", "ard"):
+                if not kinds or not is_over():
+                    kinds[kind] = fitted(first, "isotropic", kind)
         # spreads are as many as weights, not as tasks: the plain criterion
         told = {
             f"mean {kind}": found.fit.value + 2 * int((_spreads(found) > ZERO).sum())
@@ -74,13 +93,8 @@ def chosen(
         }
         mean = min(kinds, key=lambda kind: told[f"mean {kind}"])
     if structure != "auto":
-        return _of_all(criterion, first, fitted(first, structure, mean)), told
-    tried, values = _tried(first, mean, structures)
-    best = tried[min(values, key=lambda name: values[name])]
-    found = _of_all(criterion, first, best)
-    if best.layout.structure == "diagonal":
-        found = _shrunk(criterion, found, _of_all(criterion, first, tried["isotropic"]))
-    return found, told | values
+        return {structure: fitted(first, structure, mean)}, {structure: 0.0}, told
+    return *_tried(first, mean, structures), told
 
 
 def _tried(
@@ -92,8 +106,10 @@ def _tried(
     told: dict[str, float] = {}
 
     def attempt(name: str, n_parameters: int, *args: Any) -> bool:
-        """Whether it is better than all before; not tried with too few tasks to be."""
+        """Whether it is better than all before; not tried with too few tasks to be, or too late."""
         structure = name.split()[0]
+        if tried and is_over():
+            return False
         if structure not in structures or (tried and n_parameters >= draws - 1):
             return False
         found = fitted(criterion, structure, mean, *args)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ._class_likelihood import ClassCriterion
 from ._mixed_likelihood import Criterion, Fit, plus_one
+from .deadline import is_over
 
 #: Of regressions, or of classes.
 Likelihood = Criterion | ClassCriterion
@@ -129,10 +130,12 @@ class Found(NamedTuple):
 
 
 def search(criterion: Likelihood, layout: Layout, theta: Tensor, em_steps: int = EM_STEPS) -> Found:
-    """The smallest value of the criterion from `theta` on."""
+    """The smallest value of the criterion from `theta` on, or what was found when time is over."""
     count = 0
     if layout.structure != "low_rank":
         for _ in range(em_steps):
+            if is_over():
+                break
             theta, _ = em_step(criterion, layout, theta)
             count += 1
 
@@ -143,18 +146,23 @@ def search(criterion: Likelihood, layout: Layout, theta: Tensor, em_steps: int =
         fit = criterion(layout.factor(here), layout.spread(here))
         return fit.value, layout.gradient(here, fit).numpy()
 
+    def while_there_is_time(_: np.ndarray) -> None:
+        if is_over():
+            raise StopIteration
+
     for _ in range(3):
         found = minimize(
             value,
             theta.numpy(),
             jac=True,
             method="L-BFGS-B",
+            callback=while_there_is_time,
             options={"maxiter": 1000, "maxfun": 2000, "ftol": 1e-13, "gtol": 1e-4, "maxcor": 20},
         )
         theta = torch.from_numpy(found.x)
         fit = criterion(layout.factor(theta), layout.spread(theta))
         away = _off_the_boundary(criterion, layout, theta, fit)
-        if away is None:
+        if away is None or is_over():
             break
         theta = away
     return Found(layout, theta, fit, count)

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from sklearn.base import clone
 
+from ..learners import is_over
+
 if TYPE_CHECKING:
     from ._past_tasks import PastTasks
 
@@ -128,6 +130,8 @@ def _curves(plan: PastTasks) -> dict[str, Any] | None:
     best: dict[str, Any] | None = None
     least = np.inf
     for settings in [PLAIN, *(curves if bends else [])]:
+        if best is not None and is_over():
+            break
         estimator = clone(plan.estimator).set_params(**settings)
         learner = estimator._new_learner(X.shape[1:], plan.n_outputs, plan.trainer.seed_)
         learner.fit_scale(*part[:2])

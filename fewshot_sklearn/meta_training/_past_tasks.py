@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterator
 from copy import copy
 from typing import Any
@@ -33,6 +34,7 @@ from ..tasks import (
     GeneratedTasks,
     GroupEpisodes,
     PooledRows,
+    Shortage,
     TableFormat,
     comparable,
     distinct,
@@ -231,7 +233,10 @@ class PastTasks:
         if not getattr(X, "ndim", 1):
             check_array(X)  # which says what is wrong
         y, groups = self._checked_tasks(y, groups, n_rows(X))
-        train, valid = self._split(y, groups, seed)
+        short = Shortage()
+        train, valid = self._split(y, groups, seed, short)
+        if trainer._tells and self.afresh and self.estimator.meta_init is None:
+            self._warn_of_one_task(y, groups)
         if isinstance(self.whole, Pipeline):
             X = self._through_steps(X, y, train)
         targets = None if self.classification else finite_targets(y)
@@ -260,10 +265,12 @@ class PastTasks:
                 sampler = ClassEpisodes(
                     y[rows], inside,
                     n_way=trainer.n_way, n_shot=trainer.n_shot, n_query=trainer.n_query,
-                    n_unlabelled=trainer.n_unlabelled,
+                    n_unlabelled=trainer.n_unlabelled, short=short,
                 )  # fmt: skip
             else:
-                sampler = GroupEpisodes(inside, n_shot=trainer.n_shot, n_query=trainer.n_query)
+                sampler = GroupEpisodes(
+                    inside, n_shot=trainer.n_shot, n_query=trainer.n_query, short=short
+                )
             outputs = None if targets is None else targets[rows]
             return Episodes(ArrayTasks(X[rows], outputs, sampler, augment), n, seed=seed)
 
@@ -273,7 +280,28 @@ class PastTasks:
             self.train = stream(train, trainer.n_episodes, seed, trainer.augment)
         if valid is not None:
             self.valid = stream(valid, trainer.n_valid_episodes, seed + 1, None)
+        if trainer._tells:
+            short.warn(stacklevel=7)
         return X
+
+    def _warn_of_one_task(self, y: np.ndarray, groups: np.ndarray | None) -> None:
+        """Tell of a past from which nothing can be learned of how tasks differ."""
+        pool = np.zeros(len(y), np.int64) if groups is None else distinct(groups, "groups")[1]
+        if pool.max(initial=0) > 0:
+            return
+        if not self.classification:
+            what = "groups holds one value"
+        else:
+            n_classes, n_way = len(np.unique(y)), int(np.min(self.trainer.n_way))
+            if n_classes > n_way:
+                return
+            what = f"all episodes have the same {n_classes} classes (n_way={self.trainer.n_way})"
+        warnings.warn(
+            f"There is one past task only: {what}. What tasks have in common, and how they differ, "
+            "takes several past tasks to learn: pass the rows of more of them"
+            + ("." if not self.classification else ", in groups, or of more classes than n_way."),
+            stacklevel=8,
+        )
 
     def _checked_rows(
         self, X: Any, train: np.ndarray, targets: np.ndarray | None, groups: Any
@@ -321,12 +349,13 @@ class PastTasks:
         return y, groups
 
     def _split(
-        self, y: np.ndarray, groups: np.ndarray | None, seed: int
+        self, y: np.ndarray, groups: np.ndarray | None, seed: int, short: Shortage
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Numbers of the rows to train on, and of those of the tasks held out."""
         pretrains = self.estimator._learner_class.pretrains
         # what pretrains does so on all classes, however few rows they have
-        usable = usable_rows(y if self.classification else None, groups, warns=not pretrains)
+        short = Shortage() if pretrains else short
+        usable = usable_rows(y if self.classification else None, groups, short)
         fraction, rng = self.trainer.validation_fraction, np.random.default_rng([seed, 0])
         train, valid = split_tasks(y, groups, fraction, rng, usable)
         if pretrains:

@@ -33,11 +33,9 @@ class Stopping:
     n_iter_no_change : int or None
         Epochs without progress after which training ends; None does not look.
     time_budget : float or None
-        Seconds that training may take.
+        Seconds, from now on, that epochs may take.
     first : int, default=0
         Number of epochs that the history held before.
-    began : float or None, default=None
-        When `fit` was called, by ``time.monotonic``; None is now.
 
     Attributes
     ----------
@@ -53,13 +51,12 @@ class Stopping:
         n_iter_no_change: int | None,
         time_budget: float | None,
         first: int = 0,
-        began: float | None = None,
     ):
         self.keep_best, self.n_iter_no_change = keep_best, n_iter_no_change
         self.time_budget, self.first = time_budget, first
         self.best: int | None = None
         self.weights: dict[str, torch.Tensor] | None = None
-        self._began = time.monotonic() if began is None else began
+        self._began = time.monotonic()
 
     def after_epoch(self, trainer: Any) -> None:
         """Look at the epoch that has just ended: keep its weights, let the learning rate fall.
@@ -100,7 +97,7 @@ class Stopping:
 
     @property
     def seconds(self) -> float:
-        """How long training has gone on."""
+        """How long epochs have gone on."""
         return time.monotonic() - self._began
 
     def _losses(self, history: Any) -> list[float]:

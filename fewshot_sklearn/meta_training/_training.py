@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -20,7 +19,15 @@ from sklearn.utils import check_random_state
 from skorch.callbacks import LRScheduler
 
 from ..estimators import FewShotEstimator, final_step, with_final
-from ..learners import Learner, OwnRandomNumbers, draws, own_defaults
+from ..learners import (
+    Learner,
+    OwnRandomNumbers,
+    draws,
+    is_over,
+    own_defaults,
+    seconds_left,
+    within,
+)
 from ..meta_init import MetaInit
 from ..tasks import TaskStream, check_parameters, pad_tasks
 from ._beginning import new_learner
@@ -32,6 +39,10 @@ from ._resume import check_place, load_epoch, save_epoch
 from ._stopping import Enough, Stopping
 from ._threads import few_threads
 from ._training_loop import EpisodicNet
+
+#: Of the time that training may take: for the choice of an encoder by what has a closed form, and
+#: for epochs where what has a closed form is learned once more after them.
+FOR_CHOICE, FOR_EPOCHS = 0.25, 0.75
 
 
 class Training(EpisodicNet):
@@ -49,6 +60,8 @@ class Training(EpisodicNet):
     _encoder: dict[str, Any] = PLAIN
     #: Whether one of many weights may be chosen where a simpler one can.
     _tries_networks = True
+    #: Whether it warns of what is wrong with the past tasks; one of several trainings does.
+    _tells = True
 
     def initialize_module(self) -> Training:
         """Build the learner, from the seed or from the estimator's meta-init."""
@@ -73,29 +86,35 @@ class Training(EpisodicNet):
         self.best_epoch_ = None
         if afresh or not hasattr(self, "seed_"):
             self.seed_ = int(check_random_state(self.random_state).randint(2**31))
-        began = time.monotonic()
         with self._own_precision(), own_defaults(), torch.inference_mode(False):
             plan = PastTasks(self, X, y, groups, afresh)
             try:
                 if afresh:
-                    self._try_encoders(plan, began)
+                    self._try_encoders(plan)
                 else:
-                    self._run(plan.with_encoder(self._encoder), began)
+                    self._run(plan.with_encoder(self._encoder))
                 whole = self.plan_.whole
             finally:
                 self.__dict__.pop("plan_", None)
         final = clone(final).set_params(meta_init=self.meta_init_)
         self.estimator_ = with_final(whole, final)
 
-    def _try_encoders(self, plan: PastTasks, began: float) -> None:
-        """Train with each encoder that is worth a try, and keep the best by validation."""
+    def _try_encoders(self, plan: PastTasks) -> None:
+        """Train with each encoder that is worth a try, and keep the best by validation.
+
+        They share the time that there is; what would begin too late is not tried.
+        """
         judged = plan.valid is not None and self.max_epochs > 0
-        tries = encoders_to_try(plan, judged, self._tries_networks)
+        with within(seconds_left() * FOR_CHOICE):
+            tries = encoders_to_try(plan, judged, self._tries_networks)
         kept: tuple[dict[str, Any], np.ndarray] | None = None
         for i, settings in enumerate(tries):
             last = i == len(tries) - 1
+            if kept is not None and is_over():
+                break
             self._encoder = settings
-            self._run(plan.with_encoder(settings, checkpointed=last), began)
+            with within(seconds_left() / (len(tries) - i)):
+                self._run(plan.with_encoder(settings, checkpointed=last))
             if len(tries) == 1:
                 return
             losses = self._validation_losses()
@@ -105,9 +124,9 @@ class Training(EpisodicNet):
         self.__dict__.clear()
         self.__dict__.update(kept[0])
 
-    def _run(self, plan: PastTasks, began: float) -> None:
+    def _run(self, plan: PastTasks) -> None:
         """One training, of one encoder."""
-        self.plan_, self._began = plan, began
+        self.plan_ = plan
         if plan.afresh:
             self.initialized_ = False  # nothing to tell of what was tried before
             self.initialize()
@@ -155,7 +174,7 @@ class Training(EpisodicNet):
             p.requires_grad for p in learner.learned_at_once()
         )
         judged = self.keep_best and plan.valid is not None and len(self.history)
-        if not trained or not judged or not plan.learns_at_once():
+        if not trained or not judged or not plan.learns_at_once() or is_over():
             return
         before, loss = copy.deepcopy(learner.state_dict()), self._validation_losses()
         learner.eval()
@@ -208,9 +227,8 @@ class Training(EpisodicNet):
         self._stopping = Stopping(
             self.keep_best,
             None if self._has_scheduler() else self.n_iter_no_change,
-            self.time_budget,
+            self._seconds_for_epochs(),
             len(self.history),
-            self._began,
         )
         if resumes:
             load_epoch(self, self.checkpoint, self._plan().fingerprint)  # type: ignore[arg-type]
@@ -223,6 +241,14 @@ class Training(EpisodicNet):
             return super().fit_loop(X, y, epochs=epochs, **fit_params)
         except Enough:
             return self
+
+    def _seconds_for_epochs(self) -> float | None:
+        """Seconds that epochs may take; what has a closed form is learned again after them."""
+        left = seconds_left()
+        if not np.isfinite(left):
+            return None
+        again = isinstance(self.module_, Learner) and bool(self.module_.learned_at_once())
+        return left * (FOR_EPOCHS if again and self._plan().learns_at_once() else 1.0)
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         # dropout and the like depend on the epoch alone, so that a resumed run repeats them

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from inspect import signature
 from typing import Any
@@ -12,7 +13,7 @@ from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from ..estimators import Device, FewShotEstimator, resolve_device
-from ..learners import episode_loss
+from ..learners import episode_loss, seconds_left, within
 from ..meta_init import MetaInit
 from ..model_selection import few_shot_score
 from ..tasks import (
@@ -33,7 +34,7 @@ from ..tasks import (
     check_parameters,
     did_you_mean,
 )
-from ._falling_back import check_fall_back, with_fall_back
+from ._falling_back import FOR_TRAINING, check_fall_back, with_fall_back
 from ._training import Training
 from ._training_loop import EpisodicNet
 
@@ -87,10 +88,13 @@ default="from_dtype"
         What stands beside the estimator in case it is not better, or not at all numbers
         of labels: `estimator_` is then a ``StrategyRegressor`` (``StrategyClassifier``)
         of it and of the baselines that ``compare_few_shot`` calls strong, or of those
-        given. Its weights, by number of labels, are those of least squared error on past
-        tasks: each part of them is held out once, and all is learned from the others.
+        given, by name: ``{"ridge": Ridge()}``, which see the labelled rows alone and take
+        the rows as they come. Its weights, by number of labels, are those of least squared
+        error on past tasks: each part of them is held out once, and all is learned from the
+        others. One warning names those that failed, and why.
     fall_back_parts : int, default=5
-        Number of these parts; all is trained once more for each.
+        Number of these parts; all is trained once more for each. At most as many as there
+        are past tasks; of past classes without groups, half as many.
     augment : callable or None, default=None
         ``augment(X, rng) -> X``, applied to the rows of each training episode.
     encoder_from : MetaInit, name, path or None, default=None
@@ -136,8 +140,14 @@ default="from_dtype"
         Whether what is learned are the weights after the epoch of least ``valid_loss``,
         and not after the last.
     time_budget : float or None, default=None
-        Seconds that training may take: no epoch begins that would likely end later. The
-        first one always runs.
+        Seconds that `fit` may take, as nearly as possible: the search of what has a closed
+        form ends by then, encoders that are tried share it, and no epoch begins that would
+        likely end later. With `fall_back` a quarter is for the training itself; no model of
+        past rows is begun after half, and as many parts are tried as the rest allows; a
+        warning tells what is left out. What always runs: reading the data, one epoch,
+        and one part, with as few episodes. What is not cut short, once begun: an epoch,
+        and one fit of a model of past rows, such as a pooled network, which large tables
+        make take a minute.
     batch_size : int, default=16
         Tasks a step.
     device : str or None, default="auto"
@@ -370,6 +380,12 @@ default="from_dtype"
         ValueError
             When the data does not fit the estimator, or `checkpoint` belongs to
             other settings or data.
+
+        Warns
+        -----
+        UserWarning
+            One warning counts tasks and classes that are too small; one tells of a past of
+            a single task, from which nothing can be learned of how tasks differ.
         """
         return self._fit(X, y, groups, afresh=not self.warm_start or not self.initialized_)
 
@@ -393,12 +409,17 @@ default="from_dtype"
         return self._fit(X, y, groups, afresh=not self.initialized_)
 
     def _fit(self, X: Any, y: Any, groups: Any, afresh: bool) -> MetaTrainer:
-        if self.fall_back is not None:
-            check_parameters(self)
+        check_parameters(self)
+        with within(self.time_budget):
+            if self.fall_back is None:
+                self._train(X, y, groups, afresh)
+                return self
             check_fall_back(self, X, y, groups)
-        self._train(X, y, groups, afresh)
-        if self.fall_back is not None:
-            self.estimator_ = with_fall_back(self, X, y, groups)
+            began = time.monotonic()
+            with within(seconds_left() * FOR_TRAINING):
+                self._train(X, y, groups, afresh)
+            took = time.monotonic() - began
+            self.estimator_ = with_fall_back(self, X, y, groups, took)
         return self
 
     # ------------------------------------------------------------------ score

@@ -77,6 +77,8 @@ class Pooled(BaseEstimator):
             )
         self.n_features_in_ = past.X.shape[1]
         self.__dict__.pop("feature_names_in_", None)
+        if past.names is not None:
+            self.feature_names_in_ = np.array(past.names, dtype=object)
         return self._learn(past.X[:0], past.y[:0])
 
     def _learn(self, X: np.ndarray, y: np.ndarray) -> Any:

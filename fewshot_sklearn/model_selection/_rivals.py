@@ -20,12 +20,16 @@ from sklearn.utils import check_consistent_length
 
 from ..algorithms import ProtoNetClassifier
 from ..estimators import FewShotEstimator, FrozenStep, final_step, frozen_steps, through
+from ..learners import is_over
 from ..tasks import TableFormat, class_labels, numbered, taken
 from ._strong_rivals import MOST_IN_CONTEXT, STRONG, in_context, strong_rivals
 from ._table_columns import TableColumns, learned_columns
 from .fitted_answers import plain_features
 from .past_rows import PastRows
 from .pooled import PooledClassifier, PooledRegressor
+
+#: Why what takes time to learn from the past is left out.
+NO_TIME = "no time was left for it"
 
 
 def checked_past(past: Any) -> Any:
@@ -184,10 +188,12 @@ def pooled_rivals(
     seed: int,
     strong: bool = False,
     most_rows: int = 20,
+    left_out: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Rivals that learn from the past; with `strong` those too that are given task statistics.
 
-    `X_past` are the past rows after the steps `before`.
+    `X_past` are the past rows after the steps `before`. With `left_out`, those that cannot learn
+    from them, or for which no time is left, are missing, and it says why.
     """
     _, y_past, past_groups = past
     of_past = set(numbered(past_groups, "groups of past")[0].tolist())
@@ -213,6 +219,17 @@ def pooled_rivals(
         both |= strong_rivals(rows, classify, seed, most_rows, n_way is not None)
     with warnings.catch_warnings():  # a network that stops early for time's sake is no news
         warnings.simplefilter("ignore", ConvergenceWarning)
-        for one in both.values():  # what needs computing once is kept with the rows
-            clone(one).fit(through(before, taken(X, np.arange(1))), y[:1])
+        for name, one in list(both.items()):  # what needs computing once is kept with the rows
+            if left_out is not None and is_over():
+                left_out[name] = NO_TIME
+                del both[name]
+                continue
+            try:
+                clone(one).fit(through(before, taken(X, np.arange(1))), y[:1])
+            except Exception as error:
+                if left_out is None:
+                    raise
+                told = str(error).strip().partition("\n")[0]
+                left_out[name] = f"{type(error).__name__}: {told}"
+                del both[name]
     return {n: make_pipeline(*before, e) for n, e in both.items()} if before else both

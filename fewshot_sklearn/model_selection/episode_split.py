@@ -85,7 +85,7 @@ class EpisodeSplit(BaseCrossValidator):
         self.n_episodes = n_episodes
         self.random_state = random_state
 
-    def episodes(self, y: Any, groups: Any = None) -> EpisodeRows:
+    def episodes(self, y: Any, groups: Any = None, short: Any = None) -> EpisodeRows:
         """Draw the episodes: row numbers and local class codes, with a leading axis of episodes.
 
         Parameters
@@ -94,6 +94,8 @@ class EpisodeSplit(BaseCrossValidator):
             Class labels or targets.
         groups : array-like of shape (n_rows,) or None, default=None
             Task or group of each row.
+        short : Shortage or None, default=None
+            What counts the data that is too small; None warns of it.
 
         Returns
         -------
@@ -105,14 +107,14 @@ class EpisodeSplit(BaseCrossValidator):
         sampler: ClassEpisodes | GroupEpisodes
         if self.n_way is not None:
             sampler = ClassEpisodes(
-                y, groups, n_way=self.n_way, n_shot=self.n_shot, n_query=self.n_query
+                y, groups, n_way=self.n_way, n_shot=self.n_shot, n_query=self.n_query, short=short
             )
         elif groups is None:
             raise ValueError(
                 "groups is needed with n_way=None: it says which task each row belongs to."
             )
         else:
-            sampler = GroupEpisodes(groups, n_shot=self.n_shot, n_query=self.n_query)
+            sampler = GroupEpisodes(groups, n_shot=self.n_shot, n_query=self.n_query, short=short)
         seed = check_random_state(self.random_state).randint(2**31)
         blocks = Blocks(sampler.draw, sampler.block_size)
         return EpisodeRows(*blocks.take(seed, range(self.n_episodes)))  # type: ignore[arg-type]

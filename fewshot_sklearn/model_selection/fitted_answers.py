@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from typing import Any
 
@@ -13,8 +12,8 @@ from ..estimators import (
     FewShotClassifier,
     adapts_in_batches,
     as_final_sees,
-    final_step,
     fitted_to_labels,
+    predicts,
 )
 from ..tasks import taken
 from .answers import Answers
@@ -97,22 +96,13 @@ def means_of(fitted: Any, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
     mean, std : ndarray of shape (n_rows, n_outputs), ndarray of that shape or None
         The predictions.
     """
-    if not returns_std(fitted):
+    if not predicts(fitted, "return_std"):
         mean = np.asarray(fitted.predict(X), dtype=np.float64)
         return mean.reshape(len(mean), -1), None
     mean, std = (np.asarray(a, dtype=np.float64) for a in fitted.predict(X, return_std=True))
     mean, std = mean.reshape(len(mean), -1), std.reshape(len(std), -1)
     # where all deviations of one output underflow, there still is something to divide by
     return mean, np.broadcast_to(np.maximum(std, np.finfo(np.float64).tiny), mean.shape)
-
-
-def returns_std(estimator: Any) -> bool:
-    """Whether a regressor's `predict` takes ``return_std``."""
-    final = final_step(estimator)
-    try:
-        return "return_std" in inspect.signature(final.predict).parameters
-    except (AttributeError, ValueError):
-        return False
 
 
 def features_of(estimator: Any, X: Any) -> np.ndarray | None:

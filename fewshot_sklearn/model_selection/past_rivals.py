@@ -13,7 +13,13 @@ TOO_SLOW = "random forest"
 
 
 def past_rivals(
-    estimator: Any, past: Any, baselines: Any, n_way: Any, most_rows: int, seed: int
+    estimator: Any,
+    past: Any,
+    baselines: Any,
+    n_way: Any,
+    most_rows: int,
+    seed: int,
+    left_out: dict[str, str],
 ) -> dict[str, Any]:
     """Plain estimators, and ones that learn from the past, that take rows as the estimator does.
 
@@ -31,11 +37,13 @@ def past_rivals(
         Size of the largest support set.
     seed : int
         Seeds them.
+    left_out : dict of str to str
+        Is told which cannot learn from the past, or have no time left for it, and why.
 
     Returns
     -------
     dict of str to estimator
-        By name.
+        By name, without those.
     """
     X, y, groups = past
     classify = is_classifier(estimator)
@@ -46,5 +54,5 @@ def past_rivals(
         return rivals
     strong = baselines == "strong"
     return rivals | pooled_rivals(
-        past, classify, X, y, None, n_way, before, rows, seed, strong, most_rows
+        past, classify, X, y, None, n_way, before, rows, seed, strong, most_rows, left_out
     )

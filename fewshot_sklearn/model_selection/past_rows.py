@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sklearn.utils import check_array, check_consistent_length
 
-from ..estimators import check_range
+from ..estimators import check_range, column_names
 from ..tasks import numbered, refuse_missing
 
 
@@ -40,6 +40,8 @@ class PastRows:
         Number of the task of each row, from 0.
     n_tasks : int
         Number of tasks.
+    names : list of str or None
+        Names of the columns, where X had names that are all strings.
 
     Raises
     ------
@@ -54,7 +56,11 @@ class PastRows:
     (PastRows(3 rows of 2 tasks), array([0, 0, 1]))
     """
 
+    #: Of older pickles, which do not know.
+    names: list[str] | None = None
+
     def __init__(self, X: Any, y: Any, groups: Any = None):
+        self.names = column_names(X)
         self.X = check_array(X, dtype=np.float64)
         check_range(self.X, torch.float64, "X")
         self.y = np.asarray(y)

@@ -2,11 +2,13 @@
 
 from .classifier import StrategyClassifier
 from .experience import Experience
+from .failures import Failures
 from .regressor import StrategyRegressor
 from .selection import StrategySelector
 
 __all__ = [
     "Experience",
+    "Failures",
     "StrategyClassifier",
     "StrategyRegressor",
     "StrategySelector",

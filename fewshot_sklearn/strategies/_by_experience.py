@@ -30,6 +30,7 @@ from ._candidates import (
     named,
 )
 from ._task_features import task_features
+from ._weights import refuse_those_without_weights, weights_for
 from .experience import Experience
 
 
@@ -113,12 +114,28 @@ class ByExperience(HoldsStrategies):
             n_shots, self.temperature, self.task_features_, self.n_neighbors
         )
 
-    def _fit_chosen(self, n_shots: float, X: Any, y: Any) -> None:
+    def _fit_chosen(
+        self, n_shots: float, X: Any, y: Any, sample_weight: np.ndarray | None = None
+    ) -> None:
         chosen = self._choose(n_shots, X, y)
+        if sample_weight is not None:
+            refuse_those_without_weights(chosen)
         self.estimators_ = {
-            name: fitted_to_labels(one, X, y) if n_shots > 0 else fitted_to_nothing(one)
+            name: fitted_to_labels(one, X, y, **weights_for(one, sample_weight))
+            if n_shots > 0
+            else fitted_to_nothing(one)
             for name, one in chosen
         }
+
+    def _fit_nothing(self) -> None:
+        """Fit those that answer without a row, and know the columns that they know."""
+        self._fit_chosen(0, None, None)
+        fitted = self.estimators_.values()
+        self.n_features_in_ = next(iter(fitted)).n_features_in_
+        self.__dict__.pop("feature_names_in_", None)
+        named = [one.feature_names_in_ for one in fitted if hasattr(one, "feature_names_in_")]
+        if named:
+            self.feature_names_in_ = named[0]
 
     def _mean_answer(self, answer: Callable[[Any], np.ndarray]) -> Any:
         """Mean of the answers of the strategies that were fitted, weighted by probability."""

@@ -1,9 +1,8 @@
-"""One episode: how each strategy does on it, what it looks like; and failures, told once."""
+"""One episode: how each strategy does on it, what it looks like."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,43 +11,6 @@ from sklearn.exceptions import ConvergenceWarning
 from ..estimators import fitted_to_labels, fitted_to_nothing
 from ._answers import errors
 from ._task_features import task_features
-
-
-class Failures:
-    """How often each strategy failed, and what it said first.
-
-    Parameters
-    ----------
-    names : sequence of str
-        The strategies.
-    """
-
-    def __init__(self, names: Sequence[str]):
-        self.names = names
-        self.n_episodes = 0
-        self.counts = np.zeros(len(names), dtype=int)
-        self.firsts = [""] * len(names)
-
-    def add(self, lost: np.ndarray, errors: Sequence[Sequence[str]]) -> None:
-        """Count those of more episodes."""
-        self.n_episodes += len(lost)
-        self.counts += lost.sum(0)
-        for i, first in enumerate(self.firsts):
-            self.firsts[i] = first or next((error[i] for error in errors if error[i]), "")
-
-    def warn(self) -> None:
-        """Tell of them, if there are any."""
-        told = [
-            f"{name!r} on {count} of {self.n_episodes} ({first})"
-            for name, count, first in zip(self.names, self.counts, self.firsts, strict=True)
-            if count
-        ]
-        if told:
-            warnings.warn(
-                "Strategies failed on episodes, which count as the worst score there is for that "
-                "number of shots: " + "; ".join(told),
-                stacklevel=4,
-            )
 
 
 class Episode(NamedTuple):

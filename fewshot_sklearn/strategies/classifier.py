@@ -12,6 +12,7 @@ from sklearn.utils.validation import validate_data
 from ..tasks import check_rows, class_labels, distinct
 from ._answers import probabilities
 from ._by_experience import ByExperience
+from ._weights import weighed
 
 
 class StrategyClassifier(ClassifierMixin, ByExperience):
@@ -101,8 +102,10 @@ class StrategyClassifier(ClassifierMixin, ByExperience):
     """
 
     _estimator_type = "classifier"
+    # not all strategies take weights, so that the signature, as that of VotingClassifier, has none
+    __metadata_request__fit = {"sample_weight": None}
 
-    def fit(self, X: Any, y: Any) -> StrategyClassifier:
+    def fit(self, X: Any, y: Any, **fit_params: Any) -> StrategyClassifier:
         """Choose a strategy by the number of rows a class and the task's features, and fit it.
 
         Parameters
@@ -111,18 +114,29 @@ class StrategyClassifier(ClassifierMixin, ByExperience):
             Rows, of whatever kind the strategies take.
         y : array-like of shape (n_rows,)
             Class labels.
+        **fit_params : dict
+            ``sample_weight``, an array-like of shape (n_rows,) or None: weights, at least
+            zero, for all strategies that are fitted. Rows of no weight are left out.
 
         Returns
         -------
         self : object
             The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            When a strategy that is to be fitted cannot weigh rows; it is named.
+        TypeError
+            When there are other parameters.
         """
         check_rows(X, self)
         validate_data(self, X, y, skip_check_array=True)
         y = class_labels(y)
         check_consistent_length(X, y)
+        X, y, weights = weighed(X, y, **fit_params)
         self.classes_, codes = distinct(y, "y")
-        self._fit_chosen(np.median(np.bincount(codes)), X, y)
+        self._fit_chosen(np.median(np.bincount(codes)), X, y, weights)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:

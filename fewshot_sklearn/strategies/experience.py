@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -283,6 +283,19 @@ class Experience:
             return np.full(len(scores), 1 / len(scores))
         odds = np.exp((scores - scores.max()) / temperature)
         return odds / odds.sum()
+
+    def _of(self, names: Sequence[str]) -> Experience:
+        """The same of some of the strategies alone."""
+        at = [self.names.index(name) for name in names]
+        return replace(
+            self,
+            names=tuple(names),
+            successes=tuple(tuple(row[i] for i in at) for row in self.successes),
+            totals=tuple(tuple(row[i] for i in at) for row in self.totals),
+            products=tuple(tuple(tuple(row[j] for j in at) for row in (E[i] for i in at))
+                           for E in self.products),
+            tables=(),
+        )  # fmt: skip
 
     def __add__(self, other: Experience) -> Experience:
         if not isinstance(other, Experience):

@@ -9,8 +9,10 @@ from sklearn.base import RegressorMixin
 from sklearn.utils import check_consistent_length, column_or_1d, get_tags
 from sklearn.utils.validation import validate_data
 
+from ..estimators import predicts
 from ..tasks import check_rows, number_targets
 from ._by_experience import ByExperience
+from ._weights import weighed
 
 
 class StrategyRegressor(RegressorMixin, ByExperience):
@@ -93,8 +95,10 @@ class StrategyRegressor(RegressorMixin, ByExperience):
     """
 
     _estimator_type = "regressor"
+    # not all strategies take weights, so that the signature, as that of VotingClassifier, has none
+    __metadata_request__fit = {"sample_weight": None}
 
-    def fit(self, X: Any, y: Any) -> StrategyRegressor:
+    def fit(self, X: Any, y: Any, **fit_params: Any) -> StrategyRegressor:
         """Choose a strategy by the number of rows and the features of the task, and fit it.
 
         Parameters
@@ -103,11 +107,21 @@ class StrategyRegressor(RegressorMixin, ByExperience):
             Rows, of whatever kind the strategies take.
         y : array-like of shape (n_rows,) or (n_rows, n_outputs)
             Targets; several where all strategies can.
+        **fit_params : dict
+            ``sample_weight``, an array-like of shape (n_rows,) or None: weights, at least
+            zero, for all strategies that are fitted. Rows of no weight are left out.
 
         Returns
         -------
         self : object
             The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            When a strategy that is to be fitted cannot weigh rows; it is named.
+        TypeError
+            When there are other parameters.
         """
         check_rows(X, self)
         validate_data(self, X, y, skip_check_array=True)
@@ -116,7 +130,8 @@ class StrategyRegressor(RegressorMixin, ByExperience):
         check_consistent_length(X, y)
         y = y if several else column_or_1d(y, warn=True)
         self._targets_shape = y.shape[1:]
-        self._fit_chosen(len(y), X, y)
+        X, y, weights = weighed(X, y, **fit_params)
+        self._fit_chosen(len(y), X, y, weights)
         return self
 
     def fit_prior(self) -> StrategyRegressor:
@@ -136,31 +151,80 @@ class StrategyRegressor(RegressorMixin, ByExperience):
             When no strategy has an answer without rows.
         """
         self._targets_shape = None
-        self._fit_chosen(0, None, None)
-        known = next(iter(self.estimators_.values()))
-        self.n_features_in_ = known.n_features_in_
-        self.__dict__.pop("feature_names_in_", None)
+        self._fit_nothing()
         return self
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Predict targets.
+    def predict(self, X: Any, return_std: bool = False, return_cov: bool = False) -> Any:
+        """Predict targets, with their standard deviation or covariance if asked.
 
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
             Rows.
+        return_std : bool, default=False
+            Whether to return the standard deviation too.
+        return_cov : bool, default=False
+            Whether to return the covariance of the rows too.
 
         Returns
         -------
-        ndarray of shape (n_rows,) or (n_rows, n_outputs)
+        mean : ndarray of shape (n_rows,) or (n_rows, n_outputs)
             Mean of the strategies' predictions, weighted by their probabilities.
+        std : ndarray of the same shape
+            Standard deviation of the mixture of what the strategies predict: of each by
+            itself, and of their predictions around the mean; only with
+            ``return_std=True``.
+        cov : ndarray of shape (n_rows, n_rows) or (n_rows, n_rows, n_outputs)
+            Covariance of that mixture; only with ``return_cov=True``.
+
+        Raises
+        ------
+        RuntimeError
+            When both are asked for.
+        ValueError
+            When a strategy that answers has none; it is named.
         """
+        if return_std and return_cov:
+            raise RuntimeError("At most one of return_std or return_cov can be requested.")
         X = self._checked(X)
+        if not return_std and not return_cov:
+            return self._mean_answer(lambda one: self._shaped(one.predict(X)))
+        option = "return_std" if return_std else "return_cov"
+        if unable := [n for n, one in self.estimators_.items() if not predicts(one, option)]:
+            raise ValueError(
+                f"{option}=True, but {unable}, which answer here, have none. Leave them out of "
+                "strategies (fall_back of a MetaTrainer), or ask a strategy that has it: "
+                f"estimators_[name].predict(X, {option}=True)."
+            )
+        told = {n: one.predict(X, **{option: True}) for n, one in self.estimators_.items()}
+        by_own = {n: (self._shaped(mean), spread) for n, (mean, spread) in told.items()}
+        p = np.array([self.strategy_probabilities_[name] for name in by_own])
+        p = p / p.sum()
+        pairs = list(zip(p, by_own.values(), strict=True))
+        mean = sum(share * own for share, (own, _) in pairs)
+        if return_std:
+            variance = sum(
+                share * (np.square(self._shaped(std)) + np.square(own - mean))
+                for share, (own, std) in pairs
+            )
+            return mean, np.sqrt(variance)
+        shape = (len(mean), *mean.shape)
+        return mean, sum(
+            share * (np.asarray(cov).reshape(shape) + (own - mean)[:, None] * (own - mean)[None])
+            for share, (own, cov) in pairs
+        )
+
+    def _shaped(self, answer: Any) -> np.ndarray:
+        """Answers in the shape of the targets: some keep the column of a single one."""
+        answer = np.asarray(answer)
         if self._targets_shape is None:  # as the past had them
-            return self._mean_answer(lambda strategy: np.asarray(strategy.predict(X)))
-        # some keep the column of a single target and some do not
-        shape = (-1, *self._targets_shape)
-        return self._mean_answer(lambda strategy: np.asarray(strategy.predict(X)).reshape(shape))
+            return answer
+        return answer.reshape(-1, *self._targets_shape)
+
+    def _predicts(self, option: str) -> bool:
+        """Whether `predict` has an answer to that: all that are fitted, or may be, must."""
+        several = vars(self).get("estimators_") or dict(self._nested())
+        return bool(several) and all(predicts(one, option) for one in several.values())
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -22,6 +22,7 @@ from ..tasks import (
     Anything,
     IntOrRange,
     Seed,
+    Shortage,
     Whole,
     WholeOrRange,
     check_n_shots,
@@ -42,12 +43,13 @@ from ._candidates import (
     named,
     pairs_of,
 )
-from ._episodes import Failures, tried
+from ._episodes import tried
 from ._past_tables import KEPT
 from ._tables import Table, labels_of_table, named_tables, of_table
 from ._task_features import FEATURES
 from .classifier import StrategyClassifier
 from .experience import Experience
+from .failures import Failures
 from .regressor import StrategyRegressor
 
 
@@ -313,8 +315,13 @@ class StrategySelector(HoldsStrategies):
         return get_tags(pairs[0][1]).estimator_type if pairs else "classifier"
 
     def _learn(
-        self, tables: list[Table], known: Experience | None, many: bool = False
+        self,
+        tables: list[Table],
+        known: Experience | None,
+        many: bool = False,
+        failures: Failures | None = None,
     ) -> StrategySelector:
+        """Learn from tables; with `failures` these are counted there, and others tell of them."""
         check_parameters(self)
         kind = self._kind()
         if kind not in ("classifier", "regressor"):
@@ -330,18 +337,21 @@ class StrategySelector(HoldsStrategies):
             raise ValueError("n_way must be a number of classes for classifiers, got None.")
         check_n_shots(self.n_shots, self._fewest(kind))
         seed = int(check_random_state(self.random_state).randint(2**31))
-        failures = Failures(names)
+        tells, short = failures is None, Shortage()
+        failures = Failures(names) if failures is None else failures
         for i, (X, y, groups) in enumerate(tables):
             if not many:
-                new = self._tried(pairs, kind, X, y, groups, seed, failures, False)
+                new = self._tried(pairs, kind, X, y, groups, seed, failures, short, False)
             else:
                 with of_table(i):
                     y, groups = labels_of_table(X, y, groups, kind)
                     new = self._tried(
-                        pairs, kind, X, y, groups, seed, failures, bool(self.features)
+                        pairs, kind, X, y, groups, seed, failures, short, bool(self.features)
                     )
             known = new if known is None else known + new
-        failures.warn()
+        if tells:
+            short.warn(stacklevel=3)
+            failures.warn()
         self.experience_ = known
         make = StrategyClassifier if kind == "classifier" else StrategyRegressor
         self.estimator_ = make(
@@ -356,7 +366,7 @@ class StrategySelector(HoldsStrategies):
 
     def _tried(
         self, pairs: Strategies, kind: str, X: Any, y: Any, groups: Any, seed: int,
-        failures: Failures, with_features: bool,
+        failures: Failures, short: Shortage, with_features: bool,
     ) -> Experience:  # fmt: skip
         """Experience of the strategies with new tasks, and with their features if so wished."""
         shots = check_n_shots(self.n_shots, 1 if with_features else self._fewest(kind))
@@ -365,13 +375,16 @@ class StrategySelector(HoldsStrategies):
         y = comparable(y, "y") if kind == "classifier" else number_targets(y)
         check_consistent_length(X, y, groups)
         n_way = self.n_way if kind == "classifier" else None
-        splits = [
-            split
-            for k in shots
-            for split in EpisodeSplit(n_way, k, self.n_query, self.n_episodes, seed).split(
-                X, y, groups
-            )
-        ]
+        splits = []
+        of_table: dict[str, int] = {}
+        for k in shots:
+            of_shots = Shortage()
+            split = EpisodeSplit(n_way, k, self.n_query, self.n_episodes, seed)
+            rows = split.episodes(y, groups, of_shots)
+            splits += [rows.episode(i)[:2] for i in range(self.n_episodes)]
+            # the same rows are short at every number of shots
+            of_table |= {w: max(n, of_table.get(w, 0)) for w, n in of_shots.told.items()}
+        short.add([(n, what) for what, n in of_table.items()])
         described = [with_features and i % self.n_episodes < KEPT for i in range(len(splits))]
         scorers = [check_scoring(strategy, self.scoring) for _, strategy in pairs]
         stacked = self.combine == "stack"
@@ -392,9 +405,9 @@ class StrategySelector(HoldsStrategies):
             k = shots[int(lost.all((1, 2)).argmax())]
             raise ValueError(f"All strategies failed on all episodes of {k} shot(s): {errors[-1]}")
         # what has no prior is not asked without labels, and has not failed
-        able = np.array([k > 0 or has_prior(one) for k in shots for _, one in pairs])
-        counted = lost & able.reshape(len(shots), 1, len(pairs))
-        failures.add(counted.reshape(-1, len(pairs)), errors)
+        able = np.array([[k > 0 or has_prior(one) for _, one in pairs] for k in shots])
+        asked = np.repeat(able, self.n_episodes, axis=0)
+        failures.add(lost.reshape(-1, len(pairs)), errors, asked)
         told = [list(one.features.values()) for one in results if one.features is not None]
         products = None
         if stacked:

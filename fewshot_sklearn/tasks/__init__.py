@@ -56,6 +56,7 @@ from .sampling import (
     EpisodeRows,
     GroupEpisodes,
     PooledRows,
+    Shortage,
     split_tasks,
     usable_rows,
 )
@@ -96,6 +97,7 @@ __all__ = [
     "RowsByTask",
     "Seed",
     "Several",
+    "Shortage",
     "Support",
     "TableFormat",
     "TargetMove",

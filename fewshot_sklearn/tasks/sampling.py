@@ -102,10 +102,49 @@ def _rows_by(labels: np.ndarray, name: str) -> list[np.ndarray]:
     return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
 
 
-def _warn_short(parts: Sequence[tuple[int, str]]) -> None:
-    told = [f"{count} {what}" for count, what in parts if count]
-    if told:
-        warnings.warn("Some of the data is short: " + "; ".join(told) + ".", stacklevel=4)
+class Shortage:
+    """What of the data is too small for what was asked, counted; to be told in one warning.
+
+    Parameters
+    ----------
+    told : dict of str to int, default=None
+        Counts so far, by what is short.
+    """
+
+    def __init__(self, told: dict[str, int] | None = None):
+        self.told = {} if told is None else dict(told)
+
+    def add(self, parts: Sequence[tuple[int, str]]) -> None:
+        """Count more.
+
+        Parameters
+        ----------
+        parts : sequence of (int, str)
+            How many, and of what.
+        """
+        for count, what in parts:
+            if count:
+                self.told[what] = self.told.get(what, 0) + count
+
+    def warn(self, stacklevel: int = 2) -> None:
+        """Tell of it, if there is any.
+
+        Parameters
+        ----------
+        stacklevel : int, default=2
+            Of the warning, as seen from the caller.
+        """
+        if self.told:
+            told = "; ".join(f"{count} {what}" for what, count in self.told.items())
+            warnings.warn(f"Some of the data is short: {told}.", stacklevel=stacklevel + 1)
+
+
+def _tell(short: Shortage | None, parts: Sequence[tuple[int, str]]) -> None:
+    """Add to what is told later by others, or else warn now."""
+    mine = Shortage() if short is None else short
+    mine.add(parts)
+    if short is None:
+        mine.warn(stacklevel=4)
 
 
 class ClassEpisodes:
@@ -124,6 +163,8 @@ class ClassEpisodes:
         Query rows a class; None takes every row the support leaves.
     n_unlabelled : int, default=0
         Support rows a class that come without their label, coded -1.
+    short : Shortage or None, default=None
+        What counts the data that is too small, for others to tell; None warns.
 
     Warns
     -----
@@ -147,6 +188,7 @@ class ClassEpisodes:
         n_shot: IntOrRange = 1,
         n_query: IntOrRange | None = 15,
         n_unlabelled: int = 0,
+        short: Shortage | None = None,
     ):
         y = comparable(y, "y")
         groups = None if groups is None else comparable(groups)
@@ -159,7 +201,7 @@ class ClassEpisodes:
         wanted = (
             self.n_shot[1] + self.n_unlabelled + (1 if self.n_query is None else self.n_query[1])
         )
-        lone = short = narrow = left_out = 0
+        lone = small = narrow = left_out = 0
         pools: list[list[np.ndarray]] = []
         for rows in by_group:
             classes = [rows[c] for c in _rows_by(y[rows], "y")]
@@ -168,7 +210,7 @@ class ClassEpisodes:
             if len(usable) < 2:
                 left_out += 1
                 continue
-            short += sum(len(c) < wanted for c in usable)
+            small += sum(len(c) < wanted for c in usable)
             narrow += len(usable) < self.n_way[1]
             pools.append(usable)
         if not pools:
@@ -176,13 +218,14 @@ class ClassEpisodes:
                 "No episode can be drawn: no group has two classes with two rows each. "
                 "Check that y holds class labels that repeat."
             )
-        _warn_short(
+        _tell(
+            short,
             [
                 (lone, "class(es) of a single row left out"),
-                (short, f"class(es) of fewer than {wanted} rows used with the rows they have"),
+                (small, f"class(es) of fewer than {wanted} rows used with the rows they have"),
                 (left_out, "group(s) with fewer than two usable classes left out"),
                 (narrow, f"group(s) of fewer than {self.n_way[1]} classes used whole"),
-            ]
+            ],
         )
         self.group_sizes = np.array([len(pool) for pool in pools])
         self.group_starts = np.cumsum(self.group_sizes) - self.group_sizes
@@ -300,6 +343,8 @@ class GroupEpisodes:
         Support rows a task; 0 asks for predictions before any label.
     n_query : int, (low, high) or None, default=15
         Query rows a task, never one of the support; None takes all that is left.
+    short : Shortage or None, default=None
+        What counts the data that is too small, for others to tell; None warns.
 
     Warns
     -----
@@ -312,7 +357,14 @@ class GroupEpisodes:
         When no group has two rows.
     """
 
-    def __init__(self, groups: Any, *, n_shot: IntOrRange = 5, n_query: IntOrRange | None = 15):
+    def __init__(
+        self,
+        groups: Any,
+        *,
+        n_shot: IntOrRange = 5,
+        n_query: IntOrRange | None = 15,
+        short: Shortage | None = None,
+    ):
         self.n_shot = check_int_or_range(n_shot, "n_shot", 0)
         self.n_query = None if n_query is None else check_int_or_range(n_query, "n_query", 1)
         wanted = self.n_shot[1] + (1 if self.n_query is None else self.n_query[1])
@@ -320,12 +372,13 @@ class GroupEpisodes:
         pools = [rows for rows in everyone if len(rows) >= 2]
         if not pools:
             raise ValueError("No episode can be drawn: no group has two rows.")
-        short = sum(len(rows) < wanted for rows in pools)
-        _warn_short(
+        small = sum(len(rows) < wanted for rows in pools)
+        _tell(
+            short,
             [
                 (len(everyone) - len(pools), "group(s) of a single row left out"),
-                (short, f"group(s) of fewer than {wanted} rows used with the rows they have"),
-            ]
+                (small, f"group(s) of fewer than {wanted} rows used with the rows they have"),
+            ],
         )
         self.sizes = np.array([len(rows) for rows in pools])
         self.starts = np.cumsum(self.sizes) - self.sizes
@@ -350,7 +403,9 @@ class GroupEpisodes:
         return EpisodeRows(known, _packed(rows, query & ~support, -1), None, None)
 
 
-def usable_rows(y: np.ndarray | None, groups: np.ndarray | None, warns: bool = True) -> np.ndarray:
+def usable_rows(
+    y: np.ndarray | None, groups: np.ndarray | None, short: Shortage | None = None
+) -> np.ndarray:
     """Which rows an episode can be drawn from: not those of a class or a task of a single row.
 
     Parameters
@@ -359,8 +414,8 @@ def usable_rows(y: np.ndarray | None, groups: np.ndarray | None, warns: bool = T
         Class labels; None where whole groups are the tasks.
     groups : ndarray of shape (n_rows,) or None
         Task or group of each row.
-    warns : bool, default=True
-        Whether to warn of what is left out.
+    short : Shortage or None, default=None
+        What counts the data that is too small, for others to tell; None warns.
 
     Returns
     -------
@@ -393,14 +448,13 @@ def usable_rows(y: np.ndarray | None, groups: np.ndarray | None, warns: bool = T
         narrow = int(few.sum())
     if not usable.any():
         return np.ones(n, dtype=bool)
-    if not warns:
-        return usable
     kind = "of a single row" if y is None else "with fewer than two usable classes"
-    _warn_short(
+    _tell(
+        short,
         [
             (lone, "class(es) of a single row left out"),
             (narrow, f"group(s) {kind} left out"),
-        ]
+        ],
     )
     return usable
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import column_or_1d, get_tags
 
 from ..algorithms import RidgeHeadRegressor
-from ..estimators import adapts_in_batches
+from ..estimators import adapts_in_batches, predicts
 from ..learners import Gaussian
 from ..tasks import Learns, number_targets
 from ._base import Taskwise
@@ -250,4 +249,4 @@ class TaskwiseRegressor(RegressorMixin, Taskwise):
 
 def _gives_std(estimator: Any) -> bool:
     passed_on = isinstance(estimator, Pipeline)  # which has the last step say so
-    return passed_on or "return_std" in signature(estimator.predict).parameters
+    return passed_on or predicts(estimator, "return_std")

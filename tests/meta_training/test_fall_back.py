@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -10,16 +11,21 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import cross_val_score
+from sklearn.neighbors import KNeighborsRegressor
 
 from fewshot_sklearn import (
     MetaTrainer,
+    PooledRegressor,
     ProtoNetClassifier,
     RidgeHeadRegressor,
     StrategyClassifier,
     StrategyRegressor,
+    select_queries,
 )
+from fewshot_sklearn.estimators import predicts
 
 torch.set_num_threads(1)
 
@@ -98,7 +104,7 @@ def test_strong_baselines_of_a_raw_table(past, monkeypatch):
     fitted = reg.fit(frame[:4], y[:4])
     assert np.isfinite(fitted.predict(frame[4:9])).all()
     assert np.isfinite(reg.fit_prior().predict(frame[:3])).all()
-    with pytest.raises(ValueError, match="2 features"):
+    with pytest.raises(ValueError, match="feature names should match"):
         fitted.predict(frame[["a", "b"]])
 
 
@@ -114,6 +120,145 @@ def test_classes(monkeypatch):
     assert {"meta-trained", "in-context", "logistic regression"} < set(clf.experience.names)
     fitted = clf.fit(X[:30], y[:30])
     np.testing.assert_allclose(fitted.predict_proba(X[30:]).sum(1), 1)
+
+
+class Unable(DummyRegressor):
+    """Cannot, and says why in words of each number of rows."""
+
+    def fit(self, X, y, sample_weight=None):
+        if len(y) > 3:
+            raise TypeError("too many")
+        raise ValueError(f"not of {len(y)} rows")
+
+
+def test_who_never_answers_is_named_once_with_each_reason_once(past):
+    rivals = {"unable": Unable(), "mean": DummyRegressor()}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer = trained(RidgeHeadRegressor(), past, fall_back=rivals, fall_back_parts=3)
+    told = [str(one.message) for one in caught if "trateg" in str(one.message)]
+    assert len(told) == 1 and "'unable' never answered" in told[0]
+    assert told[0].count("ValueError: not of") == told[0].count("TypeError: too many") == 1
+    known = trainer.estimator_.experience
+    assert not known.stacking_weights_at(5)[known.names.index("unable")]
+
+
+def test_data_that_is_short_is_told_once(past):
+    kept = np.r_[0:200, 200:420:3]  # some tasks have fewer rows
+    for more in ({}, {"fall_back": {"mean": DummyRegressor()}, "fall_back_parts": 3}):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            trained(RidgeHeadRegressor(), [p[kept] for p in past], **more)
+        told = [str(one.message) for one in caught if "is short" in str(one.message)]
+        assert told == [
+            "Some of the data is short: 30 group(s) of fewer than 20 rows used with the rows they "
+            "have."
+        ]
+    y = np.repeat(np.arange(20), [1, 4] * 10)
+    X = np.random.default_rng(0).normal(size=(len(y), 3))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trained(ProtoNetClassifier(), (X, y, None), max_epochs=1, n_way=2, validation_fraction=0.3)
+    told = [str(one.message) for one in caught if "is short" in str(one.message)]
+    assert len(told) == 1 and "10 class(es) of a single row left out; 10 class(es)" in told[0]
+
+
+def test_weights_of_rows(careful, past):
+    X, y, _ = past
+    reg, w = careful.estimator_, np.array([1.0, 2.0, 0.0, 0.5, 1.0])
+    weighed = clone(reg).fit(X[:5], y[:5], sample_weight=w)
+    plain = clone(reg).fit(X[:5][w > 0], y[:5][w > 0], sample_weight=w[w > 0])
+    np.testing.assert_allclose(weighed.predict(X[5:9]), plain.predict(X[5:9]))
+    assert weighed.n_shots_ == 4
+    one = clone(reg).fit(X[:5], y[:5], sample_weight=np.ones(5))
+    np.testing.assert_allclose(one.predict(X[5:9]), clone(reg).fit(X[:5], y[:5]).predict(X[5:9]))
+    assert not np.allclose(one.predict(X[5:9]), weighed.predict(X[5:9]))
+    with pytest.raises(ValueError, match="at least zero"):
+        clone(reg).fit(X[:5], y[:5], sample_weight=-w)
+    neighbors = {"meta-trained": reg.strategies["meta-trained"], "near": KNeighborsRegressor(1)}
+    with pytest.raises(ValueError, match=r"sample_weight must be None: \['near'\]"):
+        StrategyRegressor(neighbors, combine="ensemble").fit(X[:5], y[:5], sample_weight=w)
+
+
+def test_spread_of_the_mixture(past):
+    X, y, _ = past
+    ours = RidgeHeadRegressor()
+    rivals = {"ours": ours, "process": GaussianProcessRegressor(random_state=0)}
+    fitted = StrategyRegressor(rivals, combine="ensemble").fit(X[:8], y[:8])
+    mean, std = fitted.predict(X[8:12], return_std=True)
+    np.testing.assert_allclose(mean, fitted.predict(X[8:12]))
+    told = [one.predict(X[8:12], return_std=True) for one in fitted.estimators_.values()]
+    draws = np.random.default_rng(0).normal(size=(2, 100_000, 4))
+    drawn = np.concatenate([m + s * d for (m, s), d in zip(told, draws, strict=True)])
+    np.testing.assert_allclose(std, drawn.std(0), rtol=0.02)
+    same, cov = fitted.predict(X[8:12], return_cov=True)
+    np.testing.assert_allclose(np.sqrt(np.diag(cov)), std, rtol=1e-5)
+    np.testing.assert_allclose(same, mean)
+    with pytest.raises(RuntimeError, match="At most one"):
+        fitted.predict(X[8:12], return_std=True, return_cov=True)
+
+
+def test_without_a_spread_it_says_who_has_none(careful, past):
+    X, y, _ = past
+    fitted = clone(careful.estimator_).set_params(combine="ensemble", min_probability=0.0)
+    fitted = fitted.set_params(temperature=1e9).fit(X[:5], y[:5])
+    for option in ("return_std", "return_cov"):
+        with pytest.raises(ValueError, match=option + r".*'line'.*fall_back"):
+            fitted.predict(X[5:8], **{option: True})
+    assert not predicts(fitted, "return_std") and predicts(RidgeHeadRegressor(), "return_std")
+    assert len(select_queries(fitted, X[5:11], n=2, random_state=0)) == 2
+    prior = clone(careful.estimator_).fit_prior()
+    assert (prior.predict(X[:3], return_std=True)[1] > 0).all()
+
+
+def test_no_rows_are_refused_as_by_all_others(careful, past):
+    X, y, _ = past
+    fitted, frame = careful.estimator_.fit(X[:5], y[:5]), pd.DataFrame(X, columns=["a", "b"])
+    for nothing in (X[:0], frame[:0]):
+        with pytest.raises(ValueError, match=r"0 sample\(s\).*minimum of 1 is required"):
+            fitted.predict(nothing)
+        with pytest.raises(ValueError, match=r"0 sample\(s\).*minimum of 1 is required"):
+            fitted.estimators_["meta-trained"].predict(nothing)
+
+
+def test_names_of_columns_are_known_without_rows(past, monkeypatch):
+    monkeypatch.setattr("fewshot_sklearn.meta_training._falling_back.N_EPISODES", 8)
+    X, y, groups = (part[:140] for part in past)
+    frame = pd.DataFrame(X, columns=["a", "b"])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*feature names")
+        reg = trained(
+            RidgeHeadRegressor(), (frame, y, groups), fall_back="strong", fall_back_parts=2
+        ).estimator_.fit_prior()
+        assert np.isfinite(reg.predict(frame[:3])).all()
+        pooled = PooledRegressor(past=(frame, y, groups)).fit_prior()
+        assert np.isfinite(pooled.predict(frame[:3])).all()
+    assert list(reg.feature_names_in_) == ["a", "b"] == list(pooled.feature_names_in_)
+    with pytest.raises(ValueError, match="feature names"):
+        reg.predict(frame[["b", "a"]])
+
+
+@pytest.mark.parametrize(
+    ("labels", "parts", "most"), [(None, 31, 30), (12, 7, 6)], ids=["tasks", "classes"]
+)
+def test_more_parts_than_the_past_allows(past, labels, parts, most, monkeypatch):
+    monkeypatch.setattr(MetaTrainer, "_train", None)  # nothing is trained
+    estimator, (X, y, groups) = RidgeHeadRegressor(), past
+    if labels:
+        y, groups = np.arange(len(X)) % labels, None
+        estimator = ProtoNetClassifier()
+    with pytest.raises(ValueError, match=f"fall_back_parts must be at most {most}"):
+        trained(estimator, (X, y, groups), fall_back="strong", fall_back_parts=parts)
+
+
+def test_tasks_of_a_single_row_are_no_parts(past):
+    X, y, groups = past
+    some = np.r_[0:84, np.unique(groups, return_index=True)[1][6:]]
+    reg = trained(
+        RidgeHeadRegressor(), (X[some], y[some], groups[some]), max_epochs=1,
+        fall_back={"mean": DummyRegressor()}, fall_back_parts=6,
+    ).estimator_  # fmt: skip
+    assert min(reg.experience.n_episodes) >= 6
 
 
 def test_wrong_uses(past):
