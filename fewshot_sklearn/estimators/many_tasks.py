@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from ..learners import TASKS_PER_CHUNK, FeatureLearner, Outputs, State, joined
-from ..tasks import Support, TargetMove, memberships, padded_size, tell_far_targets
+from ..tasks import Support, TargetMove, column_names, memberships, padded_size, tell_far_targets
 from .far_tasks import (
     LEVEL,
     SPREAD,
@@ -27,7 +27,7 @@ from .far_tasks import (
     without_labels,
 )
 from .finite_answers import solvable
-from .validation import as_numbers, column_names, exact, resolve_device
+from .validation import as_numbers, exact, resolve_device
 
 #: Numbers a padded batch of rows, or of pairs of rows, may hold: 64 MiB of float32.
 NUMBERS_AT_ONCE = 2**24

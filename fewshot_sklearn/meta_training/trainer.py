@@ -8,10 +8,10 @@ from inspect import signature
 from typing import Any
 
 import torch
-from sklearn.base import is_classifier
+from sklearn.base import is_classifier, is_regressor
 from sklearn.utils.validation import check_is_fitted
 
-from ..estimators import Device, FewShotEstimator, resolve_device
+from ..estimators import Device, FewShotEstimator, final_step, resolve_device
 from ..learners import episode_loss
 from ..meta_init import MetaInit
 from ..model_selection import few_shot_score
@@ -32,6 +32,7 @@ from ..tasks import (
     WholeOrRange,
     check_parameters,
     did_you_mean,
+    warn_of_n_way,
 )
 from ._falling_back import check_fall_back, with_fall_back
 from ._training import Training
@@ -60,7 +61,8 @@ class MetaTrainer(Training):
         are trained on, and stay so for ever (`sklearn.frozen.FrozenEstimator`). It is
         not changed. If it has a meta-init, training goes on from there.
     n_way : int or (low, high), default=5
-        Classes an episode; classification only.
+        Classes an episode; classification only: with a regressor another number than the
+        default warns.
     n_shot : int or (low, high), default=5
         Support rows a class (a task, for regression).
     n_query : int, (low, high) or None, default=15
@@ -393,6 +395,8 @@ default="from_dtype"
         return self._fit(X, y, groups, afresh=not self.initialized_)
 
     def _fit(self, X: Any, y: Any, groups: Any, afresh: bool) -> MetaTrainer:
+        if is_regressor(self.estimator):
+            warn_of_n_way(self.n_way, final_step(self.estimator))
         if self.fall_back is not None:
             check_parameters(self)
             check_fall_back(self, X, y, groups)

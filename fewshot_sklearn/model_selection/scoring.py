@@ -23,11 +23,13 @@ from ..tasks import (
     SCORING,
     EpisodeRows,
     IntOrRange,
+    as_they_are,
     check_arguments,
     check_parameters,
     check_rows,
     comparable,
     number_targets,
+    warn_of_order,
 )
 from ._stand_in import stand_ins
 from .episode_answers import EpisodeAnswers
@@ -108,6 +110,7 @@ def few_shot_score(
     if isinstance(final := final_step(estimator), FewShotEstimator):  # whose `fit` may not be asked
         check_parameters(final)
     check_rows(X)
+    warn_of_order(X, y=y, groups=groups)
     y, groups = _checked_y(estimator, y), None if groups is None else comparable(groups)
     check_consistent_length(X, y, groups)
     if is_regressor(estimator) and n_way is not None:
@@ -125,7 +128,7 @@ def _checked_y(estimator: Any, y: Any) -> np.ndarray:
     """Labels as they are, of classifiers; targets as finite numbers, of regressors."""
     if is_classifier(estimator):
         return comparable(y, "y")
-    return number_targets(y) if is_regressor(estimator) else np.asarray(y)
+    return number_targets(y) if is_regressor(estimator) else as_they_are(y)
 
 
 def tasks_seen(estimator: Any, y: Any, groups: Any = None, X: Any = None) -> str:
