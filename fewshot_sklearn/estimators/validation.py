@@ -115,7 +115,7 @@ def as_numbers(table: TableFormat | None, X: Any) -> np.ndarray:
     with columns_named(X):
         column_labels(X)  # which are one each
         _refuse_dates(X)
-        rows = check_array(X, dtype=ROW_DTYPES, allow_nd=True)
+        rows = check_array(X, dtype=ROW_DTYPES, allow_nd=True, input_name="X")
     warn_of_words(X)
     return rows
 

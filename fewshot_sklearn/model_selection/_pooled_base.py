@@ -23,11 +23,14 @@ from ..tasks import (
     check_parameters,
     column_names,
     columns_named,
+    comparable,
+    distinct,
     number_targets,
     refuse_no_numbers,
     refuse_sparse,
     target_move,
     tell_far_targets,
+    warn_of_words,
 )
 from .past_rows import PastRows
 
@@ -188,8 +191,12 @@ class Pooled(BaseEstimator):
             y = as_they_are(y)
             if not classify and y.ndim:
                 refuse_no_numbers(y)
+            if classify and y.ndim == 1 and y.dtype.kind == "O":
+                distinct(comparable(y, "y"), "y")  # which says that they must be of one kind
         with columns_named(X):
-            X, y = validate_data(self, X, y, dtype=np.float64, **of_y)
+            checked, y = validate_data(self, X, y, dtype=np.float64, **of_y)
+        warn_of_words(X)
+        X = checked
         check_range(X, torch.float64, "X", labels)
         if classify:
             check_classification_targets(y)
@@ -199,9 +206,10 @@ class Pooled(BaseEstimator):
         check_is_fitted(self)
         labels = self._checked_columns(X)
         with columns_named(X):
-            X = validate_data(self, X, dtype=np.float64, reset=False)
-        check_range(X, torch.float64, "X", labels)
-        return X
+            checked = validate_data(self, X, dtype=np.float64, reset=False)
+        warn_of_words(X)
+        check_range(checked, torch.float64, "X", labels)
+        return checked
 
     def _checked_columns(self, X: Any) -> list[str] | None:
         """Names of the columns, which are one each and not sparse."""

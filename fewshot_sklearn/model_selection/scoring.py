@@ -16,6 +16,7 @@ from ..estimators import (
     FewShotEstimator,
     adapts_in_batches,
     as_final_sees,
+    as_numbers,
     final_step,
 )
 from ..tasks import (
@@ -28,6 +29,7 @@ from ..tasks import (
     check_parameters,
     check_rows,
     comparable,
+    n_rows,
     number_targets,
     warn_of_order,
 )
@@ -143,10 +145,14 @@ def tasks_seen(estimator: Any, y: Any, groups: Any = None, X: Any = None) -> str
     named = init.cite_tasks(ids, kind)
     seen_by, seen = (None, None) if X is None else as_final_sees(estimator, X)
     # what a pipeline is given is not what its last step sees
-    rows = init.cite_rows(seen) if seen_by is final else 0
-    if X is not None and rows > CHANCE * len(X):
+    try:
+        rows = init.cite_rows(seen) if seen_by is final else 0
+    except (TypeError, ValueError):
+        as_numbers(init.table, seen)  # which says best what is wrong with them
+        raise
+    if X is not None and rows > CHANCE * (given := n_rows(X)):
         return (
-            f"{init!r} was meta-trained on {rows:,} of these {len(X):,} rows, and on {named:,} of "
+            f"{init!r} was meta-trained on {rows:,} of these {given:,} rows, and on {named:,} of "
             "these tasks by name: the score is optimistic."
         )
     if named:

@@ -51,6 +51,11 @@ def is_number_word(word: str) -> bool:
         return False
 
 
+def is_number(value: Any) -> bool:
+    # numpy has spans of time among its whole numbers
+    return isinstance(value, NUMBERS) and not isinstance(value, np.timedelta64)
+
+
 def is_date(value: Any) -> bool:
     return isinstance(value, datetime.date | np.datetime64)
 
@@ -63,4 +68,4 @@ def first_no_number(values: np.ndarray) -> Any:
     """The first value that is no number; None where all are."""
     if values.dtype.kind in "biuf":
         return None
-    return next((v for v in values.ravel() if not isinstance(v, NUMBERS)), None)
+    return next((v for v in values.ravel() if not is_number(v)), None)

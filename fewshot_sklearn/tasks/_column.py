@@ -6,13 +6,11 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from ._cells import NUMBERS, as_written, first_no_number, is_date, is_number_word
+from ._cells import as_written, first_no_number, is_date, is_number, is_number_word, is_span
 
 #: Categories that get a column each; of more, an encoder learns what they are like.
 MOST_INDICATORS = 8
@@ -141,7 +139,7 @@ class Column:
 def are_numbers(values: np.ndarray) -> bool:
     if values.dtype.kind in "biuf":
         return True
-    return values.dtype.kind == "O" and all(isinstance(v, Real | Decimal) for v in values)
+    return values.dtype.kind == "O" and all(map(is_number, values))
 
 
 def are_booleans(values: np.ndarray) -> bool:
@@ -170,6 +168,8 @@ def as_floats(values: np.ndarray, name: Any, held: str = "numbers") -> np.ndarra
                 )
             elif words:
                 told += f" Make booleans of words, such as by X[{name!r}] == {odd!r}."
+            elif is_span(odd):
+                told += f" Make numbers of spans of time, such as X[{name!r}].dt.days."
             else:
                 told += " Give it as the past had it."
             raise ValueError(told)
@@ -184,7 +184,7 @@ def as_floats(values: np.ndarray, name: Any, held: str = "numbers") -> np.ndarra
 
 
 def _are_all_number_words(values: np.ndarray) -> bool:
-    return all(is_number_word(v) if isinstance(v, str) else isinstance(v, NUMBERS) for v in values)
+    return all(is_number_word(v) if isinstance(v, str) else is_number(v) for v in values)
 
 
 def warn_of_number_words(name: Any, found: str) -> None:

@@ -43,6 +43,7 @@ def check_rows(X: Any, owner: Any = None) -> int:
     found, shape = n_rows(X), getattr(X, "shape", None)
     narrow = found > 0 and shape is not None and len(shape) == 2 and shape[1] == 0
     if found > 0 and not narrow:
+        column_labels(X)  # which are one each
         return found
     shape = shape or np.shape(X)
     if len(shape) < 2:
