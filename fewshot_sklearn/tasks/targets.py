@@ -140,6 +140,8 @@ def refuse_no_numbers(y: Any, name: str = "y") -> None:
     targets = np.asarray(y)
     if targets.dtype.kind == "O" and targets.ndim:
         refuse_missing(targets, name, "target")
+    if targets.dtype.kind == "c":  # which scikit-learn refuses in words of its own
+        return
     if (odd := first_no_number(targets)) is not None:
         raise ValueError(
             f"{name} must hold numbers, the targets of a regression, got {as_written(odd)}. "
