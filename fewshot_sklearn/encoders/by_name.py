@@ -204,9 +204,10 @@ def make_encoder(
     Parameters
     ----------
     encoder : str, nn.Module subclass or nn.Module
-        A name: ``"identity"``, ``"mlp"``, ``"fourier"``, ``"spline"``, ``"residual"``; for
-        images ``"conv4"``, ``"resnet8"``, ``"resnet12"``; for series ``"series"``. A class to
-        be called with `params` (and ``input_shape``, where it accepts one). Or a module,
+        A name: ``"identity"``, ``"mlp"``, ``"fourier"``, which flatten rows of several axes;
+        ``"spline"``, ``"residual"``, which refuse them; for images ``"conv4"``, ``"resnet8"``,
+        ``"resnet12"``; for series ``"series"``. A class to be called with `params` (and
+        ``input_shape``, where it accepts one). Or a module,
         which is copied and never changed.
     input_shape : tuple of int
         Shape of one row.

@@ -6,13 +6,12 @@ vision-language models with feature adapters. IJCV 2024 (a residual change of em
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..tasks import Flag, check_arguments
+from ._rank import check_flat
 
 
 class Residual(nn.Module):
@@ -25,7 +24,7 @@ class Residual(nn.Module):
     Parameters
     ----------
     input_shape : tuple of int
-        Shape of one row, customarily (n_features,).
+        Shape of one row, (n_features,).
     unit : bool, default=True
         Whether the sum is brought to length one.
 
@@ -42,11 +41,11 @@ class Residual(nn.Module):
     def __init__(self, input_shape: tuple[int, ...], unit: bool = True):
         super().__init__()
         check_arguments(self._constraints, unit=unit)
-        n_features = math.prod(input_shape)
+        check_flat("residual", input_shape)
+        n_features = input_shape[0]
         self.change = nn.Parameter(torch.zeros(n_features, n_features))
         self.unit = unit
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.flatten(1)
         x = x + x @ self.change
         return F.normalize(x, dim=-1) if self.unit else x

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..tasks import Positive, Several, Whole, check_arguments
+from ._rank import check_flat
 from .image import Shape
 
 
@@ -25,7 +26,7 @@ class Spline(nn.Module):
     Parameters
     ----------
     input_shape : tuple of int
-        Shape of one row; its numbers are taken one by one.
+        Shape of one row, (n_features,).
     n_knots : int, default=5
         Knots of each number, at least 3, evenly from -`extent` to `extent`. There
         are as many less two columns for each number, beside itself.
@@ -51,7 +52,8 @@ class Spline(nn.Module):
     ):
         super().__init__()
         check_arguments(self._constraints, n_knots=n_knots, extent=extent, columns=columns)
-        n = torch.Size(input_shape).numel()
+        check_flat("spline", input_shape)
+        n = input_shape[0]
         which = list(range(n)) if columns is None else [int(i) for i in columns]
         if which and max(which) >= n:
             raise ValueError(f"columns must be below the {n} numbers of a row, got {which}.")
@@ -59,7 +61,6 @@ class Spline(nn.Module):
         self.knots = np.linspace(-self.extent, self.extent, n_knots).tolist()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.flatten(1)
         z, knots = x[:, self.columns], self.knots
         beyond = [torch.relu(z - knot) ** 3 for knot in knots]
         bent = [(beyond[i] - beyond[-1]) / (knots[-1] - knots[i]) for i in range(len(knots) - 1)]

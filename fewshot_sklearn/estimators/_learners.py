@@ -22,6 +22,8 @@ from .validation import resolve_device
 _WRONG = (
     ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
+#: Columns that an error lists, at most.
+MOST_LISTED = 30
 #: Where rows of another width mostly come from.
 _REFITTED = (
     " If steps of a pipeline come before, they were fitted anew on these few rows: an encoder of "
@@ -124,19 +126,18 @@ class HasLearner(HasParameters):
         columns: list[str] | None = None,
     ) -> None:
         """Refuse rows of another shape or other columns, and other numbers of targets."""
-        spec = init.spec
+        spec, names = init.spec, init.feature_names
         trained = tuple(spec["input_shape"])
+        if names is not None and columns is not None and columns != names:
+            raise ValueError(
+                f"X has columns {_listed(columns)}, but {init.told} was meta-trained on columns "
+                f"{_listed(names)}, in that order{_difference(columns, names)}."
+            )
         fits = len(shape) == 1 if spec.get("any_width") else shape == trained
         if not fits:
             raise ValueError(
                 f"X has rows of shape {shape}, but {init.told} was meta-trained on rows of shape "
                 f"{trained}.{_REFITTED if len(shape) == len(trained) == 1 else ''}"
-            )
-        names = init.feature_names
-        if names is not None and columns is not None and columns != names:
-            raise ValueError(
-                f"X has columns {columns}, but {init.told} was meta-trained on columns {names}, in "
-                "that order."
             )
         given = None if spec.get("any_width") else n_outputs  # of any number of targets, too
         if given is not None and given != spec["n_outputs"]:
@@ -225,6 +226,20 @@ class HasLearner(HasParameters):
                 f"{spec['encoder']['params']}, not {encoder!r} and {params}. Leave encoder and "
                 "encoder__* out to take the meta-init's."
             )
+
+
+def _listed(names: list[str]) -> str:
+    """Names, of many the first."""
+    return str(names) if len(names) <= MOST_LISTED else f"{str(names[:MOST_LISTED])[:-1]}, ...]"
+
+
+def _difference(columns: list[str], names: list[str]) -> str:
+    """Which are missing and which too many."""
+    lacks = [name for name in names if name not in columns]
+    more = [name for name in columns if name not in names]
+    told = [f"lacks {_listed(lacks)}"] if lacks else []
+    told += [f"has {_listed(more)} beside"] if more else []
+    return f": it {' and '.join(told)}" if told else ""
 
 
 @contextmanager

@@ -19,7 +19,9 @@ from ..tasks import (
     Support,
     TableFormat,
     TargetMove,
+    check_columns,
     check_parameters,
+    column_names,
     tell_far_targets,
     with_altered_copies,
 )
@@ -31,9 +33,8 @@ from .far_tasks import LEVEL, SPREAD, put_back, tell_far_columns
 from .finite_answers import refuse_infinite, solvable
 from .validation import (
     as_numbers,
-    check_columns,
-    column_names,
     exact,
+    labels_of_numbers,
     resolve_device,
     usual_unit,
     validated,
@@ -95,7 +96,8 @@ class FewShotEstimator(HasLearner):
         weights = torch.tensor(w, dtype=dtype, device=device)
         keep = self._learner_class.rounds_itself
         known = members if n_outputs is None else exact(y, keep, dtype, device, "y")
-        return Support(exact(X, keep, dtype, device, "X"), known, weights)
+        rows = exact(X, keep, dtype, device, "X", self._names_of_numbers())
+        return Support(rows, known, weights)
 
     def _adapted(self, learner: Learner, support: Support) -> State:
         return learner.adapt(support)
@@ -135,6 +137,15 @@ class FewShotEstimator(HasLearner):
     def _format_of_further(self, X: Any) -> TableFormat | None:
         """How these rows come from a table, once fitted."""
         return self._known_format()
+
+    def _names_of_numbers(self) -> Any:
+        """Names of the columns that the numbers of a row come from, for errors; None without."""
+        own = getattr(self, "table_format_", None)  # of rows that taught it themselves
+        table = self._table() if own is None else own
+        columns = self._columns()
+        if table is not None and columns is not None and len(columns) != len(table.columns):
+            return None
+        return None if self._reads_numbers else labels_of_numbers(table, columns)
 
     def _columns(self) -> list[str] | None:
         """The columns that `fit` saw, if they have names."""
@@ -187,7 +198,7 @@ class FewShotEstimator(HasLearner):
 
     def _rows_for(self, learner: Learner, X: np.ndarray) -> Tensor:
         dtype, device = self._compute_dtype(), resolve_device(self.device)
-        return exact(X, learner.rounds_itself, dtype, device, "X")
+        return exact(X, learner.rounds_itself, dtype, device, "X", self._names_of_numbers())
 
     def _state_on(self, device: torch.device) -> State:
         return {name: torch.tensor(array, device=device) for name, array in self.state_.items()}

@@ -11,7 +11,14 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from ..tasks import check_parameters, comparable, distinct, memberships, refuse_missing
+from ..tasks import (
+    as_they_are,
+    check_parameters,
+    comparable,
+    distinct,
+    memberships,
+    refuse_missing,
+)
 from ._further_rows import NONE_LEFT, GivenRows, TakesFurtherRows
 from ._kept_support import KeptSupport, joined_labels, kept_support
 from ._memory import refuse_too_many_labels
@@ -60,10 +67,12 @@ class FewShotClassifier(ClassifierMixin, TakesFurtherRows):
 
     def _given(self, X: Any, y: Any, sample_weight: Any, first: bool = True) -> GivenRows:
         """Rows as `fit` checks them; further ones, as those that it saw before."""
-        given, known = X, np.asarray(y)
+        given, known = X, as_they_are(y)
         # of objects scikit-learn says less clearly what is wrong
         if known.ndim and known.dtype.kind == "O":
             refuse_missing(known, "y", "class")
+            if known.ndim == 1:
+                distinct(comparable(known, "y"), "y")  # which says that they must be of one kind
         soft = _are_soft(known)
         names = getattr(y, "columns", None) if soft else None
         table = self._format_of(X, sample_weight) if first else self._format_of_further(X)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from ..learners import TASKS_PER_CHUNK, FeatureLearner, Outputs, State, joined
-from ..tasks import Support, TargetMove, memberships, padded_size, tell_far_targets
+from ..tasks import Support, TargetMove, column_names, memberships, padded_size, tell_far_targets
 from .far_tasks import (
     LEVEL,
     SPREAD,
@@ -27,7 +27,7 @@ from .far_tasks import (
     without_labels,
 )
 from .finite_answers import solvable
-from .validation import as_numbers, column_names, exact, resolve_device
+from .validation import as_numbers, exact, labels_of_numbers, resolve_device
 
 #: Numbers a padded batch of rows, or of pairs of rows, may hold: 64 MiB of float32.
 NUMBERS_AT_ONCE = 2**24
@@ -68,7 +68,10 @@ class ManyTasks:
     ):
         init = estimator._resolve_meta_init()
         self.X = X if validated else as_numbers(init.table, X)
-        estimator._check_fits(init, self.X.shape[1:], n_outputs, column_names(X))
+        names = column_names(X)
+        estimator._check_fits(init, self.X.shape[1:], n_outputs, names)
+        # of rows that are numbers already the estimator knows the columns
+        self._labels = labels_of_numbers(init.table, names or estimator._columns())
         self.init, self.learner = init, estimator._rebuild(init)
         tell_far_columns(self.learner, init, self.X, column_names(X))
         self._told_far = False
@@ -152,7 +155,8 @@ class ManyTasks:
         return memberships(torch.as_tensor(y, device=self.device), n_way, self.dtype)
 
     def _exact(self, array: np.ndarray, name: str) -> Tensor:
-        return exact(array, self.learner.rounds_itself, self.dtype, self.device, name)
+        labels = self._labels if name == "X" else None
+        return exact(array, self.learner.rounds_itself, self.dtype, self.device, name, labels)
 
     def _index(self, array: np.ndarray) -> Tensor:
         return torch.as_tensor(array, device=self.device)

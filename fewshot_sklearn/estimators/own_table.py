@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..meta_init import MetaInit
-from ..tasks import Column, TableFormat
+from ..tasks import Column, TableFormat, column_names, warn_of_columns
 from ._further_rows import GivenRows, TakesFurtherRows
-from .validation import check_weights, column_names
+from .validation import check_weights
 
 #: Kinds of arrays that may hold what is no number.
 _OBJECTS = "OUTM"
@@ -46,6 +46,7 @@ class LearnsTable(TakesFurtherRows):
             if w is not None:
                 w = check_weights(w, X.shape[0] if hasattr(X, "shape") else len(X))
             self.table_format_ = TableFormat.of(X, weights=w, looks_up=False)
+            warn_of_columns(X, self.table_format_)
         return self.table_format_
 
     def _begin_without_rows(self) -> MetaInit:

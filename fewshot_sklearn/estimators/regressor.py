@@ -12,7 +12,7 @@ from sklearn.utils import check_scalar
 from torch import Tensor
 
 from ..learners import Learner
-from ..tasks import Support, TargetMove, check_parameters, refuse_missing
+from ..tasks import Support, TargetMove, check_parameters, refuse_no_numbers
 from ._functions import covariance_of_rows, drawn_targets
 from ._further_rows import GivenRows, TakesFurtherRows
 from ._kept_support import kept_support
@@ -49,8 +49,8 @@ class FewShotRegressor(RegressorMixin, TakesFurtherRows):
     def _given(self, X: Any, y: Any, sample_weight: Any, first: bool = True) -> GivenRows:
         """Rows as `fit` checks them; further ones, as those that it saw before."""
         given, known = X, np.asarray(y)
-        if known.ndim and known.dtype.kind == "O":  # None among objects would become NaN
-            refuse_missing(known, "y", "target")
+        if known.ndim:  # scikit-learn makes numbers of dates, and of words that are some
+            refuse_no_numbers(known)
         table = self._format_of(X, sample_weight) if first else self._format_of_further(X)
         X, y = validated(self, table, X, y, reset=first, multi_output=True, y_numeric=True)
         weights = check_weights(sample_weight, len(X), some=first)

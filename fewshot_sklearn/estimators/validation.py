@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,15 @@ import torch
 from sklearn.utils import check_array, check_X_y
 from sklearn.utils.validation import validate_data
 
-from ..tasks import Constraint, TableFormat, column_labels
+from ..tasks import (
+    Constraint,
+    TableFormat,
+    check_rows,
+    column_labels,
+    columns_named,
+    refuse_sparse,
+    warn_of_words,
+)
 
 #: Precisions to compute in.
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -92,31 +101,6 @@ class Device(Constraint):
             resolve_device(value)  # which says why not
 
 
-def column_names(X: Any) -> list[str] | None:
-    """Names of the columns of a data frame of any kind; None where they are no strings."""
-    names = column_labels(X)
-    return names if names is not None and all(isinstance(n, str) for n in names) else None
-
-
-def check_columns(columns: list[str] | None, known: list[str] | None) -> None:
-    """Refuse columns that are not those known, in the same order; where either has no names, not.
-
-    Raises
-    ------
-    ValueError
-        In the words of scikit-learn.
-    """
-    if columns is None or known is None or columns == known:
-        return
-    told = "The feature names should match those that were passed during fit."
-    if sorted(columns) == sorted(known):
-        raise ValueError(f"{told} Feature names must be in the same order as they were in fit.")
-    raise ValueError(
-        f"{told} Unseen at fit time: {[c for c in columns if c not in known]}; seen at fit time, "
-        f"yet now missing: {[c for c in known if c not in columns]}."
-    )
-
-
 def as_numbers(table: TableFormat | None, X: Any) -> np.ndarray:
     """Rows of numbers, checked as scikit-learn does; a table's in the format that is known of it.
 
@@ -125,11 +109,24 @@ def as_numbers(table: TableFormat | None, X: Any) -> np.ndarray:
     ValueError
         When rows are no numbers, or not all finite.
     """
-    if table is None:
+    refuse_sparse(X)
+    if table is not None:
+        return table.numbers(X)
+    with columns_named(X):
+        column_labels(X)  # which are one each
         _refuse_dates(X)
-        return check_array(X, dtype=ROW_DTYPES, allow_nd=True)
-    check_columns(column_names(X), None if table.names is None else list(table.names))
-    return table.numbers(X)
+        rows = check_array(X, dtype=ROW_DTYPES, allow_nd=True, input_name="X")
+    warn_of_words(X)
+    return rows
+
+
+def labels_of_numbers(
+    table: TableFormat | None, columns: Sequence[Any] | None
+) -> Sequence[Any] | None:
+    """Names of the columns that the numbers of a row come from; None where there are none."""
+    if table is None:
+        return columns
+    return table.labels_of_numbers(columns)
 
 
 def _refuse_dates(X: Any) -> None:
@@ -163,12 +160,21 @@ def validated(
     ndarray, or ndarray and ndarray
         Rows, and with y that too.
     """
+    refuse_sparse(X, estimator)
+    if reset:
+        check_rows(X, estimator)
+    column_labels(X)  # which are one each
     if table is None:
-        _refuse_dates(X)
         given = {"y": y} if y is not None or of_y else {}
-        return validate_data(
-            estimator, X, dtype=ROW_DTYPES, allow_nd=True, reset=reset, **given, **of_y
-        )
+        with columns_named(X):
+            _refuse_dates(X)
+            checked = validate_data(
+                estimator, X, dtype=ROW_DTYPES, allow_nd=True, reset=reset, **given, **of_y
+            )
+        warn_of_words(X)
+        return checked
+    if getattr(X, "ndim", 2) == 1 or isinstance(X, dict):
+        check_array(X, dtype=None)  # which says what is wrong
     validate_data(estimator, X, reset=reset, skip_check_array=True)  # the columns
     rows = as_numbers(table, X)
     return check_X_y(rows, y, dtype=ROW_DTYPES, **of_y) if y is not None or of_y else rows
@@ -188,18 +194,29 @@ def finite_targets(y: np.ndarray) -> np.ndarray:
     return targets
 
 
-def check_range(array: np.ndarray, dtype: torch.dtype, name: str) -> None:
-    """Refuse values that are too large, or whose squares are, to compute with in `dtype`."""
+def check_range(
+    array: np.ndarray, dtype: torch.dtype, name: str, labels: Sequence[Any] | None = None
+) -> None:
+    """Refuse values that are too large, or whose squares are, to compute with in `dtype`.
+
+    `labels` are names of the columns that the numbers of a row come from, for errors.
+    """
     most = LARGEST[dtype]
-    if (
-        array.dtype.kind == "f"
-        and array.size
-        and max(float(array.max()), -float(array.min())) > most
-    ):
-        raise ValueError(
-            f"Input {name} contains a value too large for dtype('{str(dtype)[6:]}'): the largest "
-            f"that can be computed with is {most:g}. Bring {name} to another unit."
+    if array.dtype.kind != "f" or not array.size:
+        return
+    if max(float(array.max()), -float(array.min())) <= most:
+        return
+    told = f"Input {name} contains a value too large for dtype('{str(dtype)[6:]}')"
+    turn = f"Bring {name} to another unit."
+    if labels is not None and array.ndim == 2 and len(labels) == array.shape[1]:
+        column = labels[int(np.flatnonzero((np.abs(array) > most).any(0))[0])]
+        told += f" in column {column!r}"
+        turn = (
+            f"Bring it to another unit. If it holds ids, which are no numbers, make strings of "
+            f"them, X[{column!r}].astype(str), which MetaTrainer reads as categories, or leave it "
+            "out."
         )
+    raise ValueError(f"{told}: the largest that can be computed with is {most:g}. {turn}")
 
 
 def usual_unit(rows: torch.Tensor) -> float:
@@ -227,7 +244,12 @@ def usual_unit(rows: torch.Tensor) -> float:
 
 
 def exact(
-    array: np.ndarray, keep: bool, dtype: torch.dtype, device: torch.device, name: str
+    array: np.ndarray,
+    keep: bool,
+    dtype: torch.dtype,
+    device: torch.device,
+    name: str,
+    labels: Sequence[Any] | None = None,
 ) -> torch.Tensor:
     """Rows or targets as a tensor: in float64 if they came so and it is to be kept.
 
@@ -236,7 +258,7 @@ def exact(
     ValueError
         When they are too large, see `check_range`.
     """
-    check_range(array, dtype, name)
+    check_range(array, dtype, name, labels)
     kept = torch.float64 if keep and array.dtype == np.float64 else dtype
     return torch.tensor(np.ascontiguousarray(array), dtype=kept, device=device)
 

@@ -72,17 +72,8 @@ def check_fall_back(trainer: Any, X: Any, y: Any, groups: Any) -> None:
         raise ValueError(
             f"fall_back holds past tasks out, which takes {FEWEST_TASKS} or more, got {n_tasks}."
         )
-    # of classes without groups a part has at least two, to tell apart
-    most = n_tasks // 2 if groups is None else n_tasks
-    if trainer.fall_back_parts > most:
-        kind = "classes" if groups is None else "tasks"
-        each = ", two for each part" if groups is None else ""
-        raise ValueError(
-            f"fall_back_parts must be at most {most} for {n_tasks} past {kind}{each}, got "
-            f"{trainer.fall_back_parts}."
-            if most > 1
-            else f"fall_back holds past classes out, which takes 4 or more, got {n_tasks}."
-        )
+    if groups is None and n_tasks < 4:
+        raise ValueError(f"fall_back holds past classes out, which takes 4 or more, got {n_tasks}.")
     if not any(_allow(y, groups, k, FEWEST_TASKS) for k in SHOTS):
         raise ValueError("fall_back needs past tasks of more rows, to try everything on some.")
 
@@ -154,7 +145,7 @@ def _tried_on_past(
     rows = np.flatnonzero(usable_rows(units if groups is None else None, groups, Shortage()))
     if classify and groups is not None:
         rows = np.flatnonzero(usable_rows(comparable(y, "y"), groups, Shortage()))
-    n_parts, found, failures = trainer.fall_back_parts, [], []
+    n_parts, found, failures = _n_parts(trainer, units[rows], groups is None), [], []
     splits = GroupKFold(n_parts, shuffle=True, random_state=seed).split(rows, groups=units[rows])
     longest = 0.0
     for i, (rest, part) in enumerate(splits):
@@ -187,7 +178,8 @@ def _tried_on_past(
         beside = {name: one for name, one in beside.items() if name in everything}
         failed = Failures(list(beside))
         with within(seconds_left() / (n_parts - i)):
-            found.append(_scores(trainer, beside, shots, new, failed, bounded))
+            n_episodes = -(-N_EPISODES // n_parts)
+            found.append(_scores(trainer, beside, shots, new, failed, bounded, n_episodes))
         failures.append(failed)
         longest = max(longest, time.monotonic() - began)
     if not found:
@@ -202,13 +194,18 @@ def _tried_on_past(
     return found
 
 
+def _n_parts(trainer: Any, units: np.ndarray, of_classes: bool) -> int:
+    """Parts that the past tasks allow; of classes each has at least two, to tell apart."""
+    n_tasks = len(np.unique(units))
+    return min(trainer.fall_back_parts, n_tasks // 2 if of_classes else n_tasks)
+
+
 def _scores(
     trainer: Any, beside: dict[str, Any], shots: list[int], new: Any, failed: Failures,
-    bounded: bool,
+    bounded: bool, n: int,
 ) -> Experience:  # fmt: skip
     """How they do on episodes of tasks held out: on all, or as many as there is time for."""
     classify = is_classifier(trainer.estimator)
-    n = -(-N_EPISODES // trainer.fall_back_parts)
     if not classify:
         n = min(n, OF_A_TASK * len(np.unique(np.asarray(new[2]))))
     rounds = ROUNDS if bounded else 1

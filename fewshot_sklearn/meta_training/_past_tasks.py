@@ -18,11 +18,11 @@ from sklearn.utils import check_array
 from ..estimators import (
     as_numbers,
     check_range,
-    column_names,
     final_step,
     finite_targets,
     freeze_steps,
     frozen_steps,
+    labels_of_numbers,
     through,
 )
 from ..learners import Learner, episode_loss
@@ -36,15 +36,22 @@ from ..tasks import (
     PooledRows,
     Shortage,
     TableFormat,
+    check_rows,
+    column_labels,
+    column_names,
     comparable,
     distinct,
     indexable,
     n_rows,
     pad_tasks,
-    refuse_missing,
+    refuse_no_numbers,
+    refuse_sparse,
     split_tasks,
     taken,
     usable_rows,
+    warn_of_answers,
+    warn_of_columns,
+    warn_of_order,
 )
 
 #: Tasks of a generator that the feature scale is learned from.
@@ -229,21 +236,26 @@ class PastTasks:
         return generate
 
     def _from_arrays(self, X: Any, y: Any, groups: Any, seed: int) -> np.ndarray:
+        check_rows(X)
         trainer, X = self.trainer, indexable(X)
-        if not getattr(X, "ndim", 1):
-            check_array(X)  # which says what is wrong
+        warn_of_order(X, y=y, groups=groups)
         y, groups = self._checked_tasks(y, groups, n_rows(X))
         short = Shortage()
         train, valid = self._split(y, groups, seed, short)
-        if trainer._tells and self.afresh and self.estimator.meta_init is None:
-            self._warn_of_one_task(y, groups)
+        if self.afresh:
+            if trainer._tells:
+                warn_of_answers(X, y, groups)
+            if trainer._tells and self.estimator.meta_init is None:
+                self._warn_of_one_task(y, groups)
         if isinstance(self.whole, Pipeline):
             X = self._through_steps(X, y, train)
         targets = None if self.classification else finite_targets(y)
+        labels = column_labels(X)
         X = self._checked_rows(X, train, targets, groups)
-        for name, values in (("X", X), ("y", targets)):
-            if values is not None:
-                check_range(values, torch.float32, name)  # that of all trainings
+        # in the precision of all trainings
+        check_range(X, torch.float32, "X", labels_of_numbers(self.table, labels))
+        if targets is not None:
+            check_range(targets, torch.float32, "y")
         units = y if groups is None else groups
         self.n_held_out = 0 if valid is None else len(np.unique(units[valid]))
         digests = task_digests(units[train])
@@ -314,7 +326,9 @@ class PastTasks:
         else:
             asked = self.trainer.categorical_features
             past = taken(indexable(X), train)
+            refuse_sparse(past, self.estimator)
             self.table = TableFormat.of(past, asked)
+            warn_of_columns(past, self.table, asked)
             if self.table is not None and self.table.sizes and targets is not None:
                 self.table, own = self.table.with_means(past, targets[train], groups[train])
                 rows = as_numbers(self.table, X)
@@ -340,7 +354,7 @@ class PastTasks:
                 "sklearn.set_config(enable_metadata_routing=True)."
             )
         else:
-            refuse_missing(np.asarray(y), "y", "target")
+            refuse_no_numbers(y)
             y = check_array(y, ensure_2d=False, input_name="y")
         groups = None if groups is None else comparable(groups)
         for name, column in (("y", y), ("groups", groups)):

@@ -9,10 +9,10 @@ from inspect import signature
 from typing import Any
 
 import torch
-from sklearn.base import is_classifier
+from sklearn.base import is_classifier, is_regressor
 from sklearn.utils.validation import check_is_fitted
 
-from ..estimators import Device, FewShotEstimator, resolve_device
+from ..estimators import Device, FewShotEstimator, final_step, resolve_device
 from ..learners import episode_loss, seconds_left, within
 from ..meta_init import MetaInit
 from ..model_selection import few_shot_score
@@ -33,6 +33,7 @@ from ..tasks import (
     WholeOrRange,
     check_parameters,
     did_you_mean,
+    warn_of_n_way,
 )
 from ._falling_back import FOR_TRAINING, check_fall_back, with_fall_back
 from ._training import Training
@@ -61,7 +62,8 @@ class MetaTrainer(Training):
         are trained on, and stay so for ever (`sklearn.frozen.FrozenEstimator`). It is
         not changed. If it has a meta-init, training goes on from there.
     n_way : int or (low, high), default=5
-        Classes an episode; classification only.
+        Classes an episode; classification only: with a regressor another number than the
+        default warns.
     n_shot : int or (low, high), default=5
         Support rows a class (a task, for regression).
     n_query : int, (low, high) or None, default=15
@@ -93,8 +95,8 @@ default="from_dtype"
         error on past tasks: each part of them is held out once, and all is learned from the
         others. One warning names those that failed, and why.
     fall_back_parts : int, default=5
-        Number of these parts; all is trained once more for each. At most as many as there
-        are past tasks; of past classes without groups, half as many.
+        Number of these parts; all is trained once more for each. No more than there
+        are past tasks; of past classes without groups, than half of these.
     augment : callable or None, default=None
         ``augment(X, rng) -> X``, applied to the rows of each training episode.
     encoder_from : MetaInit, name, path or None, default=None
@@ -410,6 +412,8 @@ default="from_dtype"
 
     def _fit(self, X: Any, y: Any, groups: Any, afresh: bool) -> MetaTrainer:
         check_parameters(self)
+        if self._tells and is_regressor(self.estimator):
+            warn_of_n_way(self.n_way, final_step(self.estimator))
         with within(self.time_budget):
             if self.fall_back is None:
                 self._train(X, y, groups, afresh)

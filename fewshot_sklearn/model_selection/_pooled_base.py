@@ -18,11 +18,19 @@ from ..tasks import (
     Seed,
     TargetMove,
     Whole,
+    as_they_are,
     check_columns_near,
     check_parameters,
+    column_names,
+    columns_named,
+    comparable,
+    distinct,
     number_targets,
+    refuse_no_numbers,
+    refuse_sparse,
     target_move,
     tell_far_targets,
+    warn_of_words,
 )
 from .past_rows import PastRows
 
@@ -137,7 +145,7 @@ class Pooled(BaseEstimator):
     @staticmethod
     def _targets_of(past: PastRows, targets: np.ndarray) -> np.ndarray:
         """Targets (n_rows, n_outputs) of the past rows, as many outputs as new ones have."""
-        known = in_columns(past.y).astype(np.float64)
+        known = in_columns(number_targets(past.y, "y of past")).astype(np.float64)
         if known.shape[1] != targets.shape[1]:
             raise ValueError(
                 f"y has {targets.shape[1]} output(s), but that of past has {known.shape[1]}."
@@ -180,14 +188,32 @@ class Pooled(BaseEstimator):
         """Rows of a new task that can be computed with, and their labels or finite targets."""
         check_parameters(self)
         of_y = {} if classify else {"multi_output": True, "y_numeric": True}
-        X, y = validate_data(self, X, y, dtype=np.float64, **of_y)
-        check_range(X, torch.float64, "X")
+        labels = self._checked_columns(X)
+        if y is not None:
+            y = as_they_are(y)
+            if not classify and y.ndim:
+                refuse_no_numbers(y)
+            if classify and y.ndim == 1 and y.dtype.kind == "O":
+                distinct(comparable(y, "y"), "y")  # which says that they must be of one kind
+        with columns_named(X):
+            checked, y = validate_data(self, X, y, dtype=np.float64, **of_y)
+        warn_of_words(X)
+        X = checked
+        check_range(X, torch.float64, "X", labels)
         if classify:
             check_classification_targets(y)
         return X, y if classify else number_targets(y)
 
     def _checked(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        check_range(X, torch.float64, "X")
-        return X
+        labels = self._checked_columns(X)
+        with columns_named(X):
+            checked = validate_data(self, X, dtype=np.float64, reset=False)
+        warn_of_words(X)
+        check_range(checked, torch.float64, "X", labels)
+        return checked
+
+    def _checked_columns(self, X: Any) -> list[str] | None:
+        """Names of the columns, which are one each and not sparse."""
+        refuse_sparse(X, self)
+        return column_names(X)

@@ -21,7 +21,7 @@ from sklearn.utils import check_consistent_length
 from ..algorithms import ProtoNetClassifier
 from ..estimators import FewShotEstimator, FrozenStep, final_step, frozen_steps, through
 from ..learners import is_over
-from ..tasks import TableFormat, class_labels, numbered, taken
+from ..tasks import TableFormat, check_like, check_rows, class_labels, numbered, taken
 from ._strong_rivals import MOST_IN_CONTEXT, STRONG, in_context, strong_rivals
 from ._table_columns import TableColumns, learned_columns
 from .fitted_answers import plain_features
@@ -32,13 +32,15 @@ from .pooled import PooledClassifier, PooledRegressor
 NO_TIME = "no time was left for it"
 
 
-def checked_past(past: Any) -> Any:
-    """Rows of past tasks, or None, as they were given."""
+def checked_past(past: Any, X: Any) -> Any:
+    """Rows of past tasks, or None, as they were given; of the columns that X has."""
     if past is None:
         return None
     if not isinstance(past, tuple | list) or len(past) != 3:
         raise ValueError("past must be (X, y, groups): rows of past tasks and whose they are.")
+    check_rows(past[0])
     check_consistent_length(*past)
+    check_like(X, past[0], "past")
     return past
 
 

@@ -15,10 +15,14 @@ from ..tasks import (
     Flag,
     IntOrRange,
     Name,
+    as_they_are,
     check_arguments,
     check_n_shots,
+    check_rows,
     comparable,
     indexable,
+    number_targets,
+    warn_of_order,
 )
 from ._comparison_table import comparison_table, episode_table
 from ._paired_scores import first_shots, score_everyone, warn_failures
@@ -209,13 +213,16 @@ def compare_few_shot(
             "To compare regressors pass n_way=None and groups: each group is then one task."
         )
     shots = check_n_shots(n_shots)
+    check_rows(X)
     X = indexable(X)
-    y, groups = np.asarray(y), None if groups is None else comparable(groups)
+    warn_of_order(X, y=y, groups=groups)
+    y = as_they_are(y) if classify else number_targets(y)
+    groups = None if groups is None else comparable(groups)
     check_consistent_length(X, y, groups)
+    past = checked_past(past, X)
     split = EpisodeSplit(n_way, max(shots), n_query, n_episodes, random_state)
     rows = split.episodes(y, groups)
     seed = int(check_random_state(random_state).randint(2**31))
-    past = checked_past(past)
     before, X_past = steps_to_numbers(given, X, past)
     most_rows = int((rows.support >= 0).sum(1).max())
     rivals = baselines_of(baselines, classify, before, seed, most_rows)

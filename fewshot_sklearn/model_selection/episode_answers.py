@@ -16,7 +16,15 @@ from sklearn.base import is_classifier
 
 from ..estimators import ManyTasks, adapts_in_batches, as_final_sees
 from ..learners import Gaussian, Outputs
-from ..tasks import IGNORED_CODE, UNLABELLED_CODE, EpisodeRows, indexable, number_targets, taken
+from ..tasks import (
+    IGNORED_CODE,
+    UNLABELLED_CODE,
+    EpisodeRows,
+    as_they_are,
+    indexable,
+    number_targets,
+    taken,
+)
 from .answers import Answers, joined_answers
 from .fitted_answers import fitted_answers, plain_features
 
@@ -43,7 +51,7 @@ class EpisodeAnswers:
         self.n_jobs, self.classifies = n_jobs, is_classifier(estimator)
         self.batched = adapts_in_batches(estimator)
         self.estimator, X = as_final_sees(estimator, X) if self.batched else (estimator, X)
-        self.X, self.y = indexable(X), np.asarray(y) if self.classifies else number_targets(y)
+        self.X, self.y = indexable(X), as_they_are(y) if self.classifies else number_targets(y)
         if self.batched:
             n_outputs = None if self.classifies else self._targets.shape[1]
             self._many = ManyTasks(self.estimator, X, n_outputs)

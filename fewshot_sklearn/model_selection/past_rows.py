@@ -10,8 +10,15 @@ import numpy as np
 import torch
 from sklearn.utils import check_array, check_consistent_length
 
-from ..estimators import check_range, column_names
-from ..tasks import numbered, refuse_missing
+from ..estimators import check_range
+from ..tasks import (
+    as_they_are,
+    column_names,
+    columns_named,
+    numbered,
+    refuse_missing,
+    refuse_sparse,
+)
 
 
 class PastRows:
@@ -60,10 +67,12 @@ class PastRows:
     names: list[str] | None = None
 
     def __init__(self, X: Any, y: Any, groups: Any = None):
+        refuse_sparse(X, self)
         self.names = column_names(X)
-        self.X = check_array(X, dtype=np.float64)
-        check_range(self.X, torch.float64, "X")
-        self.y = np.asarray(y)
+        with columns_named(X):
+            self.X = check_array(X, dtype=np.float64)
+        check_range(self.X, torch.float64, "X", self.names)
+        self.y = as_they_are(y)
         if self.y.dtype.kind == "f" and not np.isfinite(self.y).all():
             raise ValueError("y of past rows must hold finite targets, got NaN or infinity.")
         refuse_missing(self.y, "y", "label")

@@ -155,9 +155,7 @@ class PooledRegressor(RegressorMixin, Pooled):
             coef, intercept = ridge.solution(self.alpha_, self.task_alpha_, (X, targets))
         return self._keep_weights(coef, intercept, y.ndim)
 
-    def _keep_weights(
-        self, coef: np.ndarray, intercept: np.ndarray, ndim: int
-    ) -> PooledRegressor:
+    def _keep_weights(self, coef: np.ndarray, intercept: np.ndarray, ndim: int) -> PooledRegressor:
         """Keep weights (n_features, n_outputs), as they are for the task's own targets."""
         if self._move is not None:
             coef, intercept = coef * self._move.spread, self._put_back(intercept[None])[0]

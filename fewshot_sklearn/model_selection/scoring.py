@@ -16,6 +16,7 @@ from ..estimators import (
     FewShotEstimator,
     adapts_in_batches,
     as_final_sees,
+    as_numbers,
     final_step,
 )
 from ..tasks import (
@@ -23,11 +24,14 @@ from ..tasks import (
     SCORING,
     EpisodeRows,
     IntOrRange,
+    as_they_are,
     check_arguments,
     check_parameters,
     check_rows,
     comparable,
+    n_rows,
     number_targets,
+    warn_of_order,
 )
 from ._stand_in import stand_ins
 from .episode_answers import EpisodeAnswers
@@ -108,6 +112,7 @@ def few_shot_score(
     if isinstance(final := final_step(estimator), FewShotEstimator):  # whose `fit` may not be asked
         check_parameters(final)
     check_rows(X)
+    warn_of_order(X, y=y, groups=groups)
     y, groups = _checked_y(estimator, y), None if groups is None else comparable(groups)
     check_consistent_length(X, y, groups)
     if is_regressor(estimator) and n_way is not None:
@@ -125,7 +130,7 @@ def _checked_y(estimator: Any, y: Any) -> np.ndarray:
     """Labels as they are, of classifiers; targets as finite numbers, of regressors."""
     if is_classifier(estimator):
         return comparable(y, "y")
-    return number_targets(y) if is_regressor(estimator) else np.asarray(y)
+    return number_targets(y) if is_regressor(estimator) else as_they_are(y)
 
 
 def tasks_seen(estimator: Any, y: Any, groups: Any = None, X: Any = None) -> str:
@@ -140,10 +145,14 @@ def tasks_seen(estimator: Any, y: Any, groups: Any = None, X: Any = None) -> str
     named = init.cite_tasks(ids, kind)
     seen_by, seen = (None, None) if X is None else as_final_sees(estimator, X)
     # what a pipeline is given is not what its last step sees
-    rows = init.cite_rows(seen) if seen_by is final else 0
-    if X is not None and rows > CHANCE * len(X):
+    try:
+        rows = init.cite_rows(seen) if seen_by is final else 0
+    except (TypeError, ValueError):
+        as_numbers(init.table, seen)  # which says best what is wrong with them
+        raise
+    if X is not None and rows > CHANCE * (given := n_rows(X)):
         return (
-            f"{init!r} was meta-trained on {rows:,} of these {len(X):,} rows, and on {named:,} of "
+            f"{init!r} was meta-trained on {rows:,} of these {given:,} rows, and on {named:,} of "
             "these tasks by name: the score is optimistic."
         )
     if named:

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.metrics import check_scoring
 from sklearn.utils import check_consistent_length, check_random_state, get_tags
 
-from ..estimators import has_prior
+from ..estimators import final_step, has_prior
 from ..model_selection import EpisodeSplit
 from ..tasks import (
     N_JOBS,
@@ -32,6 +32,7 @@ from ..tasks import (
     indexable,
     number_targets,
     taken,
+    warn_of_n_way,
 )
 from ._candidates import (
     COMBINE,
@@ -335,6 +336,8 @@ class StrategySelector(HoldsStrategies):
             )
         if kind == "classifier" and self.n_way is None:
             raise ValueError("n_way must be a number of classes for classifiers, got None.")
+        if kind == "regressor":
+            warn_of_n_way(self.n_way, final_step(pairs[0][1]))
         check_n_shots(self.n_shots, self._fewest(kind))
         seed = int(check_random_state(self.random_state).randint(2**31))
         tells, short = failures is None, Shortage()

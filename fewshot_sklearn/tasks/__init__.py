@@ -13,6 +13,7 @@ from .batch import (
     stack_tasks,
 )
 from .by_task import RowsByTask, padded_size
+from .columns import check_columns, check_like, column_names, columns_named, warn_of_words
 from .constraints import (
     N_JOBS,
     SCORING,
@@ -47,10 +48,19 @@ from .episodes import (
     tasks_at,
 )
 from .far import TargetMove, check_columns_near, target_move, tell_far_targets
+from .hints import warn_of_answers, warn_of_columns, warn_of_order
 from .identity import difference_of, identity_of, told_of
-from .ids import comparable, distinct, in_one_kind, numbered, refuse_missing
+from .ids import as_they_are, comparable, distinct, in_one_kind, numbered, refuse_missing
 from .images import image_shape
-from .rows import check_rows, column_labels, indexable, n_rows, split_column, taken
+from .rows import (
+    check_rows,
+    column_labels,
+    indexable,
+    n_rows,
+    refuse_sparse,
+    split_column,
+    taken,
+)
 from .sampling import (
     ClassEpisodes,
     EpisodeRows,
@@ -60,10 +70,10 @@ from .sampling import (
     split_tasks,
     usable_rows,
 )
-from .shots import IntOrRange, check_int_or_range, check_n_shots
+from .shots import IntOrRange, check_int_or_range, check_n_shots, warn_of_n_way
 from .splits import TaskKFold, TaskShuffleSplit
 from .table_format import Column, TableFormat
-from .targets import class_labels, is_labelled, number_targets
+from .targets import class_labels, is_labelled, number_targets, refuse_no_numbers
 
 __all__ = [
     "IGNORED_CODE",
@@ -110,14 +120,19 @@ __all__ = [
     "Whole",
     "WholeOrRange",
     "add_rotations",
+    "as_they_are",
     "check_arguments",
+    "check_columns",
     "check_columns_near",
     "check_int_or_range",
+    "check_like",
     "check_n_shots",
     "check_parameters",
     "check_rows",
     "class_labels",
     "column_labels",
+    "column_names",
+    "columns_named",
     "comparable",
     "constraints_of",
     "did_you_mean",
@@ -135,6 +150,8 @@ __all__ = [
     "pad_tasks",
     "padded_size",
     "refuse_missing",
+    "refuse_no_numbers",
+    "refuse_sparse",
     "shares",
     "split_column",
     "split_tasks",
@@ -145,5 +162,10 @@ __all__ = [
     "tell_far_targets",
     "told_of",
     "usable_rows",
+    "warn_of_answers",
+    "warn_of_columns",
+    "warn_of_n_way",
+    "warn_of_order",
+    "warn_of_words",
     "with_altered_copies",
 ]

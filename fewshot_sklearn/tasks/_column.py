@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import datetime
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
-from numbers import Real
 from typing import Any
 
 import numpy as np
+
+from ._cells import as_written, first_no_number, is_date, is_number, is_number_word, is_span
 
 #: Categories that get a column each; of more, an encoder learns what they are like.
 MOST_INDICATORS = 8
 #: What a column may be.
 KINDS = ("number", "date", "category")
+#: What it held, where its kind does not say: nothing at all, or numbers that are booleans.
+HELD = ("", "nothing", "booleans")
 DAY = 86_400.0
 
 
@@ -42,6 +44,8 @@ class Column:
         none where they were not learned.
     rest : float
         How often one of the categories occurred that are not among the values.
+    held : {"", "nothing", "booleans"}
+        What it held, where the kind does not say.
     """
 
     kind: str
@@ -52,6 +56,7 @@ class Column:
     epoch: float = 0.0
     means: tuple[tuple[float, ...], ...] = ()
     rest: float = 0.0
+    held: str = ""
 
     @property
     def looked_up(self) -> bool:
@@ -76,7 +81,7 @@ class Column:
     def numbers(self, values: np.ndarray, missing: np.ndarray, name: Any) -> np.ndarray:
         """Its numbers (n, width); a category that is not known is as likely any as in the past."""
         if self.kind == "category":
-            codes = self.codes(values, missing)
+            codes = self.codes(values, missing, name)
             rows = np.zeros((len(codes) + 1, self.n_codes + 1))
             rows[-1, :-1] = [*self.shares, *self._of_missing()]
             return np.where(
@@ -85,56 +90,126 @@ class Column:
                 np.eye(self.n_codes + 1)[codes][:, :-1],
             )
         plain = np.full(len(values), self.fill)
-        read = as_days if self.kind == "date" else as_floats
-        plain[~missing] = read(values[~missing], name) - self.epoch
+        there = values[~missing]
+        date = self.kind == "date"
+        read = as_days(there, name) if date else as_floats(there, name, self.held or "numbers")
+        plain[~missing] = read - self.epoch
         return np.column_stack([plain, missing]) if self.incomplete else plain[:, None]
 
     def _of_missing(self) -> list[float]:
         """How often it was missing, where it was."""
         return [1 - sum(self.shares) - self.rest] if self.incomplete else []
 
-    def codes(self, values: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    def codes(self, values: np.ndarray, missing: np.ndarray, name: Any) -> np.ndarray:
         """Codes of categories: the last but one is a missing one, `n_codes` one not known."""
         import pandas as pd  # type: ignore[import-untyped]  # not before it is needed
 
         known = pd.Index(np.array(self.values, dtype=object), dtype=object)
         codes = np.full(len(values), self.n_codes)
-        found = known.get_indexer(pd.Index(as_plain(values[~missing]), dtype=object))
+        there = as_plain(values[~missing])
+        found = known.get_indexer(pd.Index(there, dtype=object))
+        self._check_strangers(there[found < 0], name)
         codes[~missing] = np.where(found < 0, self.n_codes, found)
         if self.incomplete:
             codes[missing] = len(self.values)
         return codes
+
+    def _check_strangers(self, strangers: np.ndarray, name: Any) -> None:
+        """Refuse categories that are not known because the column holds another kind of values."""
+        if not len(strangers):
+            return
+        if self.held == "nothing":
+            warnings.warn(
+                f"Column {name!r} of X was missing in all past rows, so what it holds now tells "
+                "nothing. Leave it out, of the past too, or learn from a past that has it.",
+                stacklevel=2,
+            )
+        words = {isinstance(value, str) for value in self.values}
+        odd = [v for v in strangers if isinstance(v, str) not in words] if len(words) == 1 else []
+        if odd:
+            held, now = ("words", "astype(str)") if True in words else ("no words", "")
+            raise ValueError(
+                f"Column {name!r} of X held categories that are {held}, such as "
+                f"{self.values[0]!r}, in the past, got {odd[0]!r}, which can be none of them. Give "
+                f"it as the past had it{f', such as by X[{name!r}].{now}' if now else ''}."
+            )
 
 
 # ------------------------------------------------------------------ values
 def are_numbers(values: np.ndarray) -> bool:
     if values.dtype.kind in "biuf":
         return True
-    return values.dtype.kind == "O" and all(isinstance(v, Real | Decimal) for v in values)
+    return values.dtype.kind == "O" and all(map(is_number, values))
+
+
+def are_booleans(values: np.ndarray) -> bool:
+    if values.dtype.kind == "b":
+        return True
+    some = values.dtype.kind == "O" and len(values) > 0
+    return some and all(isinstance(v, bool | np.bool_) for v in values)
 
 
 def are_dates(values: np.ndarray) -> bool:
     if values.dtype.kind == "M":
         return True
     dates = values.dtype.kind == "O" and len(values) > 0
-    return dates and all(isinstance(v, datetime.date | np.datetime64) for v in values)
+    return dates and all(map(is_date, values))
 
 
-def as_floats(values: np.ndarray, name: Any) -> np.ndarray:
-    try:
-        numbers = values.astype(np.float64)
-    except (TypeError, ValueError):
-        found = next(v for v in values if not isinstance(v, Real | Decimal))
-        raise ValueError(f"Column {name!r} of X held numbers in the past, got {found!r}.") from None
+def as_floats(values: np.ndarray, name: Any, held: str = "numbers") -> np.ndarray:
+    if (odd := first_no_number(values)) is not None:
+        words = isinstance(odd, str)
+        if held != "numbers" or not words or not _are_all_number_words(values):
+            told = f"Column {name!r} of X held {held} in the past, got {as_written(odd)}."
+            if words and held == "numbers":
+                told += (
+                    f" Make numbers of words: pd.to_numeric(X[{name!r}], errors='coerce') leaves a "
+                    "gap where there is none."
+                )
+            elif words:
+                told += f" Make booleans of words, such as by X[{name!r}] == {odd!r}."
+            elif is_span(odd):
+                told += f" Make numbers of spans of time, such as X[{name!r}].dt.days."
+            else:
+                told += " Give it as the past had it."
+            raise ValueError(told)
+        warn_of_number_words(name, odd)
+    numbers = values.astype(np.float64)
     if not np.isfinite(numbers).all():
-        raise ValueError(f"Column {name!r} of X contains infinity.")
+        raise ValueError(
+            f"Column {name!r} of X contains infinity. Leave these cells empty (NaN), or these rows "
+            "out."
+        )
     return numbers
+
+
+def _are_all_number_words(values: np.ndarray) -> bool:
+    return all(is_number_word(v) if isinstance(v, str) else is_number(v) for v in values)
+
+
+def warn_of_number_words(name: Any, found: str) -> None:
+    """Warn that strings are read as numbers."""
+    warnings.warn(
+        f"Column {name!r} of X holds strings, such as {str(found)!r}, that are read as numbers. "
+        f"Make numbers of them: X[{name!r}] = pd.to_numeric(X[{name!r}]).",
+        stacklevel=2,
+    )
 
 
 def as_days(values: np.ndarray, name: Any) -> np.ndarray:
     """Days since 1970, in universal time where there is a time zone."""
     if not are_dates(values) and len(values):
-        raise ValueError(f"Column {name!r} of X held dates in the past, got {values[0]!r}.")
+        odd = next(v for v in values if not is_date(v))
+        words = isinstance(odd, str)
+        turn = (
+            f"Make dates of words: pd.to_datetime(X[{name!r}]), or read the file with "
+            f"parse_dates=[{name!r}]."
+            if words
+            else "Give it as the past had it."
+        )
+        raise ValueError(
+            f"Column {name!r} of X held dates in the past, got {as_written(odd)}. {turn}"
+        )
     import pandas as pd
 
     stamps = pd.to_datetime(pd.Series(values, dtype=object), utc=True)
@@ -182,6 +257,7 @@ def sound_column(column: Column) -> Column:
         and _is_number(column.epoch)
         and _is_number(column.rest)
         and isinstance(column.incomplete, bool)
+        and column.held in HELD
         and isinstance(values, tuple)
         and isinstance(shares, tuple)
         and len(shares) == len(values)

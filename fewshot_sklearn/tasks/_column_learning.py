@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ._column import Column, are_dates, are_numbers, as_days, as_floats, as_plain
+from ._cells import is_span
+from ._column import Column, are_booleans, are_dates, are_numbers, as_days, as_floats, as_plain
 
 
 def learned_column(
@@ -26,9 +27,9 @@ def learned_column(
     w = w if w is None else w[~missing]
     if categorical is None:
         categorical = is_categorical(column)
-        nothing = most is not None and not len(there) and values.dtype.kind == "O"
-        if nothing:  # and whatever comes there later tells nothing
-            categorical = True
+        # whatever comes later where nothing was tells nothing; of a few rows, numbers and dates may
+        if not len(there) and (most is None or values.dtype.kind == "O"):
+            return _of_categories(there, w, gone, name, most, "" if most else "nothing")
         if not categorical and not (are_numbers(there) or are_dates(there)):
             _refuse_mixture(there, name)
             categorical = True
@@ -41,7 +42,8 @@ def learned_column(
             f"Column {name!r} of X holds what is no number and no date, such as {there[0]!r}. Name "
             "it in categorical_features if it holds categories, or leave it out."
         )
-    return Column("number", _mean(as_floats(there, name), w), bool(missing.any()))
+    held = "booleans" if are_booleans(there) else ""
+    return Column("number", _mean(as_floats(there, name), w), bool(missing.any()), held=held)
 
 
 def cells_of(column: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -80,7 +82,12 @@ def _refuse_mixture(there: np.ndarray, name: Any) -> None:
 
 
 def _of_categories(
-    there: np.ndarray, w: np.ndarray | None, gone: float, name: Any, most: int | None
+    there: np.ndarray,
+    w: np.ndarray | None,
+    gone: float,
+    name: Any,
+    most: int | None,
+    held: str = "",
 ) -> Column:
     """Categories, `gone` the weight of rows that have none; of many, the `most` most frequent."""
     import pandas as pd
@@ -90,7 +97,7 @@ def _of_categories(
         if not isinstance(value, str | int | float | bool):
             raise ValueError(
                 f"Column {name!r} of X holds {value!r} of {type(value).__name__}: categories must "
-                "be strings, numbers or booleans."
+                f"be strings, numbers or booleans. {_instead(value, name)}"
             )
     ones = pd.Series(1.0 if w is None else w, index=range(len(plain)), dtype=float)
     counted = ones.groupby(pd.Series(plain, dtype=object), sort=False).sum()
@@ -101,4 +108,17 @@ def _of_categories(
         rest = float(sum(counted[v] for v in values if v not in often)) / n
         values = [v for v in values if v in often]
     shares = tuple(float(counted[v] / n) for v in values)
-    return Column("category", incomplete=gone > 0, values=tuple(values), shares=shares, rest=rest)
+    return Column(
+        "category", incomplete=gone > 0, values=tuple(values), shares=shares, rest=rest, held=held
+    )
+
+
+def _instead(value: Any, name: Any) -> str:
+    """What to do with a value that no column may hold."""
+    if is_span(value):
+        return f"Make numbers of spans of time, such as X[{name!r}].dt.total_seconds()."
+    if isinstance(value, bytes):
+        return f"Make strings of bytes, such as by X[{name!r}].str.decode('utf-8')."
+    if hasattr(value, "to_timestamp"):
+        return f"Make dates of periods, such as by X[{name!r}].dt.to_timestamp()."
+    return f"Make one of these of it, such as by X[{name!r}].astype(str), or leave it out."

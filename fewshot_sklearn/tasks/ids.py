@@ -7,6 +7,32 @@ from typing import Any
 
 import numpy as np
 
+from ._cells import as_written
+
+#: Arguments, by their first word, that hold labels of classes; all others hold ids of tasks.
+_OF_CLASSES = ("y", "classes", "labels")
+
+
+def as_they_are(values: Any) -> np.ndarray:
+    """Values as an array, none changed: of a list that holds a string numpy makes strings of all.
+
+    Parameters
+    ----------
+    values : array-like
+        Ids or labels.
+
+    Returns
+    -------
+    ndarray
+        Of objects, where a list holds strings and others, such as NaN.
+    """
+    array = np.asarray(values)
+    mixed = array.dtype.kind == "U" and array.ndim == 1 and isinstance(values, list | tuple)
+    if mixed and not all(isinstance(value, str) for value in values):
+        array = np.empty(len(values), dtype=object)
+        array[:] = values
+    return array
+
 
 def comparable(values: Any, name: str = "groups") -> np.ndarray:
     """Ids or labels, one a row, as a one-dimensional array, times in one unit.
@@ -32,11 +58,11 @@ def comparable(values: Any, name: str = "groups") -> np.ndarray:
         When they are not one a row, one is missing (NaN, NaT, None or NA), infinite, or a float
         from which on not every integer is one: 2**53 in double precision.
     """
-    ids = np.asarray(values)
+    ids = as_they_are(values)
     ids = ids[:, 0] if ids.ndim == 2 and ids.shape[1] == 1 else ids
     if ids.ndim != 1:
         raise ValueError(f"{name} must hold one value a row, got an array of shape {ids.shape}.")
-    refuse_missing(ids, name, "task" if name == "groups" else "class")
+    refuse_missing(ids, name, "class" if name.split()[0] in _OF_CLASSES else "task")
     _refuse_inexact(ids, name)
     times = len(ids) > 0 and ids.dtype.kind == "O" and all(map(_is_plain_time, ids))
     return ids.astype("M8[ns]") if times or ids.dtype.kind == "M" else ids
@@ -173,9 +199,11 @@ def distinct(ids: np.ndarray, name: str = "groups") -> tuple[np.ndarray, np.ndar
     try:
         return sorted_distinct(ids)
     except TypeError as error:
+        one = next(iter(ids.tolist()))
+        other = next((v for v in ids.tolist() if type(v) is not type(one)), None)
+        told = f"got {as_written(one)} and {as_written(other)}" if other is not None else str(error)
         raise ValueError(
-            f"{name} must be of one kind that can be sorted (numbers, strings, times, ...): "
-            f"{error}."
+            f"{name} must be of one kind that can be sorted (numbers, strings, times, ...): {told}."
         ) from error
 
 

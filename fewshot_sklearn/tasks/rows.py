@@ -40,15 +40,44 @@ def check_rows(X: Any, owner: Any = None) -> int:
     ValueError or TypeError
         In the words of scikit-learn.
     """
-    if (found := n_rows(X)) > 0:
+    found, shape = n_rows(X), getattr(X, "shape", None)
+    narrow = found > 0 and shape is not None and len(shape) == 2 and shape[1] == 0
+    if found > 0 and not narrow:
+        column_labels(X)  # which are one each
         return found
-    shape = getattr(X, "shape", None) or np.shape(X)
+    shape = shape or np.shape(X)
     if len(shape) < 2:
-        check_array(X, dtype=None, estimator=owner)
+        check_array(X, dtype=None, estimator=owner, input_name="X")
     by = "" if owner is None else f" by {type(owner).__name__}"
+    lacks, of = ("columns", "feature") if narrow else ("rows", "sample")
     raise ValueError(
-        f"Found array with 0 sample(s) (shape={shape}) while a minimum of 1 is required{by}."
+        f"Found array with 0 {of}(s) (shape={shape}) while a minimum of 1 is required{by}: X has "
+        f"no {lacks}."
     )
+
+
+def refuse_sparse(X: Any, owner: Any = None) -> None:
+    """Refuse sparse rows, and say how steps of a pipeline give others.
+
+    Parameters
+    ----------
+    X : array-like, sparse matrix or data frame
+        Rows.
+    owner : estimator or None, default=None
+        What takes them, for errors.
+
+    Raises
+    ------
+    TypeError
+        When they are sparse.
+    """
+    if hasattr(X, "tocsr"):
+        taker = "this" if owner is None else type(owner).__name__
+        raise TypeError(
+            f"X is sparse, but {taker} takes dense rows: pass X.toarray(). Where it is the output "
+            "of a step of a pipeline, have that give dense rows: "
+            "OneHotEncoder(sparse_output=False), make_column_transformer(..., sparse_threshold=0)."
+        )
 
 
 def column_labels(X: Any) -> list[Any] | None:
@@ -63,12 +92,27 @@ def column_labels(X: Any) -> list[Any] | None:
     -------
     list or None
         The labels, strings or not.
+
+    Raises
+    ------
+    ValueError
+        When several columns have one name.
     """
     # a pyarrow table has its names there, and in `columns` the data themselves; of a pandas frame
     # any column may be an attribute
     labels = None if hasattr(X, "iloc") else getattr(X, "column_names", None)
     labels = getattr(X, "columns", None) if labels is None else labels
-    return None if labels is None else list(labels)
+    if labels is None:
+        return None
+    labels = list(labels)
+    if len(set(labels)) < len(labels):
+        again = [name for name in dict.fromkeys(labels) if labels.count(name) > 1]
+        raise ValueError(
+            f"X has several columns of the name {', '.join(map(repr, again))}: which is meant "
+            "cannot be told. Leave all but one out, such as by X.loc[:, ~X.columns.duplicated()], "
+            "or rename them."
+        )
+    return labels
 
 
 def indexable(X: Any) -> Any:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 
 IntOrRange = int | tuple[int, int]
+#: Classes of an episode where nobody has said how many.
+USUAL_WAY = 5
 
 
 def check_int_or_range(value: Any, name: str, low: int) -> tuple[int, int]:
@@ -35,3 +38,27 @@ def check_n_shots(n_shots: Any, least: int = 1) -> list[int]:
             f"n_shots must be different numbers of shots, at least {least}, got {n_shots!r}."
         )
     return sorted(int(k) for k in found)
+
+
+def warn_of_n_way(n_way: Any, estimator: Any) -> None:
+    """Warn of a number of classes that was asked for where there are none.
+
+    Parameters
+    ----------
+    n_way : int, (low, high) or None
+        The argument, whose default is 5.
+    estimator : estimator
+        A regressor.
+
+    Warns
+    -----
+    UserWarning
+        When it is neither the default nor None.
+    """
+    if n_way is None or n_way == USUAL_WAY:
+        return
+    warnings.warn(
+        f"n_way={n_way!r} is a number of classes, but {type(estimator).__name__} is a regressor, "
+        "whose tasks are the groups: n_way is ignored. Leave it out, or take a classifier.",
+        stacklevel=3,
+    )

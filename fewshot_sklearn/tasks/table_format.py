@@ -19,6 +19,7 @@ from sklearn.preprocessing import TargetEncoder
 
 from ._column import MOST_INDICATORS, Column, sound_column, with_tuples
 from ._column_learning import cells_of, learned_column
+from .columns import check_columns, column_names
 from .rows import column_labels
 
 #: Parts of the past tasks: means of a row's categories are of the rows of the other parts.
@@ -79,7 +80,7 @@ default="from_dtype"
             When a column named is none, or one holds what is neither.
         """
         labels = column_labels(X)
-        columns = _columns(X)
+        columns = columns_of(X)
         if columns is None:
             return None
         names = labels if labels and all(isinstance(n, str) for n in labels) else None
@@ -123,6 +124,25 @@ default="from_dtype"
         """How many numbers a row becomes, codes at its end."""
         return self.n_numbers + len(self.sizes)
 
+    def labels_of_numbers(self, labels: Sequence[Any] | None = None) -> list[Any]:
+        """For each number of a row the name of the column that it comes from, or its number.
+
+        Parameters
+        ----------
+        labels : sequence or None, default=None
+            Names of the columns; None takes those that are known.
+
+        Returns
+        -------
+        list
+            The names.
+        """
+        names = self.names if labels is None else labels
+        names = range(len(self.columns)) if names is None else names
+        pairs = list(zip(names, self.columns, strict=True))
+        told = [name for name, column in pairs for _ in range(column.width)]
+        return told + [name for name, column in pairs if column.looked_up]
+
     def numbers(self, X: Any) -> np.ndarray:
         """Rows as numbers.
 
@@ -141,7 +161,9 @@ default="from_dtype"
         ValueError
             When there are other columns, or what was a number or a date is none.
         """
-        columns, labels = _columns(X), column_labels(X)
+        columns, labels = columns_of(X), column_labels(X)
+        known = None if self.names is None else list(self.names)
+        check_columns(column_names(X), known)
         if columns is None:
             columns = list(np.asarray(X).T)
         if len(columns) != len(self.columns):
@@ -151,7 +173,7 @@ default="from_dtype"
             name = labels[i] if labels else self.names[i] if self.names else i
             array, missing = cells_of(values)
             if column.looked_up:
-                found = column.codes(array, missing)
+                found = column.codes(array, missing, name)
                 codes.append(found.astype(np.float64)[:, None])
                 if column.means:
                     told.append(np.array(column.means)[found])
@@ -203,7 +225,7 @@ default="from_dtype"
 
     def cells(self, X: Any) -> np.ndarray:
         """What stands in the cells of such rows, as objects (n_rows, n_columns)."""
-        columns = _columns(X)
+        columns = columns_of(X)
         columns = list(np.asarray(X).T) if columns is None else columns
         out = np.empty((len(columns[0]), len(columns)), dtype=object)
         for i, column in enumerate(columns):
@@ -221,6 +243,7 @@ default="from_dtype"
                     "values": list(c.values), "shares": list(c.shares), "epoch": c.epoch,
                     **({"means": [list(one) for one in c.means]} if c.means else {}),
                     **({"rest": c.rest} if c.rest else {}),
+                    **({"held": c.held} if c.held else {}),
                 }
                 for c in self.columns
             ],
@@ -242,7 +265,7 @@ default="from_dtype"
 
 
 # ------------------------------------------------------------------ columns of whatever it is
-def _columns(X: Any) -> list[Any] | None:
+def columns_of(X: Any) -> list[Any] | None:
     """The columns of a table; None of what has no two axes, or is sparse."""
     if hasattr(X, "iloc"):
         return [X.iloc[:, i] for i in range(X.shape[1])] if X.ndim == 2 else None

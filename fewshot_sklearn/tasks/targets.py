@@ -9,7 +9,8 @@ import numpy as np
 from sklearn.utils import assert_all_finite, check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from .ids import comparable, distinct, refuse_missing
+from ._cells import as_written, first_no_number, is_date, is_number_word, is_span
+from .ids import as_they_are, comparable, distinct, refuse_missing
 
 
 def class_labels(y: Any, name: str = "y", unlabelled: Any = None) -> np.ndarray:
@@ -37,7 +38,7 @@ def class_labels(y: Any, name: str = "y", unlabelled: Any = None) -> np.ndarray:
     ValueError
         When they are not one a row or not of one kind, or one is missing.
     """
-    labels = column_or_1d(np.asarray(y), warn=True)
+    labels = column_or_1d(as_they_are(y), warn=True)
     if labels.dtype.kind == "f":  # in scikit-learn's words
         assert_all_finite(labels, input_name=name)
     labels = comparable(labels, name)
@@ -105,15 +106,57 @@ def number_targets(y: Any, name: str = "y") -> np.ndarray:
         When one is missing, infinite or no number.
     """
     targets = np.asarray(y)
+    refuse_no_numbers(targets, name)
     if targets.dtype.kind == "O":
-        refuse_missing(targets, name, "target")
-        try:
-            targets = targets.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{name} must hold numbers: {error}.") from error
-    if targets.dtype.kind in "USmM":
-        raise ValueError(f"{name} must hold numbers, got an array of dtype {targets.dtype}.")
+        targets = targets.astype(np.float64)
     if targets.ndim:
         any_shape = {"ensure_2d": False, "allow_nd": True, "ensure_min_samples": 0}
         check_array(targets, dtype=None, input_name=name, ensure_min_features=0, **any_shape)
     return targets
+
+
+def refuse_no_numbers(y: Any, name: str = "y") -> None:
+    """Refuse targets of a regression that are missing, words, dates or spans of time.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+        Targets.
+    name : str, default="y"
+        What they are the argument of, for errors.
+
+    Raises
+    ------
+    ValueError
+        When one is no number; says which, and what to do.
+
+    Examples
+    --------
+    >>> from fewshot_sklearn.tasks import refuse_no_numbers
+    >>> refuse_no_numbers(["good", "bad"])
+    Traceback (most recent call last):
+    ValueError: y must hold numbers, the targets of a regression, got 'good'. Words are classes: ...
+    """
+    targets = np.asarray(y)
+    if targets.dtype.kind == "O" and targets.ndim:
+        refuse_missing(targets, name, "target")
+    if targets.dtype.kind == "c":  # which scikit-learn refuses in words of its own
+        return
+    if (odd := first_no_number(targets)) is not None:
+        raise ValueError(
+            f"{name} must hold numbers, the targets of a regression, got {as_written(odd)}. "
+            f"{_instead(odd)}"
+        )
+
+
+def _instead(value: Any) -> str:
+    """What to do with a target that is no number."""
+    if isinstance(value, str):
+        if is_number_word(value):
+            return "Make numbers of these strings, such as by pd.to_numeric."
+        return "Words are classes: to predict them take a classifier, such as RidgeHeadClassifier."
+    if is_span(value):
+        return "Make numbers of spans of time, such as y.dt.total_seconds()."
+    if is_date(value):
+        return "Make numbers of dates, such as days since one: (y - y.min()).dt.days."
+    return "Make a number of each."

@@ -117,7 +117,7 @@ class Taskwise(LearnsTasks, SavesTasks, BaseEstimator):
         if getattr(X, "ndim", 2) > 1:  # the estimator says best what is wrong with a single axis
             validate_data(self, X, reset=False, skip_check_array=True)
         place = task_column(self.task, X, groups, self._task_place)
-        features, ids = features_and_ids(X, groups, place)
+        features, ids = features_and_ids(X, groups, place, self.task)
         self._check_as_in_fit(ids)
         if ids is None:
             features = through(self._before, features)

@@ -57,7 +57,7 @@ class LearnsTasks:
         check_rows(X, self)
         validate_data(self, X, y, reset=afresh, skip_check_array=True)
         place = task_column(self.task, X, groups, None if afresh else self._task_place)
-        X, ids = features_and_ids(X, groups, place)
+        X, ids = features_and_ids(X, groups, place, self.task)
         y = self._checked_y(y, inner)
         check_consistent_length(X, y)
         if not afresh:

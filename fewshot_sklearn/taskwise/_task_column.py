@@ -53,13 +53,15 @@ def task_column(task: Any, X: Any, groups: Any, known: int | None = None) -> int
     return place
 
 
-def features_and_ids(X: Any, groups: Any, place: int | None) -> tuple[Any, np.ndarray | None]:
+def features_and_ids(
+    X: Any, groups: Any, place: int | None, task: Any
+) -> tuple[Any, np.ndarray | None]:
     """X without the column of tasks, and the task of each row; None if all are one task."""
     if place is not None:
         if column_labels(X) is None and not hasattr(X, "shape"):
             X = np.asarray(X, dtype=object)  # numbers beside ids that are none
         rest, ids = split_column(X.tocsr() if hasattr(X, "tocsr") else X, place)
-        return rest, comparable(_plain(ids))
+        return rest, comparable(_plain(ids), f"The column {task!r} of X")
     told = None if groups is None else comparable(groups)
     if told is not None:
         check_consistent_length(X, told)

@@ -16,10 +16,11 @@ import warnings
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from sklearn.utils import check_consistent_length, check_random_state
 
 from ..algorithms import ProtoNetClassifier, RidgeHeadRegressor
+from ..estimators import final_step
 from ..model_selection import EpisodeSplit, tasks_seen
 from ..tasks import (
     N_JOBS,
@@ -40,6 +41,7 @@ from ..tasks import (
     identity_of,
     number_targets,
     numbered,
+    warn_of_n_way,
 )
 from ._evidence import Fold, PastAnswers
 from .classifier import TrustedClassifier
@@ -214,6 +216,8 @@ default="class_mean"
         if estimator is None:
             estimator = RidgeHeadRegressor() if self.n_way is None else ProtoNetClassifier()
         shots = check_n_shots(self.n_shots)
+        if is_regressor(estimator):
+            warn_of_n_way(self.n_way, final_step(estimator))
         check_rows(X, self)
         y = comparable(y, "y") if is_classifier(estimator) else number_targets(y)
         check_consistent_length(X, y, groups)

@@ -23,7 +23,7 @@ from fewshot_sklearn import (
     few_shot_score,
     select_queries,
 )
-from fewshot_sklearn.estimators import column_names
+from fewshot_sklearn.tasks import column_names
 
 
 @pytest.fixture(params=["polars", "pyarrow"])

@@ -15,6 +15,8 @@ from fewshot_sklearn import MetaTrainer, ProtoNetClassifier
 from fewshot_sklearn.encoders import ENCODERS, make_encoder, n_features_out
 from fewshot_sklearn.tasks import image_shape
 
+#: Encoders of single numbers, which refuse rows of several axes.
+OF_NUMBERS = ("residual", "spline")
 SMALL = {
     "identity": {},
     "mlp": {"hidden": [8, 5], "norm": "layer"},
@@ -51,9 +53,24 @@ class Summed(nn.Module):
 # ---------------------------------------------------------------- building
 @pytest.mark.parametrize("name", ENCODERS)
 def test_a_name_gives_an_encoder_of_that_kind(name):
-    encoder = build(name, (8, 8), **SMALL[name])
+    shape = (64,) if name in OF_NUMBERS else (8, 8)
+    encoder = build(name, shape, **SMALL[name])
     assert type(encoder) is ENCODERS[name]
-    assert encoder(rows(3, 8, 8)).shape == (3, n_features_out(encoder, (8, 8)))
+    assert encoder(rows(3, *shape)).shape == (3, n_features_out(encoder, shape))
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("shape", [(2,), (8, 8), (8, 8, 3), (4, 4, 4, 2)])
+def test_rows_of_a_wrong_rank_are_refused_or_flattened_as_is_said(name, shape):
+    flattens, is_list = name in ("identity", "mlp", "fourier"), len(shape) == 1
+    fits = flattens or (is_list and name in OF_NUMBERS)
+    fits |= name == "series" and shape == (8, 8)
+    fits |= name in ("conv4", "resnet8", "resnet12") and len(shape) in (2, 3)
+    if fits:
+        assert n_features_out(build(name, shape, **SMALL[name]), shape) >= 1
+        return
+    with pytest.raises(ValueError, match=r"shape .*(X of shape|pass X\.|Pass X)"):
+        build(name, shape, **SMALL[name])
 
 
 def test_params_reach_the_constructor():

@@ -112,9 +112,7 @@ def test_further_rows_of_a_far_task_equal_a_refit(trained, sinusoid_new, name):
 
 # ------------------------------------------------------------------ columns
 @every_estimator
-def test_a_column_far_from_the_past_is_told_or_refused(
-    trained, digits_new, sinusoid_new, name
-):
+def test_a_column_far_from_the_past_is_told_or_refused(trained, digits_new, sinusoid_new, name):
     X, y = digits_new if name in CLASSIFIERS else one_task(sinusoid_new)
     X, column = X.astype(float), 20 if name in CLASSIFIERS else 0
     estimator = trained[name]
@@ -129,9 +127,15 @@ def test_a_column_far_from_the_past_is_told_or_refused(
     with pytest.raises(ValueError, match=f"Column {column} of X lies about"):
         estimator.fit(refused[:20], y[:20])
     with pytest.raises(ValueError, match=f"Column {column} of X lies about"):
-        scored = {"n_way": 3, "n_shot": 2} if name in CLASSIFIERS else {
-            "n_way": None, "n_shot": 5, "groups": np.repeat([0, 1], [12, 13]),
-        }
+        scored = (
+            {"n_way": 3, "n_shot": 2}
+            if name in CLASSIFIERS
+            else {
+                "n_way": None,
+                "n_shot": 5,
+                "groups": np.repeat([0, 1], [12, 13]),
+            }
+        )
         few_shot_score(estimator, refused, y, n_episodes=5, **scored)
 
 

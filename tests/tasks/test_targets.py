@@ -195,5 +195,7 @@ def test_targets_keep_their_type():
     assert number_targets(np.zeros((2, 2), np.float32)).dtype == np.float32
     assert number_targets(pd.Series([1, 2], dtype=object)).tolist() == [1.0, 2.0]
     for wrong in (["1", "2"], pd.to_datetime(["2020"])):
-        with pytest.raises(ValueError, match="y must hold numbers, got an array of dtype"):
+        with pytest.raises(
+            ValueError, match="y must hold numbers, the targets of a regression, got"
+        ):
             number_targets(wrong)
