@@ -25,11 +25,11 @@ from ..tasks import (
     tell_far_targets,
     with_altered_copies,
 )
+from ._far_tasks import LEVEL, SPREAD, put_back, tell_far_columns
 from ._kept_support import KeptSupport, given_support
 from ._learners import HasLearner
 from ._memory import refuse_too_large
 from .explanation import encoder_features, explain
-from .far_tasks import LEVEL, SPREAD, put_back, tell_far_columns
 from .finite_answers import refuse_infinite, solvable
 from .validation import (
     as_numbers,
@@ -70,7 +70,7 @@ class FewShotEstimator(HasLearner):
         learner = self._rebuild(self.meta_init_)
         refuse_too_large(self, learner, *y.shape)
         if w.any():  # there are rows
-            tell_far_columns(learner, self.meta_init_, X, self._columns())
+            tell_far_columns(learner, self.meta_init_, X, self._names_of_numbers())
         with torch.no_grad(), solvable(self.meta_init_, "fit"):
             move = self._move(learner, support, y, w)
             if move is not None:

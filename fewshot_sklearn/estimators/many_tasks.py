@@ -17,7 +17,7 @@ from torch.func import vmap
 
 from ..learners import TASKS_PER_CHUNK, FeatureLearner, Outputs, State, joined
 from ..tasks import Support, TargetMove, column_names, memberships, padded_size, tell_far_targets
-from .far_tasks import (
+from ._far_tasks import (
     LEVEL,
     SPREAD,
     knows_targets,
@@ -27,7 +27,7 @@ from .far_tasks import (
     without_labels,
 )
 from .finite_answers import solvable
-from .validation import as_numbers, exact, labels_of_numbers, resolve_device
+from .validation import as_numbers, check_range, exact, labels_of_numbers, resolve_device
 
 #: Numbers a padded batch of rows, or of pairs of rows, may hold: 64 MiB of float32.
 NUMBERS_AT_ONCE = 2**24
@@ -73,9 +73,10 @@ class ManyTasks:
         # of rows that are numbers already the estimator knows the columns
         self._labels = labels_of_numbers(init.table, names or estimator._columns())
         self.init, self.learner = init, estimator._rebuild(init)
-        tell_far_columns(self.learner, init, self.X, column_names(X))
-        self._told_far = False
         self.dtype, self.device = estimator._compute_dtype(), resolve_device(estimator.device)
+        check_range(self.X, self.dtype, "X", self._labels)
+        tell_far_columns(self.learner, init, self.X, self._labels)
+        self._told_far = False
         self.by_features = isinstance(self.learner, FeatureLearner)
         self._features: Tensor | None = None
         self._known = np.zeros(0, dtype=bool)

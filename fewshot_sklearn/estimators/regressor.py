@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ..learners import Learner
 from ..tasks import Support, TargetMove, check_parameters, refuse_no_numbers
+from ._far_tasks import LEVEL, SPREAD, knows_targets, move_of, without_labels
 from ._functions import covariance_of_rows, drawn_targets
 from ._further_rows import GivenRows, TakesFurtherRows
 from ._kept_support import kept_support
-from .far_tasks import LEVEL, SPREAD, knows_targets, move_of, without_labels
 from .finite_answers import refuse_infinite, solvable
 from .validation import check_weights, finite_targets, validated
 

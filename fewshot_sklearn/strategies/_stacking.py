@@ -21,6 +21,9 @@ from scipy.optimize import nnls
 #: What every strategy's own squared error is thought to be higher by, as a share of the least of
 #: them and per episode seen: few episodes tell little, and equal weights are safer.
 DOUBT = 2.0
+#: What the error on past tasks may rise by, as a share, for strategies to be left out, the worst
+#: first: less than that is what past tasks say by chance, and new ones may say otherwise.
+WORTH = 0.01
 #: How much more a sum that is not one costs than any error.
 SUM_TO_ONE = 1e4
 
@@ -44,18 +47,31 @@ def stacking_weights(products: np.ndarray, n_episodes: int) -> np.ndarray:
     usable = np.isfinite(np.diag(products))
     if not usable.any():
         return weights
-    E = products[np.ix_(usable, usable)]
-    least = np.diag(E).min()
-    if least <= 0:  # some make no error at all
-        weights[usable] = np.diag(E) <= 0
+    places = np.flatnonzero(usable)
+    places = places[np.argsort(np.diag(products)[places], kind="stable")]
+    E = products[np.ix_(places, places)]
+    if E[0, 0] <= 0:  # some make no error at all
+        weights[places] = np.diag(E) <= 0
         return weights / weights.sum()
-    E = E / least + DOUBT / n_episodes * np.eye(len(E))
+    kept = found = _least_squares(E, n_episodes)
+    most = (1 + WORTH) * (found @ E @ found)
+    for n in range(len(E) - 1, 0, -1):
+        found = _least_squares(E[:n, :n], n_episodes)
+        if found @ E[:n, :n] @ found > most:
+            break
+        kept = found
+    weights[places[: len(kept)]] = kept
+    return weights
+
+
+def _least_squares(E: np.ndarray, n_episodes: int) -> np.ndarray:
+    """Weights of the least error of strategies of which the first is the best."""
+    E = E / E[0, 0] + DOUBT / n_episodes * np.eye(len(E))
     values, vectors = eigh(E)
     root = np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T
     system = np.vstack([root, np.full(len(E), SUM_TO_ONE)])
     found = nnls(system, np.append(np.zeros(len(E)), SUM_TO_ONE))[0]
-    weights[usable] = found / found.sum()
-    return weights
+    return found / found.sum()
 
 
 @lru_cache(maxsize=32)

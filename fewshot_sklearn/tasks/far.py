@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -103,7 +103,7 @@ def tell_far_targets(stacklevel: int = 2) -> None:
 
 
 def check_columns_near(
-    X: np.ndarray, mean: np.ndarray, scale: np.ndarray, names: Sequence[str] | None = None
+    X: np.ndarray, mean: np.ndarray, scale: np.ndarray, names: Sequence[Any] | None = None
 ) -> None:
     """Warn of columns whose values lie far from all past ones; refuse those beyond all reason.
 
@@ -113,7 +113,7 @@ def check_columns_near(
         Rows; of very many, some are looked at.
     mean, scale : ndarray of shape (n_columns,)
         Mean and standard deviation of the past values of each.
-    names : sequence of str or None, default=None
+    names : sequence or None, default=None
         What the columns are called.
 
     Raises

@@ -104,12 +104,6 @@ default="from_dtype"
         return sum(column.width for column in self.columns)
 
     @property
-    def number_names(self) -> list[str]:
-        """Of which column each of these numbers is."""
-        names = self.names or tuple(str(i) for i in range(len(self.columns)))
-        return [n for n, c in zip(names, self.columns, strict=True) for _ in range(c.width)]
-
-    @property
     def sizes(self) -> list[int]:
         """For each column that is looked up, how many codes it has."""
         return [column.n_codes for column in self.columns if column.looked_up]

@@ -147,7 +147,7 @@ def test_columns_are_called_by_their_names():
     y, groups = rng.normal(size=300), np.repeat(np.arange(30), 10)
     trainer = MetaTrainer(RidgeHeadRegressor(), max_epochs=1, random_state=0, verbose=0)
     reg = trainer.fit(X, y, groups=groups).estimator_
-    with pytest.raises(ValueError, match="Column 'age' of X lies about 3.902e"):
+    with pytest.raises(ValueError, match=r"Column 'age' of X lies about 3\.902e"):
         reg.fit(X.assign(age=X.age * 1000)[:5], y[:5])
 
 

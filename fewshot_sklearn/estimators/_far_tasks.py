@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from ..learners import Gaussian, Learner, Outputs
 from ..meta_init import MetaInit
 from ..tasks import TargetMove, check_columns_near, target_move
 
-#: Names, in an adapted state, of where the targets lie and in what unit, where that is not as usual.
+#: Names, in an adapted state, of where targets lie and in what unit, where that is not as usual.
 LEVEL, SPREAD = "target_level", "target_spread"
 
 
@@ -52,7 +52,7 @@ def put_back(outputs: Outputs, level: Any, spread: Any) -> Outputs:
 
 
 def tell_far_columns(
-    learner: Learner, init: MetaInit, X: np.ndarray, names: list[str] | None
+    learner: Learner, init: MetaInit, X: np.ndarray, names: Sequence[Any] | None
 ) -> None:
     """`check_columns_near`, where rows are of a table whose columns past tasks had.
 
@@ -69,6 +69,4 @@ def tell_far_columns(
     scale = learner.x_scale.double().cpu().numpy()[:n]
     if len(mean) != n or (not mean.any() and (scale == 1).all()):  # or rows count as they are
         return
-    if init.table is not None:
-        names = init.table.number_names
     check_columns_near(X[:, :n], mean, scale, names)
