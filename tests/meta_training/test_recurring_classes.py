@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
@@ -288,7 +289,12 @@ def test_comparison_without_labels(made):
 
 
 def test_beside_a_fall_back():
-    trainer = trained(RidgeHeadClassifier, fall_back="strong", fall_back_parts=2, n_way=2)
+    trainer = trained(
+        RidgeHeadClassifier,
+        fall_back={"alone": DummyClassifier(strategy="prior")},
+        fall_back_parts=2,
+        n_way=2,
+    )
     estimator = trainer.estimator_
     prior = estimator.fit_prior()
     assert prior.classes_.tolist() == ["churned", "stayed"]
