@@ -10,6 +10,7 @@ M. Ren et al. Meta-learning for semi-supervised few-shot classification. ICLR
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -21,21 +22,29 @@ from torch.nn import functional as F
 
 from ..encoders import Shape
 from ..estimators import FewShotClassifier, with_shared_texts
-from ..learners import Refinement, RunningMeans, State, present_classes
+from ..learners import Refinement, RunningMeans, State, of_known, present_classes
 from ..tasks import Anything, OneOf, Whole, is_labelled
+from ._known_prototypes import KnownPrototypes
 
 #: Features of the field's usual network, Conv4 at 28 x 28, whose distances are taken as they are.
 USUAL_WIDTH = 64
 
 
 class ProtoNet(RunningMeans):
-    """adapt: class means of the features (eq. 1). predict: minus the scaled distance (eq. 2)."""
+    """adapt: class means of the features (eq. 1). predict: minus the scaled distance (eq. 2).
+
+    Known classes, those of all past tasks, have a prototype before any row is seen
+    (`KnownPrototypes`).
+    """
 
     further_rows_told = (
         f"{RunningMeans.further_rows_told} Only with unlabelled rows or altered copies all are "
         "adapted to anew."
     )
     means = "prototypes"
+    knows_classes = True
+    #: Places, which are to follow the features while an encoder is trained.
+    faster = {"known.prototypes": 10.0, "known.log_counts": 10.0, "known.log_scale": 10.0}
 
     def __init__(
         self,
@@ -47,6 +56,7 @@ class ProtoNet(RunningMeans):
         refinement: str = "soft",
         n_refinements: int = 1,
         unlabelled: bool = False,
+        n_known: int = 0,
     ):
         super().__init__(encoder, input_shape, n_outputs)
         self.refinement = Refinement(refinement, n_refinements)
@@ -58,6 +68,9 @@ class ProtoNet(RunningMeans):
         # than a softmax can learn from; cosines need sharpening (Gidaris 2018)
         start = 10.0 if metric == "cosine" else min(1.0, USUAL_WIDTH / self.n_features)
         self.log_scale = nn.Parameter(torch.tensor(math.log(start)))
+        self.known = None
+        if n_known:
+            self.known = KnownPrototypes(self.n_features, n_known, math.log(start))
 
     @property
     def takes_in(self) -> bool:
@@ -66,7 +79,59 @@ class ProtoNet(RunningMeans):
     def averaged(self, Z: Tensor) -> Tensor:
         return F.normalize(Z, dim=-1) if self.metric == "cosine" else Z
 
+    # ------------------------------------------------------------------ known classes
+    def begin_known_classes(self, X: Tensor, codes: Tensor) -> None:
+        assert self.known is not None
+        with torch.no_grad():
+            Z = self.averaged(self.embed(X))
+        self.known.begin(Z, codes.to(Z.device))
+
+    def learn_known_classes(
+        self,
+        X: Tensor,
+        codes: Tensor,
+        tasks: np.ndarray,
+        episodes: Iterable[tuple[dict[str, Tensor], Tensor]],
+    ) -> bool:
+        """Learn their prototypes from all past rows, and how much these count from episodes."""
+        assert self.known is not None
+        with torch.no_grad():
+            Z = self.averaged(self.embed(X))
+            batches = []
+            for batch, y_query in episodes:
+                parts = (
+                    self.averaged(self.embed(batch[name].flatten(0, 1))).unflatten(
+                        0, batch[name].shape[:2]
+                    )
+                    for name in ("X", "X_query")
+                )
+                known, asked = parts
+                batches.append((known, batch["y"], batch["w"], asked, y_query))
+        codes = codes.to(Z.device)
+        return self.known.learn(Z, codes, tasks, batches, self._closeness)
+
+    def learned_of_known(self) -> list[nn.Parameter]:
+        return [] if self.known is None else list(self.known.parameters())
+
+    def statistics(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
+        if self.known is not None:
+            y = of_known(y, self.known.n_classes)
+        return super().statistics(Z, y, w)
+
+    def take_in_features(
+        self, state: State, Z: Tensor, y: Tensor, w: Tensor, index: Tensor | None = None
+    ) -> State:
+        if self.known is None:
+            return super().take_in_features(state, Z, y, w, index)
+        return self.known.take_in(state, self.averaged(Z), y, w)
+
+    def leave_out(self, state: State, kept: Tensor) -> State | None:
+        return None if self.known is not None else super().leave_out(state, kept)
+
+    # ------------------------------------------------------------------ the two functions
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
+        if self.known is not None:
+            return self.known.adapt(self.averaged(Z), y, w)
         mass = w[..., None] * y
         total = mass.sum(-2).clamp_min(torch.finfo(Z.dtype).tiny)
         features = self.averaged(Z)
@@ -79,9 +144,16 @@ class ProtoNet(RunningMeans):
         return {"prototypes": prototypes, "present": present}
 
     def predict_features(self, state: State, Z: Tensor) -> Tensor:
+        if self.known is not None:
+            return self.known.logits(state, self.averaged(Z), self._closeness)
         return self._logits(state["prototypes"], self.averaged(Z), state["present"])
 
     def _logits(self, prototypes: Tensor, Z: Tensor, present: Tensor) -> Tensor:
+        closeness = self._closeness(prototypes, Z, self.log_scale)
+        return closeness.masked_fill(~present[..., None, :], -torch.inf)
+
+    def _closeness(self, prototypes: Tensor, Z: Tensor, log_scale: Tensor) -> Tensor:
+        """Logits, but for what all classes have in common."""
         if self.metric == "cosine":
             closeness = Z @ F.normalize(prototypes, dim=-1).mT
         else:
@@ -90,7 +162,7 @@ class ProtoNet(RunningMeans):
             centre = prototypes.mean(-2, keepdim=True)
             Z, prototypes = Z - centre, prototypes - centre
             closeness = 2 * Z @ prototypes.mT - prototypes.square().sum(-1)[..., None, :]
-        return (self.log_scale.exp() * closeness).masked_fill(~present[..., None, :], -torch.inf)
+        return log_scale.exp() * closeness
 
 
 @with_shared_texts()
@@ -102,6 +174,11 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewS
     probabilities are the softmax of minus its scaled distances to the
     prototypes (eq. 2). Nothing is trained at `fit`. Without a meta-init this is
     the nearest-centroid classifier.
+
+    Where the classes of past tasks recur (``MetaTrainer(classes=...)``), each has a
+    prototype before any row is seen: a mean is taken of it, as so many rows, and of the
+    rows at hand. Prototypes and these numbers, one a feature, are learned, and so is how
+    often each class occurs. Not with `unlabelled` rows.
 
     Rows whose class is not known can take part: say by `unlabelled` how they
     are marked in y, and they refine the prototypes in soft k-means steps [2]_.
@@ -210,6 +287,9 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewS
 
     def _learner_params(self, trained: dict[str, Any] | None) -> dict[str, Any]:
         return super()._learner_params(trained) | {"unlabelled": self.unlabelled is not None}
+
+    def _takes_known_classes(self) -> bool:
+        return self.unlabelled is None  # whose rows move the prototypes alone
 
     def _classes_and_members(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self.unlabelled is None:

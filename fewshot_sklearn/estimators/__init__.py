@@ -25,6 +25,14 @@ from .frozen_steps import (
     through,
     with_final,
 )
+from .known_classes import (
+    KNOWN,
+    classes_of_past,
+    for_new_classes,
+    in_type_of,
+    known_classes,
+    of_new_classes,
+)
 from .many_tasks import ManyTasks
 from .own_table import LearnsTable
 from .regressor import FewShotRegressor, ProbabilisticRegressor
@@ -42,6 +50,7 @@ from .validation import (
 )
 
 __all__ = [
+    "KNOWN",
     "PRIOR",
     "ROW_DTYPES",
     "CodedLabels",
@@ -60,6 +69,7 @@ __all__ = [
     "as_numbers",
     "check_range",
     "check_weights",
+    "classes_of_past",
     "deciding_features",
     "encoder_features",
     "explain",
@@ -68,10 +78,14 @@ __all__ = [
     "finite_targets",
     "fitted_to_labels",
     "fitted_to_nothing",
+    "for_new_classes",
     "freeze_steps",
     "frozen_steps",
     "has_prior",
+    "in_type_of",
+    "known_classes",
     "labels_of_numbers",
+    "of_new_classes",
     "predicts",
     "resolve_device",
     "solvable",

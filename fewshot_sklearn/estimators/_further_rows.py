@@ -181,7 +181,11 @@ class TakesFurtherRows(FewShotEstimator):
 
     def _changed(self) -> bool:
         """Whether parameters are others than those that the state was adapted with."""
-        return self._described(self._resolve_meta_init()) != self._adapted_with
+        return self._described(self._in_use(self._resolve_meta_init())) != self._adapted_with
+
+    def _in_use(self, init: MetaInit | None) -> MetaInit | None:
+        """What of a meta-init the task at hand was adapted from."""
+        return init
 
     def _needs_rows(self, why: str) -> None:
         if vars(self).get("_support") is None:

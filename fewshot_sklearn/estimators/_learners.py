@@ -16,6 +16,7 @@ from ..meta_init import MetaInit
 from ..pretrained import find_meta_init
 from ..tasks import TableFormat
 from ._parameters import HasParameters
+from .known_classes import classes_of_past
 from .validation import resolve_device
 
 #: What building a learner from any values raises.
@@ -45,6 +46,7 @@ class HasLearner(HasParameters):
         seed: int,
         past: bool = True,
         table: TableFormat | None = None,
+        n_known: int = 0,
     ) -> Learner:
         """Build a learner without past, from a seed of its own that leaves torch's alone."""
         encoder = "identity" if self.encoder is None else self.encoder
@@ -55,6 +57,8 @@ class HasLearner(HasParameters):
             built = make_encoder(encoder, input_shape, self._encoder_params(), codes)
             trained = self._hyperparameters() if past else None
             params = self._learner_params(trained)
+            if n_known:
+                params["n_known"] = n_known
             learner = self._learner_class(built, input_shape, n_outputs, **params)
         if past:  # what cannot be told in the end is not worth hours of training
             MetaInit.from_state({}, self._spec(learner), table=table)
@@ -165,6 +169,8 @@ class HasLearner(HasParameters):
         trained = spec["hyperparameters"] if spec.get("past", True) else None
         with _refused_by_name(init):
             learner_params = self._learner_params(trained)
+            if (known := classes_of_past(init)) is not None:
+                learner_params["n_known"] = len(known)
         dtype, device = self._compute_dtype(), resolve_device(self.device)
         named = spec["encoder"]["name"] in ENCODERS
         if named and encoder is None:

@@ -11,7 +11,9 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
+from ..meta_init import MetaInit
 from ..tasks import (
+    Support,
     as_they_are,
     check_parameters,
     comparable,
@@ -23,6 +25,7 @@ from ._further_rows import NONE_LEFT, GivenRows, TakesFurtherRows
 from ._kept_support import KeptSupport, joined_labels, kept_support
 from ._memory import refuse_too_many_labels
 from .base import as_arrays
+from .known_classes import known_classes, of_new_classes
 from .validation import check_weights, validated
 
 #: Name of the state of a classifier that has seen no row: the probabilities of the classes.
@@ -34,6 +37,8 @@ class FewShotClassifier(ClassifierMixin, TakesFurtherRows):
 
     #: Whether `fit` was given class probabilities.
     _soft_labels = False
+    #: Whether some class is not among those that the meta-init knows.
+    _has_new_classes = False
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> FewShotClassifier:
         """Adapt to a task from its labelled rows.
@@ -43,9 +48,11 @@ class FewShotClassifier(ClassifierMixin, TakesFurtherRows):
         X : array-like of shape (n_rows, n_features) or (n_rows, \\*input_shape)
             Support rows.
         y : array-like of shape (n_rows,), or (n_rows, n_classes) of float
-            Class labels of any kind: any number of classes, any rows a class.
-            Or class probabilities, such as a teacher's: rows that sum to one;
-            the classes are then the column names of a DataFrame, or 0, 1, ...
+            Class labels of any kind: any number of classes, any rows a class. Those
+            that the meta-init knows (see `known_classes_`) are known without rows,
+            too; with a label beside them all classes are new ones. Or class
+            probabilities, such as a teacher's: rows that sum to one; the classes are
+            then the column names of a DataFrame, or 0, 1, ...
         sample_weight : array-like of shape (n_rows,) or None, default=None
             Weights, at least zero.
 
@@ -86,11 +93,36 @@ class FewShotClassifier(ClassifierMixin, TakesFurtherRows):
         self._keep(rows.kept, rows.w)
         self._soft_labels = _are_soft(rows.y)
         self.classes_, members = self._labels(rows)
-        if announced is not None:
-            found = self.classes_
-            self.classes_ = _all_classes(found, announced)
-            members = _among(members, found, self.classes_)
+        found = self.classes_
+        asked = found if announced is None else _all_classes(found, announced)
+        known = known_classes(self, asked)
+        self._has_new_classes = known is None
+        self.classes_ = asked if known is None else known
+        members = _among(members, found, self.classes_)
         self._adapt(rows.X, members, rows.w, None)
+
+    # ------------------------------------------------------------------ known classes
+    @property
+    def known_classes_(self) -> np.ndarray | None:
+        """Classes that all past tasks had, of which the meta-init knows what they are like.
+
+        None where classes are new in every task.
+        """
+        return known_classes(self)
+
+    def _takes_known_classes(self) -> bool:
+        """Whether what is known of classes is to be made use of."""
+        return True
+
+    def _in_use(self, init: MetaInit | None) -> MetaInit | None:
+        if init is None or not self._has_new_classes:
+            return init
+        return of_new_classes(init)
+
+    def _meta_init_for(self, support: Support, n_outputs: int | None) -> MetaInit:
+        init = self._in_use(super()._meta_init_for(support, n_outputs))
+        assert init is not None
+        return init
 
     def _labels(self, rows: GivenRows) -> tuple[np.ndarray, np.ndarray]:
         """Classes, and memberships of the rows."""
@@ -175,11 +207,16 @@ class FewShotClassifier(ClassifierMixin, TakesFurtherRows):
             if self._soft_labels:
                 before, now = now, before
             raise ValueError(f"y held {before} before, and now {now}: pass the same.")
-        if why := self._why_not_into_state(self._rebuild(self.meta_init_), rows.X):
+        found, members = self._labels(rows)
+        why = self._why_not_into_state(self._rebuild(self.meta_init_), rows.X)
+        if not why and not self._has_new_classes and self.known_classes_ is not None:
+            some = found if known is None else _all_classes(known, found)
+            if known_classes(self, some) is None:
+                why = "a label is new to the meta-init, which knows those before"
+        if why:
             self._needs_rows(why)
             self._fit_rows(self._read_anew(self._joined(rows)), known)
             return
-        found, members = self._labels(rows)
         old: np.ndarray = self.classes_
         classes = _all_classes(old if known is None else known, found)
         place = {label: i for i, label in enumerate(old.tolist())}
@@ -228,7 +265,11 @@ class FewShotClassifier(ClassifierMixin, TakesFurtherRows):
             return
         if self._soft_labels:
             raise ValueError("forget needs labels, but fit was given class probabilities.")
-        state, classes = self._left_out(kept), self.classes_[kept]
+        classes = self.classes_[kept]
+        known = known_classes(self, classes) is not None
+        if known and not self._has_new_classes and not self._seen():
+            return  # nothing was learned of the task
+        state = None if known else self._left_out(kept)
         if state is None:
             self._needs_rows("what it learned of the classes cannot be told apart")
         if (support := vars(self).get("_support")) is not None:
@@ -243,37 +284,55 @@ class FewShotClassifier(ClassifierMixin, TakesFurtherRows):
         if support is not None:
             self._keep(rows.kept, rows.w)
 
-    def fit_prior(self, classes: Any, probabilities: Any = None) -> FewShotClassifier:
-        """Adapt to a task of which only the classes are known, and no row.
+    def fit_prior(self, classes: Any = None, probabilities: Any = None) -> FewShotClassifier:
+        """Adapt to a task of which no row is known.
 
         Parameters
         ----------
-        classes : array-like of shape (n_classes,)
-            Class labels. Past tasks say nothing about which is which.
+        classes : array-like of shape (n_classes,) or None, default=None
+            Class labels. Those that the meta-init knows (see `known_classes_`) are
+            predicted by what past tasks say of them: all of them, if all that are
+            named are among them. Of others past tasks say nothing about which is
+            which. None is the known ones.
         probabilities : array-like of shape (n_classes,) or None, default=None
-            How often each occurs; None is equally often.
+            How often each occurs, to predict just that for every row. None is what is
+            known of the classes; equally often, of classes that are new.
 
         Returns
         -------
         self : object
-            The fitted estimator. It predicts these probabilities for every row.
+            The fitted estimator.
 
         Raises
         ------
         ValueError
-            When there is no meta-init, or `probabilities` are none.
+            When there is no meta-init, `probabilities` are none, or `classes` is None
+            and the meta-init knows none.
         """
         init = self._begin_without_rows()
-        self.classes_, first = np.unique(np.asarray(classes), return_index=True)
-        shares = np.ones(len(classes)) if probabilities is None else np.asarray(probabilities)
-        numbers = shares.shape == (len(classes),) and shares.dtype.kind in "fiub"
+        own = self.known_classes_
+        if classes is None and own is None:
+            raise ValueError(
+                f"classes is needed: {init.told} knows no classes, for those of past tasks were "
+                "not the same ones in all tasks (see classes of MetaTrainer)."
+            )
+        named: np.ndarray = np.asarray(own if classes is None else classes)
+        self.classes_, first = np.unique(named, return_index=True)
+        shares = np.ones(len(named)) if probabilities is None else np.asarray(probabilities)
+        numbers = shares.shape == (len(named),) and shares.dtype.kind in "fiub"
         if not numbers or not (shares >= 0).all() or not 0 < shares.sum() < np.inf:
             raise ValueError(
-                f"probabilities must be {len(classes)} finite numbers, one a class, at least zero "
+                f"probabilities must be {len(named)} finite numbers, one a class, at least zero "
                 f"and not all zero, got {probabilities!r}."
             )
         if len(first) < len(shares):
             raise ValueError(f"classes must all differ, got {classes!r}.")
+        known = known_classes(self, self.classes_) if probabilities is None else None
+        self._has_new_classes = known is None
+        if known is not None:
+            self.classes_, shape = known, init.spec["input_shape"]
+            self._adapt(np.zeros((1, *shape)), np.zeros((1, len(known))), np.zeros(1), None)
+            return self
         self.meta_init_ = init
         self.state_ = {PRIOR: shares[first] / shares.sum()}
         return self

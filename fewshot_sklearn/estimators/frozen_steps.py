@@ -17,6 +17,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from .base import FewShotEstimator
+from .known_classes import known_classes
 
 
 class FrozenStep(FrozenEstimator):
@@ -177,9 +178,13 @@ def has_prior(estimator: Any) -> bool:
     Returns
     -------
     bool
-        Whether there is a `fit_prior`.
+        Whether there is a `fit_prior` that needs to be told nothing: of classifiers, where
+        the classes are known.
     """
-    return hasattr(frozen_steps(estimator)[1], "fit_prior")
+    final = frozen_steps(estimator)[1]
+    if not hasattr(final, "fit_prior"):
+        return False
+    return not hasattr(final, "_takes_known_classes") or known_classes(final) is not None
 
 
 def predicts(estimator: Any, option: str) -> bool:

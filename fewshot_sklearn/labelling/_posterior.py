@@ -23,8 +23,17 @@ from ..algorithms import (
     RidgeHeadRegression,
     RidgeHeadRegressor,
 )
-from ..estimators import ManyTasks, adapts_in_batches, as_final_sees, as_numbers, predicts
+from ..estimators import (
+    ManyTasks,
+    adapts_in_batches,
+    as_final_sees,
+    as_numbers,
+    for_new_classes,
+    known_classes,
+    predicts,
+)
 from ..learners import Gaussian, with_intercept
+from ..tasks import places
 
 
 def takes(estimator: Any, option: str) -> bool:
@@ -147,7 +156,14 @@ def _adapted_at_once(
     estimator: Any, X: Any, y: np.ndarray, X_new: Any, weights: np.ndarray
 ) -> np.ndarray:
     if is_classifier(estimator):
-        members, n_outputs = estimator._classes_and_members(y)[1], None
+        known = known_classes(estimator, y)
+        if known is None:
+            members = estimator._classes_and_members(y)[1]
+            if known_classes(estimator) is not None:
+                estimator = for_new_classes(estimator)
+        else:
+            members = (places(known, y)[:, None] == np.arange(len(known))).astype(np.float64)
+        n_outputs = None
     else:
         members = y.reshape(len(y), -1).astype(np.float64)
         n_outputs = members.shape[1]

@@ -30,6 +30,7 @@ from .inner_loop import (
     spread,
 )
 from .kernels import make_kernel
+from .known_classes import KnownClasses, contrasts, known_classes_prior, of_known
 from .learner import TASKS_PER_CHUNK, FeatureLearner, Learner
 from .linear_heads import OF_PAIRS, intercept_of, with_intercept
 from .memory import BYTES, OF_LABELS, numbers_at_once, rows_for
@@ -45,11 +46,13 @@ from .sequences import (
     reading_order,
     sums_by_own_class,
 )
-from .taking_in import SEEN, KeepsFeatures, RunningMeans, TakesIn, by_class, those
+from .taking_in import KEPT_W, KEPT_Y, SEEN, KeepsFeatures, RunningMeans, TakesIn, by_class, those
 from .task_prior import TaskPrior, evidence, task_prior
 
 __all__ = [
     "BYTES",
+    "KEPT_W",
+    "KEPT_Y",
     "OF_LABELS",
     "OF_PAIRS",
     "SEEN",
@@ -64,6 +67,7 @@ __all__ = [
     "InnerLoopEstimator",
     "InnerLoopLearner",
     "KeepsFeatures",
+    "KnownClasses",
     "LSTMCell",
     "Layers",
     "Learner",
@@ -86,6 +90,7 @@ __all__ = [
     "check_sizes",
     "class_prior",
     "compiled",
+    "contrasts",
     "draws",
     "episode_loss",
     "evidence",
@@ -93,10 +98,12 @@ __all__ = [
     "intercept_of",
     "is_over",
     "joined",
+    "known_classes_prior",
     "log_sums_by_class",
     "make_kernel",
     "masked_softmax",
     "numbers_at_once",
+    "of_known",
     "own_defaults",
     "predictive",
     "present_classes",

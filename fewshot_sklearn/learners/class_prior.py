@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ._class_likelihood import ClassCriterion
 from ._mixed_choice import chosen
 from ._mixed_rows import batches
+from .known_classes import contrasts
 from .task_prior import ROUNDING
 
 #: What may vary, the simplest first. Directions besides, or any covariance, did not do better.
@@ -94,10 +94,6 @@ def _contrasts(codes: Tensor, n_way: Tensor) -> Tensor:
     """Of each row's indicators (N,), among `n_way` (N,) classes: orthonormal, the others zero."""
     out = torch.zeros(len(codes), int(n_way.max()) - 1, dtype=torch.float64)
     for k in n_way.unique().tolist():
-        # Householder's reflection that takes (1, ..., 1) to the last axis; the other axes are left
-        v = np.full(k, k**-0.5)
-        v[-1] += 1.0
-        reflection = np.eye(k) - 2 * np.outer(v, v) / (v @ v)
         of_k = n_way == k
-        out[of_k, : k - 1] = torch.from_numpy(reflection[:, :-1])[codes[of_k]]
+        out[of_k, : k - 1] = contrasts(k)[codes[of_k]]
     return out

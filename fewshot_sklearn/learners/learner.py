@@ -81,6 +81,9 @@ class Learner(InParts, FurtherRows):
     pretrains = False
     #: Whether an encoder of flat rows serves it: not where it has a network of its own.
     wants_encoder = True
+    #: Whether it learns what each class is like, of classes that recur in all past tasks: it then
+    #: takes `n_known`, their number, and memberships are of these, in their order.
+    knows_classes = False
     #: Whether it adapts the encoder itself to a task.
     adapts_encoder = False
     #: How many times the learning rate a parameter is trained with, by name, where not once.
@@ -228,6 +231,48 @@ class Learner(InParts, FurtherRows):
 
     def learned_at_once(self) -> list[nn.Parameter]:
         """The parameters that are learned so, so that descent need not."""
+        return []
+
+    def learn_known_classes(
+        self,
+        X: Tensor,
+        codes: Tensor,
+        tasks: np.ndarray,
+        episodes: Iterable[tuple[dict[str, Tensor], Tensor]],
+    ) -> bool:
+        """Learn, from the rows of all past tasks at once, what known classes are like.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n, \\*input_shape)
+            Rows.
+        codes : Tensor of int of shape (n,)
+            Their classes.
+        tasks : ndarray of int of shape (n,)
+            Whose they are.
+        episodes : iterable of (dict, Tensor)
+            Batches of episodes, as `fewshot_sklearn.tasks.pad_tasks` makes them.
+
+        Returns
+        -------
+        bool
+            Whether it did.
+        """
+        return False
+
+    def begin_known_classes(self, X: Tensor, codes: Tensor) -> None:
+        """Begin, where the encoder is yet to be trained, from how often known classes occur.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n, \\*input_shape)
+            Rows of past tasks.
+        codes : Tensor of int of shape (n,)
+            Their classes.
+        """
+
+    def learned_of_known(self) -> list[nn.Parameter]:
+        """The parameters that are learned so."""
         return []
 
     def begin(self, n_classes: int | None) -> None:

@@ -96,7 +96,7 @@ class RunningMeans(TakesIn):
         present = state["present"] | present_classes(y, w)
         return {self.means: means, "present": present, SEEN: seen}
 
-    def leave_out(self, state: State, kept: Tensor) -> State:
+    def leave_out(self, state: State, kept: Tensor) -> State | None:
         return self._at(state, kept)
 
     def _at(self, state: State, index: Tensor) -> State:

@@ -7,6 +7,8 @@ from typing import Any
 
 from ..tasks import TableFormat
 
+#: Classes named in a card.
+MOST_NAMED = 10
 _STYLE = (
     "border-collapse:collapse;font-size:90%;margin:.5em 0",
     "text-align:left;padding:.1em 1em .1em 0;vertical-align:top;font-weight:normal;opacity:.7",
@@ -49,6 +51,7 @@ def card_rows(
         ("rows", _shape(spec) if table is None else _columns(table)),
         ("rows come through", _flat(", then ".join(provenance.get("steps", [])))),
         ("outputs", "any number" if outputs and spec.get("any_width") else outputs),
+        ("classes", _classes(spec)),
         ("size", f"{n_parameters:,} parameters, {nbytes / 1024:,.0f} KiB"),
         ("trained on", tasks and f"{tasks['count']:,} {tasks['kind']}"),
         ("rows seen", rows and f"{rows['rows']:,}"),
@@ -101,6 +104,16 @@ def _columns(table: TableFormat) -> str:
         kind = f"{len(column.values):,} values" if column.kind == "category" else column.kind
         told.append(f"{name} ({kind}{', some missing' if column.incomplete else ''})")
     return ", ".join(told)
+
+
+def _classes(spec: dict[str, Any]) -> str | None:
+    """Classes that past tasks had in common."""
+    told = spec.get("classes")
+    if told is None:
+        return None
+    values = told["values"]
+    some = ", ".join(repr(value) for value in values[:MOST_NAMED])
+    return "recur: " + some + (f" and {len(values) - MOST_NAMED} more" * (len(values) > MOST_NAMED))
 
 
 def _flat(text: str) -> str:

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..tasks import MOST_KNOWN, labels_from_json
+
 #: Levels of lists and dicts within a spec or a provenance.
 MOST_LEVELS = 16
 #: Characters of a name.
@@ -53,7 +55,8 @@ def check_content(
         Any of: ``algorithm``, a name. ``hyperparameters``, plain values by name, of which those
         that count steps are at most 10,000. ``encoder``, a dict of its name and of ``params``,
         plain values by name. ``input_shape``, up to 8 positive integers. ``n_outputs``, None or
-        a positive integer. ``feature_names``, as many as a row has features. ``past`` and
+        a positive integer. ``feature_names``, as many as a row has features. ``classes``,
+        labels that past tasks had in common, as ``labels_to_json`` has them. ``past`` and
         ``any_width``, booleans. Whatever else is plain. Numbers are finite.
     provenance : dict
         Any of: ``tasks`` (``kind``, ``count``, ``ids``), ``rows`` (``rows``, ``distinct``,
@@ -154,6 +157,19 @@ def _is_dict(value: Any) -> bool:
     return value is None or isinstance(value, dict)
 
 
+def _is_classes(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("dtype"), str):
+        return False
+    values = value.get("values")
+    if not isinstance(values, list) or not 2 <= len(values) <= MOST_KNOWN:
+        return False
+    try:
+        labels = labels_from_json(value)
+        return labels.shape == (len(values),) and np.array_equal(np.unique(labels), labels)
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
 SPEC: dict[str, _Check] = {
     "algorithm": (_is_name, "a name"),
     "hyperparameters": (_is_named_values, "a dict of values by name"),
@@ -167,6 +183,7 @@ SPEC: dict[str, _Check] = {
         f"None or an integer from 1 to {MOST_OUTPUTS}",
     ),
     "feature_names": (_is_texts, "a list of texts"),
+    "classes": (_is_classes, f"a dict of dtype and of values, 2 to {MOST_KNOWN:,} sorted labels"),
     "past": (lambda value: isinstance(value, bool), "true or false"),
     "any_width": (lambda value: isinstance(value, bool), "true or false"),
 }

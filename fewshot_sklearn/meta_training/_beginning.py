@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ..encoders import ids_are_lost
+from ..estimators import KNOWN
 from ..learners import Learner, OwnRandomNumbers
 from ..meta_init import MetaInit
 from ..pretrained import find_meta_init
@@ -39,7 +40,13 @@ def new_learner(plan: PastTasks, encoder_from: Source | None, seed: int) -> Lear
     ValueError
         When the meta-init, or the encoder of `encoder_from`, is of another shape.
     """
-    learner = plan.estimator._new_learner(plan.input_shape, plan.n_outputs, seed, table=plan.table)
+    learner = plan.estimator._new_learner(
+        plan.input_shape,
+        plan.n_outputs,
+        seed,
+        table=plan.table,
+        n_known=0 if plan.classes is None else len(plan.classes),
+    )
     start = plan.estimator._resolve_meta_init()
     if start is None:
         X, y = plan.scale_rows()
@@ -48,13 +55,22 @@ def new_learner(plan: PastTasks, encoder_from: Source | None, seed: int) -> Lear
         if (init := _found(encoder_from)) is not None:
             _take_encoder(learner, init)
         own = learner.learned_at_once()
-        fixed = own and not any(True for _ in learner.encoder.parameters())
-        if fixed and plan.learns_at_once() and plan.learn_at_once(learner):
+        fixed_encoder = not any(True for _ in learner.encoder.parameters())
+        if own and fixed_encoder and plan.learns_at_once() and plan.learn_at_once(learner):
             for parameter in own:
                 parameter.requires_grad_(False)
+        if plan.classes is not None:
+            plan.begin_known_classes(learner)
+            learned = fixed_encoder and plan.learns_at_once() and plan.learn_known_classes(learner)
+            for parameter in learner.learned_of_known():
+                parameter.requires_grad_(not learned)
     else:
         plan.check_fits(start)
         plan.estimator._load(learner, start)
+    if plan.classes is not None:  # what is for other classes sees none of these episodes
+        for name, parameter in learner.named_parameters():
+            if not name.startswith(("encoder.", KNOWN)):
+                parameter.requires_grad_(False)
     with OwnRandomNumbers(seed + 1):  # not the encoder's seed again
         learner.begin(plan.n_classes)
     return learner

@@ -12,6 +12,7 @@ from .. import __version__
 from ..estimators import frozen_steps
 from ..learners import Learner
 from ..meta_init import MetaInit, RowSketch
+from ..tasks import labels_to_json
 from ._beginning import begun_from
 from ._past_tasks import PastTasks
 
@@ -46,6 +47,8 @@ def learned(trainer: Any, plan: PastTasks) -> MetaInit:
     spec = plan.estimator._spec(trainer.module_)
     if plan.feature_names is not None and plan.table is None:
         spec["feature_names"] = plan.feature_names
+    if plan.classes is not None:
+        spec["classes"] = labels_to_json(plan.classes)
     best = getattr(trainer, "best_epoch_", None)
     last = trainer.history[-1 if best is None else best - 1] if len(trainer.history) else {}
     # a generator draws tasks of its own sizes

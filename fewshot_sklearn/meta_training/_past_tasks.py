@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from copy import copy
 from typing import Any
 
@@ -18,6 +19,7 @@ from sklearn.utils import check_array
 from ..estimators import (
     as_numbers,
     check_range,
+    classes_of_past,
     final_step,
     finite_targets,
     freeze_steps,
@@ -28,6 +30,7 @@ from ..estimators import (
 from ..learners import Learner, episode_loss
 from ..meta_init import MetaInit, RowSketch, task_digests
 from ..tasks import (
+    MOST_KNOWN,
     ArrayTasks,
     ClassEpisodes,
     Episodes,
@@ -36,14 +39,17 @@ from ..tasks import (
     PooledRows,
     Shortage,
     TableFormat,
+    TaskEpisodes,
     check_rows,
     column_labels,
     column_names,
     comparable,
     distinct,
     indexable,
+    labels_recur,
     n_rows,
     pad_tasks,
+    places,
     refuse_no_numbers,
     refuse_sparse,
     split_tasks,
@@ -89,6 +95,15 @@ def _with_rows(Z: Any, places: np.ndarray, rows: Any) -> Any:
     return Z
 
 
+def _numbers_of(X: Any) -> np.ndarray | None:
+    """Rows as finite numbers; None where they are others."""
+    try:
+        rows = np.asarray(X, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    return rows if np.isfinite(rows).all() else None
+
+
 class PastTasks:
     """What one call of ``MetaTrainer.fit`` trains on.
 
@@ -119,6 +134,8 @@ class PastTasks:
         Number of past classes, where a method tells all of them apart.
     feature_names : list of str or None
         Column names.
+    classes : ndarray of shape (n_classes,) or None
+        Labels that the tasks have in common, where the estimator learns what they are like.
     table : TableFormat or None
         How the columns of a table become the numbers of a row.
     tasks : dict or None
@@ -142,6 +159,8 @@ class PastTasks:
         self.row_sketch: RowSketch | None = None
         self.valid: Episodes | None = None
         self.n_classes: int | None = None
+        self.classes: np.ndarray | None = None
+        self._of_new_classes: Episodes | None = None
         self.n_held_out = 0
         self.checkpointed = True
         seed = trainer.seed_
@@ -154,6 +173,11 @@ class PastTasks:
                 )
             if y is not None or groups is not None:
                 raise ValueError("With a generator of tasks, y and groups must be None.")
+            if trainer.classes == "recur":
+                raise ValueError(
+                    "classes='recur' needs the past tasks as arrays, with their labels and groups, "
+                    "not a generator of tasks."
+                )
             source = GeneratedTasks(self._through_frozen_steps(X), self.classification)
             self.train = Episodes(source, trainer.n_episodes, seed=seed)
             if trainer.validation_fraction > 0:
@@ -240,8 +264,9 @@ class PastTasks:
         trainer, X = self.trainer, indexable(X)
         warn_of_order(X, y=y, groups=groups)
         y, groups = self._checked_tasks(y, groups, n_rows(X))
+        recur = self.classification and self._may_recur(y, groups, X)
         short = Shortage()
-        train, valid = self._split(y, groups, seed, short)
+        train, valid = self._split(y, groups, seed, recur, short)
         if self.afresh:
             if trainer._tells:
                 warn_of_answers(X, y, groups)
@@ -265,19 +290,30 @@ class PastTasks:
         self.row_sketch = RowSketch.of(self._rows)
         self._targets = y[train] if targets is None else targets[train]
         self._task_of_row = None if groups is None else distinct(groups[train])[1]
+        if recur:
+            self._take_classes(y, train)
         if self.classification:
             classes = distinct(y[train], "y")[1]
             pairs = classes if groups is None else np.c_[classes, self._task_of_row]
             self._n_past_classes = len(np.unique(pairs, axis=0))
 
-        def stream(rows: np.ndarray, n: int, seed: int, augment: Any) -> Episodes:
+        def stream(
+            rows: np.ndarray, n: int, seed: int, augment: Any, recur: bool = recur
+        ) -> Episodes:
             inside = None if groups is None else groups[rows]
             sampler: ClassEpisodes | GroupEpisodes
-            if self.classification:
+            if recur:
+                assert self.classes is not None
+                codes = places(self.classes, y[rows])
+                sampler = TaskEpisodes(
+                    codes, inside, n_shot=trainer.n_shot, n_query=trainer.n_query
+                )
+            elif self.classification:
                 sampler = ClassEpisodes(
                     y[rows], inside,
                     n_way=trainer.n_way, n_shot=trainer.n_shot, n_query=trainer.n_query,
-                    n_unlabelled=trainer.n_unlabelled, short=short,
+                    n_unlabelled=trainer.n_unlabelled,
+                    short=short if self.classes is None else Shortage(),
                 )  # fmt: skip
             else:
                 sampler = GroupEpisodes(
@@ -290,7 +326,14 @@ class PastTasks:
             self.train = self._pool(y[train], None if groups is None else groups[train])
         else:
             self.train = stream(train, trainer.n_episodes, seed, trainer.augment)
+            if recur:  # tasks of other classes are adapted to as ever
+                # or none, where no task has two rows of two classes
+                with warnings.catch_warnings(), suppress(ValueError):
+                    warnings.simplefilter("ignore", UserWarning)
+                    self._of_new_classes = stream(train, trainer.n_episodes, seed, None, False)
         if valid is not None:
+            if self.classes is not None:  # a class that is only held out is known to nobody
+                valid = valid[places(self.classes, y[valid]) >= 0]
             self.valid = stream(valid, trainer.n_valid_episodes, seed + 1, None)
         if trainer._tells:
             short.warn(stacklevel=7)
@@ -314,6 +357,50 @@ class PastTasks:
             + ("." if not self.classification else ", in groups, or of more classes than n_way."),
             stacklevel=8,
         )
+
+    def _may_recur(self, y: np.ndarray, groups: np.ndarray | None, X: Any) -> bool:
+        """Whether the classes are to be taken for the same ones in all tasks."""
+        trainer, asked = self.trainer, self.trainer.classes
+        takes = self.estimator._learner_class.knows_classes and (
+            self.estimator._takes_known_classes() and not trainer.n_unlabelled
+        )
+        init = self.estimator._resolve_meta_init() if self.afresh else trainer.meta_init_
+        before = classes_of_past(init)
+        if before is not None:
+            if asked == "anew" or (places(before, y) < 0).any() or groups is None:
+                raise ValueError(
+                    f"{init.told} knows the classes {before.tolist()} of past tasks, so training "
+                    "goes on from it only with tasks of these, with groups and without "
+                    "classes='anew'. For other classes begin without it."
+                )
+            return True
+        if asked == "recur" and not (takes and groups is not None and init is None):
+            why = (
+                "groups, which say the task of each row"
+                if groups is None
+                else "a training that begins without a meta-init of other classes"
+                if init is not None
+                else "an estimator that learns what classes are like: RidgeHeadClassifier, or "
+                "ProtoNetClassifier without unlabelled rows"
+            )
+            raise ValueError(f"classes='recur' needs {why}.")
+        if not takes or init is not None or asked == "anew":
+            return False
+        if asked == "recur":
+            n = len(distinct(y, "y")[0])
+            if not 2 <= n <= MOST_KNOWN:
+                raise ValueError(
+                    f"classes='recur' needs 2 to {MOST_KNOWN:,} classes, but y has {n:,}."
+                )
+            return True
+        return labels_recur(y, groups, _numbers_of(X))
+
+    def _take_classes(self, y: np.ndarray, train: np.ndarray) -> None:
+        """Know the classes of the tasks that are trained on."""
+        init = self.estimator._resolve_meta_init() if self.afresh else self.trainer.meta_init_
+        before = classes_of_past(init)
+        self.classes = distinct(y[train], "y")[0] if before is None else before
+        self._codes = places(self.classes, y[train])
 
     def _checked_rows(
         self, X: Any, train: np.ndarray, targets: np.ndarray | None, groups: Any
@@ -363,13 +450,19 @@ class PastTasks:
         return y, groups
 
     def _split(
-        self, y: np.ndarray, groups: np.ndarray | None, seed: int, short: Shortage
+        self,
+        y: np.ndarray,
+        groups: np.ndarray | None,
+        seed: int,
+        recur: bool,
+        short: Shortage,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Numbers of the rows to train on, and of those of the tasks held out."""
         pretrains = self.estimator._learner_class.pretrains
         # what pretrains does so on all classes, however few rows they have
         short = Shortage() if pretrains else short
-        usable = usable_rows(y if self.classification else None, groups, short)
+        whole = not self.classification or recur
+        usable = usable_rows(None if whole else y, groups, short)
         fraction, rng = self.trainer.validation_fraction, np.random.default_rng([seed, 0])
         train, valid = split_tasks(y, groups, fraction, rng, usable)
         if pretrains:
@@ -422,17 +515,36 @@ class PastTasks:
         """Let a learner do so; whether it could."""
         device = learner.x_mean.device
         if self.classification:
-            return learner.learn_from_episodes(self._batches(device), self._n_past_classes)
+            stream = self.train if self.classes is None else self._of_new_classes
+            if stream is None:
+                return False
+            return learner.learn_from_episodes(self._batches(device, stream), self._n_past_classes)
         X, y = self.scale_rows()
         assert y is not None and self._task_of_row is not None
         return learner.learn_at_once(X.to(device), y.to(device), self._task_of_row)
 
-    def _batches(self, device: torch.device) -> Iterator[tuple[dict[str, torch.Tensor], Any]]:
+    def begin_known_classes(self, learner: Learner) -> None:
+        """Let a learner know how often each class occurs."""
+        X, _ = self.scale_rows()
+        learner.begin_known_classes(X.to(learner.x_mean.device), torch.from_numpy(self._codes))
+
+    def learn_known_classes(self, learner: Learner) -> bool:
+        """Let a learner see all past rows, to learn what the classes are like; whether it could."""
+        device = learner.x_mean.device
+        X, _ = self.scale_rows()
+        assert self._task_of_row is not None
+        episodes = self._batches(device, self.train)
+        codes = torch.from_numpy(self._codes)
+        return learner.learn_known_classes(X.to(device), codes, self._task_of_row, episodes)
+
+    def _batches(
+        self, device: torch.device, stream: Episodes
+    ) -> Iterator[tuple[dict[str, torch.Tensor], Any]]:
         """The first episodes, padded, a few at once."""
         keep = self.estimator._learner_class.rounds_itself
-        n = min(EPISODES_AT_ONCE, len(self.train))
+        n = min(EPISODES_AT_ONCE, len(stream))
         for first in range(0, n, PER_BATCH):
-            drawn = self.train.__getitems__(range(first, min(n, first + PER_BATCH)))
+            drawn = stream.__getitems__(range(first, min(n, first + PER_BATCH)))
             batch, y_query = pad_tasks(drawn, keep_float64=keep)
             yield {name: part.to(device) for name, part in batch.items()}, y_query.to(device)
 

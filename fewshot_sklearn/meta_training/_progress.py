@@ -66,6 +66,8 @@ def headline(trainer: Any, plan: PastTasks) -> str:
         tasks = f"{plan.tasks['count']:,} {plan.tasks['kind']}"
         if plan.n_held_out:
             tasks += f", {plan.n_held_out:,} more held out"
+    if plan.classes is not None:
+        tasks += f", whose {len(plan.classes)} classes recur"
     return (
         f"{type(plan.estimator).__name__} ({plan.encoder_told}, {size}) on {tasks}: at most "
         f"{trainer.max_epochs:,} epochs of {trainer.n_episodes:,} episodes."
@@ -117,6 +119,9 @@ def _answer(make: Callable[[], Any], task: Task, classifies: bool) -> tuple[np.n
     rows, asked = (np.asarray(X).reshape(len(X), -1) for X in (task.X, task.X_query))
     known = np.asarray(task.y) if classifies else np.asarray(task.y, dtype=np.float64)
     used = known >= 0 if classifies else np.ones(len(known), bool)
+    if classifies and len(np.unique(known[used])) < 2:  # the only class there is, or any
+        answers = np.full(len(asked), known[used][0] if used.any() else 0)
+        return np.asarray(task.y_query), answers
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = make_pipeline(StandardScaler(), make()).fit(rows[used], known[used])

@@ -132,7 +132,10 @@ class Training(EpisodicNet):
             self.initialize()
         elif known := getattr(self, "meta_init_", None):
             plan.check_fits(known)
-            for parameter in self.module_.learned_at_once():
+            own = self.module_.learned_at_once
+            if plan.classes is not None:
+                own = self.module_.learned_of_known
+            for parameter in own():
                 parameter.requires_grad_(True)
         self._bring_rows_to_the_device(plan.train)
         threads = few_threads(getattr(self.module_, "convolves", True))
@@ -170,16 +173,22 @@ class Training(EpisodicNet):
     def _learn_at_once_if_better(self) -> None:
         """Given the features that were learned, learn what has a closed form, if that is better."""
         plan, learner = self.plan_, self.module_
-        trained = isinstance(learner, Learner) and any(
-            p.requires_grad for p in learner.learned_at_once()
-        )
-        judged = self.keep_best and plan.valid is not None and len(self.history)
-        if not trained or not judged or not plan.learns_at_once() or is_over():
+        if not isinstance(learner, Learner) or not plan.learns_at_once() or is_over():
             return
-        before, loss = copy.deepcopy(learner.state_dict()), self._validation_losses()
-        learner.eval()
-        if plan.learn_at_once(learner) and not self._validation_losses().mean() < loss.mean():
-            learner.load_state_dict(before)
+        known = plan.classes is not None
+        own = learner.learned_of_known() if known else learner.learned_at_once()
+        if not any(p.requires_grad for p in own):
+            return
+        judged = self.keep_best and plan.valid is not None and len(self.history)
+        if judged:
+            before, loss = copy.deepcopy(learner.state_dict()), self._validation_losses()
+            learner.eval()
+            learn = plan.learn_known_classes if known else plan.learn_at_once
+            if learn(learner) and not self._validation_losses().mean() < loss.mean():
+                learner.load_state_dict(before)
+        if known and learner.learned_at_once():  # of other classes nobody is judge
+            learner.eval()
+            plan.learn_at_once(learner)
 
     def _validation_losses(self) -> np.ndarray:
         """Mean loss of each batch of validation episodes at the present weights."""

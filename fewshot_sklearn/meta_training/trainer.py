@@ -12,7 +12,13 @@ import torch
 from sklearn.base import is_classifier, is_regressor
 from sklearn.utils.validation import check_is_fitted
 
-from ..estimators import Device, FewShotEstimator, final_step, resolve_device
+from ..estimators import (
+    Device,
+    FewShotEstimator,
+    classes_of_past,
+    final_step,
+    resolve_device,
+)
 from ..learners import episode_loss, seconds_left, within
 from ..meta_init import MetaInit
 from ..model_selection import few_shot_score
@@ -71,6 +77,12 @@ class MetaTrainer(Training):
     n_unlabelled : int, default=0
         Support rows a class whose label is not told, for estimators that can use
         them (``ProtoNetClassifier(unlabelled=...)``).
+    classes : {"auto", "recur", "anew"}, default="auto"
+        Whether the class labels of past tasks mean the same in all of them, such as
+        churned and stayed for every customer: ``"recur"``; or are new ones in every task:
+        ``"anew"``. Of classes that recur `RidgeHeadClassifier` and `ProtoNetClassifier`
+        learn what each is like: they predict without a label, and classes without a
+        labelled row (see Notes). ``"auto"`` goes by the past, for these two.
     n_episodes : int, default=320
         Training tasks an epoch, each drawn afresh.
     validation_fraction : float, default=0.1
@@ -190,6 +202,13 @@ default="from_dtype"
     by more than a standard error; methods that adapt the encoder take it without a comparison,
     and those with a network of their own take the rows.
 
+    Class labels recur if there are `groups` and 2 to 20 labels, and a class of one task is
+    one of another task at least half the time; more than two, which may number other things
+    in every task, must be alike over tasks, too, in how often they occur and in the
+    means of their features (see `fewshot_sklearn.tasks.labels_recur`). An episode is then
+    a task's labelled rows as they come: from none to `n_shot` times the number of
+    classes, and `n_query` times as many to be judged on; `n_way` says nothing.
+
     Examples
     --------
     >>> from fewshot_sklearn import MetaTrainer, RidgeHeadRegressor
@@ -213,6 +232,7 @@ default="from_dtype"
         "n_shot": WholeOrRange(0),
         "n_query": WholeOrRange(1) | None,
         "n_unlabelled": Whole(0),
+        "classes": OneOf("auto", "recur", "anew"),
         "n_episodes": Whole(1),
         "validation_fraction": Number(0, below=1),
         "n_valid_episodes": Whole(1),
@@ -255,6 +275,7 @@ default="from_dtype"
         n_shot: IntOrRange = 5,
         n_query: IntOrRange | None = 15,
         n_unlabelled: int = 0,
+        classes: str = "auto",
         n_episodes: int = 320,
         validation_fraction: float = 0.1,
         n_valid_episodes: int = 160,
@@ -287,6 +308,7 @@ default="from_dtype"
         self.n_shot = n_shot
         self.n_query = n_query
         self.n_unlabelled = n_unlabelled
+        self.classes = classes
         self.n_episodes = n_episodes
         self.validation_fraction = validation_fraction
         self.n_valid_episodes = n_valid_episodes
@@ -370,7 +392,8 @@ default="from_dtype"
             Labels or targets; not with a generator.
         groups : array-like of shape (n_rows,) or None, default=None
             Regression: the task of each row. Classification: optional; the
-            classes of an episode then come from one group.
+            classes of an episode then come from one group, and may be the same in
+            all groups (see `classes`).
 
         Returns
         -------
@@ -456,11 +479,16 @@ default="from_dtype"
             X,
             y,
             groups,
-            n_way=self.n_way if is_classifier(estimator) else None,
+            n_way=self._n_way_of_scores(),
             n_shot=self.n_shot,
             n_query=self.n_query,
             random_state=self.seed_,
         ).mean
+
+    def _n_way_of_scores(self) -> IntOrRange | None:
+        """Classes of an episode to be scored on; None is whole tasks."""
+        recur = classes_of_past(self.meta_init_) is not None
+        return self.n_way if is_classifier(self.estimator) and not recur else None
 
     def predict(self, X: Any) -> Any:
         """Not available: adapt `estimator_` to a task first."""

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from sklearn.base import clone
 
+from ..estimators import in_type_of
 from ..learners import Gaussian, Outputs
 from ..tasks import EpisodeRows, taken
 from .episode_answers import EpisodeAnswers
@@ -47,7 +48,11 @@ class _StandsIn:
     def _fit_after_all(self) -> None:
         if not self._has_fit:
             self._has_fit = True
-            self.fit(*self._support_rows())
+            X, y = self._support_rows()
+            if len(y):
+                self.fit(X, y)
+            else:
+                self.fit_prior()
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
@@ -94,6 +99,7 @@ def stand_ins(
         The episode's queries, of the kind that X is of: this very object is what it knows.
     """
     rows = answers.coded(rows)
+    known = answers.knows(rows) if answers.classifies else np.zeros(len(rows.support), bool)
     for which, outputs in answers.outputs(rows):
         told = _on_cpu(outputs)
         for place, i in enumerate(which.tolist()):
@@ -103,10 +109,12 @@ def stand_ins(
                 own: Outputs = Gaussian(told.mean[place, :n], told.variance[place, :n])
             else:
                 own = told[place, :n]
-            yield i, one, _stand_in(answers, one, asked, own), asked
+            yield i, one, _stand_in(answers, one, asked, own, bool(known[i])), asked
 
 
-def _stand_in(answers: EpisodeAnswers, one: EpisodeRows, asked: Any, told: Outputs) -> Any:
+def _stand_in(
+    answers: EpisodeAnswers, one: EpisodeRows, asked: Any, told: Outputs, known: bool
+) -> Any:
     X, y = answers.X, answers.y
     own: Any = type(answers.estimator)
     made: Any = object.__new__(_class_of_stand_ins(own))
@@ -115,6 +123,9 @@ def _stand_in(answers: EpisodeAnswers, one: EpisodeRows, asked: Any, told: Outpu
     made._support_rows = lambda: (taken(X, one.support), y[one.support])
     if one.support_codes is None:
         made._y_ndim = y.ndim
+    elif known:
+        assert answers.known is not None
+        made.classes_ = in_type_of(answers.known, y)
     else:  # columns in the order of the sorted labels, not in that of the episode's codes
         assert isinstance(told, torch.Tensor)
         labels = y[one.support[np.unique(one.support_codes, return_index=True)[1]]]

@@ -14,7 +14,13 @@ import torch
 from joblib import Parallel, delayed
 from sklearn.base import is_classifier
 
-from ..estimators import ManyTasks, adapts_in_batches, as_final_sees
+from ..estimators import (
+    ManyTasks,
+    adapts_in_batches,
+    as_final_sees,
+    for_new_classes,
+    known_classes,
+)
 from ..learners import Gaussian, Outputs
 from ..tasks import (
     IGNORED_CODE,
@@ -23,6 +29,7 @@ from ..tasks import (
     as_they_are,
     indexable,
     number_targets,
+    places,
     taken,
 )
 from .answers import Answers, joined_answers
@@ -54,7 +61,32 @@ class EpisodeAnswers:
         self.X, self.y = indexable(X), as_they_are(y) if self.classifies else number_targets(y)
         if self.batched:
             n_outputs = None if self.classifies else self._targets.shape[1]
-            self._many = ManyTasks(self.estimator, X, n_outputs)
+            self._many = self._many_new = ManyTasks(self.estimator, X, n_outputs)
+            #: Classes that the meta-init knows, and which of them each row is of, if any.
+            self.known = known_classes(self.estimator) if self.classifies else None
+            self._place = None if self.known is None else places(self.known, self.y)
+            if self._place is not None and (self._place < 0).any():
+                self._many_new = ManyTasks(for_new_classes(self.estimator), X, n_outputs)
+
+    def knows(self, rows: EpisodeRows) -> np.ndarray:
+        """Episodes (n_episodes,) all of whose labels are known classes, which their codes are of.
+
+        Parameters
+        ----------
+        rows : EpisodeRows
+            Many episodes.
+
+        Returns
+        -------
+        ndarray of bool of shape (n_episodes,)
+            Which they are.
+        """
+        if self._place is None:
+            return np.zeros(len(rows.support), bool)
+        told = rows.support >= 0
+        if rows.support_codes is not None:
+            told &= rows.support_codes >= 0
+        return ((self._place[rows.support] >= 0) | ~told).all(1)
 
     @property
     def _targets(self) -> np.ndarray:
@@ -133,9 +165,25 @@ class EpisodeAnswers:
         Returns
         -------
         EpisodeRows
-            The same with codes, where they are of classification and had none.
+            The same with codes, where they are of classification and had none; of episodes
+            of known classes, those among these.
         """
-        if not self.classifies or rows.support_codes is not None:
+        if not self.classifies:
+            return rows
+        return self._coded_as_known(self._coded(rows)) if self.batched else self._coded(rows)
+
+    def _coded_as_known(self, rows: EpisodeRows) -> EpisodeRows:
+        known = self.knows(rows)[:, None]
+        if not known.any():
+            return rows
+        place, codes, asked = self._place, rows.support_codes, rows.query_codes
+        assert place is not None and codes is not None and asked is not None
+        support = np.where(known & (codes >= 0), place[rows.support], codes)
+        query = np.where(known & (rows.query >= 0), place[rows.query], asked)
+        return rows._replace(support_codes=support, query_codes=query)
+
+    def _coded(self, rows: EpisodeRows) -> EpisodeRows:
+        if rows.support_codes is not None:
             return rows
         support = np.full(rows.support.shape, IGNORED_CODE)
         query = np.full(rows.query.shape, IGNORED_CODE)
@@ -143,6 +191,9 @@ class EpisodeAnswers:
             known, asked = rows.support[i] >= 0, rows.query[i] >= 0
             classes, codes = np.unique(self.y[rows.support[i][known]], return_inverse=True)
             labels = self.y[rows.query[i][asked]]
+            if not len(classes):  # nothing is known of their order
+                query[i, asked] = UNLABELLED_CODE
+                continue
             place = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
             support[i, known] = codes
             query[i, asked] = np.where(classes[place] == labels, place, UNLABELLED_CODE)
@@ -168,13 +219,37 @@ class EpisodeAnswers:
         outputs : Tensor or Gaussian
             Outputs (T, n_query, ...), padded to the longest of these.
         """
-        many, codes = self._many, rows.support_codes
+        known = self.knows(rows) if self.classifies else np.zeros(len(rows.support), bool)
+        codes = rows.support_codes
+        if codes is not None and not (known | (codes >= 0).any(1)).all():
+            raise ValueError(
+                "Without a labelled row nothing is known of classes that are new in every task: of "
+                "0 labels only a classifier answers whose meta-init knows the classes (see classes "
+                "of MetaTrainer)."
+            )
+        for many, those in ((self._many, known), (self._many_new, ~known)):
+            if those.any():
+                yield from self._outputs(many, rows, kept, np.flatnonzero(those), known)
+
+    def _outputs(
+        self,
+        many: ManyTasks,
+        rows: EpisodeRows,
+        kept: np.ndarray | None,
+        those: np.ndarray,
+        knows: np.ndarray,
+    ) -> Iterator[tuple[np.ndarray, Outputs]]:
+        """`outputs` of some of the episodes, by the learner that is for them."""
+        codes = rows.support_codes
         if many.by_features:  # each row once, however many episodes it is in
-            used = np.unique(np.concatenate([rows.support, rows.query], 1))
+            used = np.unique(np.concatenate([rows.support[those], rows.query[those]], 1))
             many.features(used[used >= 0])
         n_support, n_query = ((part >= 0).sum(1) for part in (rows.support, rows.query))
         ways = np.zeros(len(rows.support), int) if codes is None else codes.max(1) + 1
-        for which in many.batches(ways, n_support, n_query):
+        if self.known is not None:
+            ways = np.where(knows, len(self.known), ways)
+        batches = many.batches(ways[those], n_support[those], n_query[those])
+        for which in (those[some] for some in batches):
             known = slice(0, max(1, n_support[which].max()))
             support = rows.support[which, known]
             real = support >= 0
@@ -192,6 +267,8 @@ class EpisodeAnswers:
             return self._one_by_one(rows, kept, asked)
         codes, n = rows.support_codes, int(asked.sum())
         width = self._targets.shape[1] if codes is None else codes.max(initial=0) + 1
+        if codes is not None and self.known is not None:
+            width = max(width, len(self.known))
         outputs, std = np.full((n, width), -np.inf), None
         place = (np.cumsum(asked) - 1).reshape(asked.shape)
         for which, told in self.outputs(rows, kept):

@@ -90,9 +90,10 @@ class ByExperience(HoldsStrategies):
             p = p[[known.names.index(name) for name in names]]
             p = p / p.sum() if p.any() else np.full(len(pairs), 1 / len(pairs))
         if n_shots == 0:
-            p = p * [has_prior(strategy) for _, strategy in pairs]
-            if not p.any():
+            able = np.array([has_prior(strategy) for _, strategy in pairs], float)
+            if not able.any():
                 raise ValueError(f"None of {names} has an answer without a labelled row.")
+            p = p * able if (p * able).any() else able
             p = p / p.sum()
         best = int(np.argmax(p))
         self.n_shots_ = float(n_shots)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from ..estimators import fitted_to_labels, fitted_to_nothing
+from ..estimators import final_step, fitted_to_labels, fitted_to_nothing, known_classes
 from ._answers import errors
 from ._task_features import task_features
 
@@ -57,7 +57,7 @@ def tried(
         How each did.
     """
     scores, told, off = [], [], []
-    classes = np.unique(y) if kind == "classifier" else None
+    classes = _classes(scored, np.asarray(y)) if kind == "classifier" else None
     with warnings.catch_warnings():
         # of a few rows much is undefined; a strategy that suffers from it scores low
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -78,6 +78,15 @@ def tried(
             off.append(answers)
     features = task_features(X, y, kind) if described else None
     return Episode(scores, told, _products(off) if stacked else None, features)
+
+
+def _classes(scored: list[tuple[Any, Any]], y: np.ndarray) -> np.ndarray:
+    """Those of the rows, and those that strategies know without a row."""
+    found = np.unique(y)
+    for strategy, _ in scored:
+        known = known_classes(final_step(strategy), y)
+        found = found if known is None else np.union1d(found, known)
+    return found
 
 
 def _products(off: list[np.ndarray | None]) -> np.ndarray:

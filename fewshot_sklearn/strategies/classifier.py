@@ -137,6 +137,31 @@ class StrategyClassifier(ClassifierMixin, ByExperience):
         X, y, weights = weighed(X, y, **fit_params)
         self.classes_, codes = distinct(y, "y")
         self._fit_chosen(np.median(np.bincount(codes)), X, y, weights)
+        for one in self.estimators_.values():  # may know classes without a row
+            self.classes_ = np.union1d(self.classes_, getattr(one, "classes_", self.classes_))
+        return self
+
+    def fit_prior(self) -> StrategyClassifier:
+        """Fit the strategies to a task of which no row is known, by their own `fit_prior`.
+
+        Those that have none are left out: of meta-trained ones those that know the
+        classes, of which past tasks had the same ones (see ``classes`` of `MetaTrainer`).
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            When no strategy has an answer without rows.
+        """
+        self._fit_nothing()
+        fitted = list(self.estimators_.values())
+        self.classes_ = fitted[0].classes_
+        for one in fitted[1:]:
+            self.classes_ = np.union1d(self.classes_, one.classes_)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:

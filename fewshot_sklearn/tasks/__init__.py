@@ -52,6 +52,8 @@ from .hints import warn_of_answers, warn_of_columns, warn_of_order
 from .identity import difference_of, identity_of, told_of
 from .ids import as_they_are, comparable, distinct, in_one_kind, numbered, refuse_missing
 from .images import image_shape
+from .known_ids import family, labels_from_json, labels_to_json, places, same_family
+from .recurring import MOST_KNOWN, labels_recur
 from .rows import (
     check_rows,
     column_labels,
@@ -67,6 +69,7 @@ from .sampling import (
     GroupEpisodes,
     PooledRows,
     Shortage,
+    TaskEpisodes,
     split_tasks,
     usable_rows,
 )
@@ -77,6 +80,7 @@ from .targets import class_labels, is_labelled, number_targets, refuse_no_number
 
 __all__ = [
     "IGNORED_CODE",
+    "MOST_KNOWN",
     "N_JOBS",
     "SCORING",
     "UNLABELLED_CODE",
@@ -113,6 +117,7 @@ __all__ = [
     "TargetMove",
     "Task",
     "TaskBatch",
+    "TaskEpisodes",
     "TaskKFold",
     "TaskLoader",
     "TaskShuffleSplit",
@@ -138,20 +143,26 @@ __all__ = [
     "did_you_mean",
     "difference_of",
     "distinct",
+    "family",
     "identity_of",
     "image_shape",
     "in_one_kind",
     "indexable",
     "is_labelled",
+    "labels_from_json",
+    "labels_recur",
+    "labels_to_json",
     "memberships",
     "n_rows",
     "number_targets",
     "numbered",
     "pad_tasks",
     "padded_size",
+    "places",
     "refuse_missing",
     "refuse_no_numbers",
     "refuse_sparse",
+    "same_family",
     "shares",
     "split_column",
     "split_tasks",

@@ -403,6 +403,53 @@ class GroupEpisodes:
         return EpisodeRows(known, _packed(rows, query & ~support, -1), None, None)
 
 
+class TaskEpisodes(GroupEpisodes):
+    """Episodes of whole tasks whose classes are the same ones: labelled rows as they come.
+
+    Each episode has a number of support rows of its own, from none on: what was
+    learned of the classes is to do with however few labels there are.
+
+    Parameters
+    ----------
+    codes : ndarray of int of shape (n_rows,)
+        Class of each row, among those of all tasks.
+    groups : array-like of shape (n_rows,)
+        Which task a row belongs to.
+    n_shot : int or (low, high), default=5
+        Support rows a task are from 0 to the larger one times the number of classes.
+    n_query : int, (low, high) or None, default=15
+        Query rows a task, times the number of classes; None takes all that is left.
+    """
+
+    def __init__(
+        self,
+        codes: np.ndarray,
+        groups: Any,
+        *,
+        n_shot: IntOrRange = 5,
+        n_query: IntOrRange | None = 15,
+    ):
+        n = int(codes.max(initial=0)) + 1
+        most = n * check_int_or_range(n_shot, "n_shot", 0)[1]
+        asked = None
+        if n_query is not None:
+            low, high = check_int_or_range(n_query, "n_query", 1)
+            asked = (n * low, n * high)
+        # tasks of fewer rows are no exception here
+        super().__init__(groups, n_shot=(0, most), n_query=asked, short=Shortage())
+        self.codes = codes
+
+    def draw(self, rng: np.random.Generator, n: int) -> EpisodeRows:
+        """Draw the rows of n episodes."""
+        drawn = super().draw(rng, n)
+
+        def coded(rows: np.ndarray) -> np.ndarray:
+            return np.where(rows >= 0, self.codes[rows], IGNORED_CODE)
+
+        support, query = drawn.support, drawn.query
+        return EpisodeRows(support, query, coded(support), coded(query))
+
+
 def usable_rows(
     y: np.ndarray | None, groups: np.ndarray | None, short: Shortage | None = None
 ) -> np.ndarray:

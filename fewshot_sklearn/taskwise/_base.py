@@ -37,11 +37,12 @@ from ..tasks import (
     distinct,
     indexable,
     n_rows,
+    places,
     taken,
 )
 from ._batches import answer_tasks
 from ._files import SavesTasks
-from ._ids import named, places
+from ._ids import named
 from ._learning import LearnsTasks, classes_of
 from ._task_column import check_asked, features_and_ids, task_column
 

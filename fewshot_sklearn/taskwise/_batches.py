@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..estimators import ManyTasks
-from ..tasks import UNLABELLED_CODE, RowsByTask, distinct, is_labelled
+from ..estimators import ManyTasks, known_classes
+from ..tasks import UNLABELLED_CODE, RowsByTask, distinct, is_labelled, places
 from ._adding import Known
-from ._ids import named, places, union
+from ._ids import named, union
 from ._states import OWN_CLASSES, TaskStates
 
 
@@ -160,6 +160,14 @@ class LocalClasses:
         inner: Any,
         known: Known | None = None,
     ):
+        if (everywhere := known_classes(inner, y)) is not None:  # the same in every task
+            n, n_tasks = len(everywhere), len(tasks)
+            self.classes, self.codes = everywhere, places(everywhere, y)
+            self.n_way = np.full(n_tasks, n)
+            self._pairs = np.arange(n_tasks * n)
+            self._first = np.arange(n_tasks) * n
+            self._before = np.ones(n_tasks * n, bool)
+            return
         labelled = is_labelled(y, getattr(inner, "unlabelled", None))
         found, codes = distinct(y[labelled], "y")
         self.classes = found if known is None else union(known.classes, found, "y")

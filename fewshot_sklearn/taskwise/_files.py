@@ -10,8 +10,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..estimators import adapts_in_batches
-from ..tasks import TableFormat, identity_of
-from ._ids import from_json, to_json
+from ..tasks import TableFormat, identity_of, labels_from_json, labels_to_json
 from ._states import TaskStates
 
 
@@ -48,7 +47,7 @@ class SavesTasks:
         if not self._stacked:
             raise _cannot_be_saved(self._template)
         meta = _identity(self, self._template) | {
-            "tasks": to_json(self.tasks_),
+            "tasks": labels_to_json(self.tasks_),
             "one_task": self._one_task,
             "task_place": self._task_place,
             "updatable": self._updatable,
@@ -60,7 +59,7 @@ class SavesTasks:
         if (table := getattr(self._template, "table_format_", None)) is not None:
             meta["table"] = table.to_json()
         if self._kind == "classifier":
-            meta["classes"] = to_json(self.classes_)
+            meta["classes"] = labels_to_json(self.classes_)
         else:
             meta["y_ndim"] = self._template._y_ndim
         self._states.save(path, meta)
@@ -103,9 +102,9 @@ class SavesTasks:
         # files of versions that could not add rows do not say
         self._begin(inner, meta["one_task"], meta["task_place"], meta.get("updatable", False))
         self._before = before
-        self._states, self.tasks_ = states, from_json(meta["tasks"])
+        self._states, self.tasks_ = states, labels_from_json(meta["tasks"])
         if self._kind == "classifier":
-            self.classes_ = from_json(meta["classes"])
+            self.classes_ = labels_from_json(meta["classes"])
         owners: list[tuple[Any, str]] = [(self, ""), (inner, "inner_")]
         for owner, prefix in owners:
             owner.n_features_in_ = meta[f"{prefix}n_features_in"]

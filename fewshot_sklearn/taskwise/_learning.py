@@ -10,12 +10,20 @@ import numpy as np
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import validate_data
 
-from ..estimators import ManyTasks, adapts_in_batches, check_weights, through, validated
-from ..tasks import RowsByTask, check_rows, distinct
+from ..estimators import (
+    ManyTasks,
+    adapts_in_batches,
+    check_weights,
+    for_new_classes,
+    known_classes,
+    through,
+    validated,
+)
+from ..tasks import RowsByTask, check_rows, distinct, places
 from ._adding import Known, add_to_tasks, check_can_add, check_mode
 from ._alone import fit_each, fit_further, fit_one
 from ._batches import GivenRows, LocalClasses, adapt_tasks, some_tasks
-from ._ids import places, refuse_weightless, union, union_of
+from ._ids import named, refuse_weightless, union, union_of
 from ._states import OWN_CLASSES, Pieces, TaskStates
 from ._task_column import features_and_ids, task_column
 
@@ -60,6 +68,7 @@ class LearnsTasks:
         X, ids = features_and_ids(X, groups, place, self.task)
         y = self._checked_y(y, inner)
         check_consistent_length(X, y)
+        inner = self._for_labels(inner, y, afresh)
         if not afresh:
             self._check_as_in_fit(ids)
         w = sample_weight
@@ -99,6 +108,21 @@ class LearnsTasks:
         self._keep_classes_in_use()
         if afresh:
             self._pooled = pooled
+
+    def _for_labels(self, inner: Any, y: np.ndarray, afresh: bool) -> Any:
+        """The estimator, without what it knows of classes if some label is not among these."""
+        known = known_classes(inner) if self._kind == "classifier" else None
+        if known is None or not adapts_in_batches(inner):
+            return inner
+        if (places(known, y) >= 0).all():
+            return inner
+        if afresh:
+            return for_new_classes(inner)
+        new = np.unique(y[places(known, y) < 0])
+        raise ValueError(
+            f"y has classes {named(new)}, which are not among those that the meta-init knows and "
+            f"all tasks have: {named(known)}. Fit again, on the rows of all tasks."
+        )
 
     def _begin(self, inner: Any, one_task: bool, place: int | None, updatable: bool) -> None:
         """Know no task."""

@@ -11,9 +11,8 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.metaestimators import available_if
 
 from ..algorithms import ProtoNetClassifier
-from ..tasks import Learns, class_labels, in_one_kind
+from ..tasks import Learns, class_labels, in_one_kind, places
 from ._base import Taskwise
-from ._ids import places
 
 
 def _has_probabilities(self: Any) -> bool:

@@ -151,6 +151,9 @@ class TrustedClassifier(ClassifierMixin, FitsAndCompares):
         check_consistent_length(X, y)
         self.classes_, codes = distinct(y, "y")
         self._fit(X, y, sample_weight, codes)
+        own = getattr(self._answering(), "classes_", self.classes_)
+        if len(own) > len(self.classes_):  # it knows classes without a row
+            self.classes_ = own
         known = self.calibration_
         self.temperature_ = 1.0 if known is None else float(known.scale_at(self.n_shots_)[0])
         self.offset_ = -np.inf if known is None else known.row_threshold(self.n_shots_, 0.05)

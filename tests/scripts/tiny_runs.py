@@ -272,6 +272,13 @@ RUNS: dict[str, list[Run]] = {
             (r"\| with fall_back \| .*" + FIGURE, r"with fall_back - best rival \| .*%"),
         )
     ],
+    "benchmarks/recurring_classes.py": [
+        Run(
+            "--data 'Chem97, A' --splits 1",
+            {"SHOTS": (0, 2), "own_table.MOST_TASKS": 12},
+            (r"RidgeHeadClassifier, learned \| .*" + FIGURE, r"learned - pooled logistic .*"),
+        )
+    ],
     "benchmarks/past_tasks.py": [
         Run(
             "--data schools leaves --past 6 --leaves {data}/leaves99/train.csv",
