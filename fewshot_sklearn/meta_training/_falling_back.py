@@ -105,7 +105,8 @@ def with_fall_back(trainer: Any, X: Any, y: Any, groups: Any, took: float) -> An
         One tells of strategies that failed, and why; one of what there was no time for.
     """
     X, y, groups = indexable(X), np.asarray(y), _numbers(groups)
-    classify, left_out = is_classifier(trainer.estimator), {}
+    classify = is_classifier(trainer.estimator)
+    left_out: dict[str, str] = {}
     known_y = comparable(y, "y") if classify else None
     shots = [k for k in SHOTS if _allow(known_y, groups, k, FEWEST_TASKS)]
     began = time.monotonic()
@@ -145,7 +146,9 @@ def _tried_on_past(
     rows = np.flatnonzero(usable_rows(units if groups is None else None, groups, Shortage()))
     if classify and groups is not None:
         rows = np.flatnonzero(usable_rows(comparable(y, "y"), groups, Shortage()))
-    n_parts, found, failures = _n_parts(trainer, units[rows], groups is None), [], []
+    n_parts = _n_parts(trainer, units[rows], groups is None)
+    found: list[Experience] = []
+    failures: list[Failures] = []
     splits = GroupKFold(n_parts, shuffle=True, random_state=seed).split(rows, groups=units[rows])
     longest = 0.0
     for i, (rest, part) in enumerate(splits):

@@ -112,8 +112,8 @@ class Pooled(BaseEstimator):
     def _check_columns(self, past: PastRows | None, X: np.ndarray) -> None:
         """Warn of columns that lie far from past ones; refuse those that do by far."""
         if past is not None and len(X):
-            names = getattr(self, "feature_names_in_", None)
-            check_columns_near(X, *past._once("where X lies", lambda: _moments(past.X)), names)
+            mean, scale = past._once("where X lies", lambda: _moments(past.X))
+            check_columns_near(X, mean, scale, getattr(self, "feature_names_in_", None))
 
     def _near(self, past: PastRows | None, X: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Targets of a task, brought near those of past ones where they lie far from them.

@@ -44,7 +44,7 @@ class Failures:
         self.n_episodes += asked.sum(0)
         self.counts += lost.sum(0)
         for row, told in zip(lost, errors, strict=True):
-            for i in np.flatnonzero(row):
+            for i in np.flatnonzero(row).tolist():
                 self.reasons[i].setdefault(re.sub(r"[\d.]+", "#", told[i]), told[i])
 
     @classmethod
