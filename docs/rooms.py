@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "fewshot_sklearn"
 #: Each room may import only from those before it.
 ORDER = [
-    "datasets", "tasks", "encoders", "meta_init", "pretrained", "learners", "estimators",
+    "tasks", "encoders", "datasets", "meta_init", "pretrained", "learners", "estimators",
     "algorithms", "model_selection", "labelling", "taskwise", "strategies", "trust",
     "meta_training", "inspection",
 ]  # fmt: skip

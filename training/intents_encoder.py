@@ -27,7 +27,7 @@ from skorch.callbacks import LRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewshot_sklearn.datasets.intents import sentence_encoder
+from fewshot_sklearn.encoders import load_sentence_model
 
 #: Layers of the encoder, of six, that stay as they are, with its word embeddings.
 FROZEN = 2
@@ -47,7 +47,7 @@ class SentenceEncoder(nn.Module):
     def __init__(self, random_state: int = 0):
         super().__init__()
         torch.manual_seed(random_state)
-        self.whole = sentence_encoder("cpu")
+        self.whole = load_sentence_model()
         model = self.whole[0].auto_model
         for part in (model.embeddings, *model.encoder.layer[:FROZEN]):
             part.requires_grad_(False)

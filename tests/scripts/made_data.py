@@ -143,6 +143,10 @@ class WordVectors(nn.Module):
         longest = max(map(len, words))
         return {"input_ids": torch.tensor([w + [0] * (longest - len(w)) for w in words])}
 
+    def get_embedding_dimension(self) -> int:
+        """Length of an embedding."""
+        return WIDTH
+
     def forward(self, tokens: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Embeddings of sentences."""
         known = (tokens["input_ids"] > 0).float()[..., None]

@@ -25,7 +25,7 @@ from loading import FOLDERS, loaded, scripts
 from tiny_runs import RUNS, SPEED, USED_BY
 
 from fewshot_sklearn import MetaInit, MetaTrainer
-from fewshot_sklearn.datasets import intents
+from fewshot_sklearn.encoders import sentence_models
 
 if not all((ROOT / folder).exists() for folder in FOLDERS):
     pytest.skip("the scripts are not here", allow_module_level=True)
@@ -65,9 +65,10 @@ def alone(monkeypatch, tmp_path):
         raise OSError("a script reaches for the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(intents, "sentence_encoder", made_data.WordVectors)
-    for folder in ("here", "out"):
+    for folder in ("here", "out", "encoder"):
         (tmp_path / folder).mkdir()
+    monkeypatch.setattr(sentence_models, "model_folder", lambda *asked: tmp_path / "encoder")
+    monkeypatch.setattr(sentence_models, "_read", lambda _, device: made_data.WordVectors(device))
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("FEWSHOT_DEMO_OUTPUT", str(tmp_path / "out"))
     gc.freeze()  # whoever times collects garbage each time: not what the tests hold
