@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "fewshot_sklearn"
 #: Each room may import only from those before it.
 ORDER = [
-    "tasks", "encoders", "datasets", "meta_init", "pretrained", "learners", "estimators",
-    "algorithms", "model_selection", "labelling", "taskwise", "strategies", "trust",
+    "tasks", "encoders", "meta_init", "pretrained", "learners", "estimators", "raw",
+    "datasets", "algorithms", "model_selection", "labelling", "taskwise", "strategies", "trust",
     "meta_training", "inspection",
 ]  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Real data, some of which ships with the package, and generators of tasks."""
 
 from .harmonics import make_harmonic_tasks
+from .image_folder import load_image_folder
 from .intents import embed_sentences, load_banking77, load_clinc150
 from .leaves import load_leaves
 from .omniglot import fetch_omniglot, load_omniglot
@@ -13,6 +14,7 @@ __all__ = [
     "load_banking77",
     "load_chem97",
     "load_clinc150",
+    "load_image_folder",
     "load_insteval",
     "load_leaves",
     "load_omniglot",

@@ -14,6 +14,7 @@ from .by_name import (
     safe_under_vmap,
 )
 from .image import Conv4, ResNet8, ResNet12, channels_last
+from .loaded_models import LoadedModels, as_written
 from .residual import Residual
 from .sentence_models import (
     SharedSentenceModel,
@@ -34,6 +35,7 @@ __all__ = [
     "Fourier",
     "Identity",
     "LayerNorm",
+    "LoadedModels",
     "ResNet8",
     "ResNet12",
     "Residual",
@@ -43,6 +45,7 @@ __all__ = [
     "Spline",
     "TableEncoder",
     "TableRows",
+    "as_written",
     "channels_apart",
     "channels_last",
     "ids_are_lost",

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ._loaded import LoadedModels, as_written
+from .loaded_models import LoadedModels, as_written
 
 #: The model that is taken where none is named.
 MINILM = "all-MiniLM-L6-v2"

@@ -1,0 +1,80 @@
+"""What the transformers of raw things share: parameters, clones, names of features."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ..tasks import Constraint, Device, Flag, Whole, column_labels
+
+
+class RawTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Base class: a model that is used as it is, one row a thing.
+
+    `fit` looks at the things and at one row; nothing is learned. The model is no part of the
+    estimator: what is pickled is its name. A model that is an object is shared by all clones.
+    """
+
+    #: What each parameter may be; `fit` checks it.
+    _constraints: dict[str, Constraint] = {
+        "batch_size": Whole(1),
+        "cache": Flag(),
+        "device": Device(),
+        "download": Flag(),
+        "verbose": Flag() | Whole(0),
+    }
+    model: Any
+    n_features_out_: int
+
+    def __sklearn_clone__(self) -> Self:
+        bare = copy(self)
+        bare.model = None
+        made = BaseEstimator.__sklearn_clone__(bare)
+        made.model = self.model
+        return made
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "n_features_out_")
+
+    @property
+    def _n_features_out(self) -> int:
+        check_is_fitted(self)
+        return self.n_features_out_
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+def one_column(owner: Any, X: Any, what: str, reset: bool) -> Any:
+    """The one column of a data frame or of a (n, 1) array; whatever else, as it is.
+
+    A frame's column must be called as it was at `fit`.
+
+    Raises
+    ------
+    ValueError
+        When there are several columns; in scikit-learn's words, when it is another.
+    """
+    labels = column_labels(X)
+    if labels is None:
+        if reset and hasattr(owner, "feature_names_in_"):
+            del owner.feature_names_in_
+        if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] == 1:
+            return X[:, 0]
+        return X
+    if len(labels) != 1:
+        raise ValueError(
+            f"X has {len(labels)} columns ({', '.join(map(repr, labels[:5]))}"
+            f"{', ...' if len(labels) > 5 else ''}), but {type(owner).__name__} takes one column "
+            f"of {what}: choose it, such as by X[{labels[0]!r}], or put a {type(owner).__name__} "
+            "for each into a ColumnTransformer."
+        )
+    validate_data(owner, X, reset=reset, skip_check_array=True)
+    return X.iloc[:, 0] if hasattr(X, "iloc") else X[labels[0]]
