@@ -13,8 +13,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import fewshot_sklearn
 from fewshot_sklearn import (
+    ImageEncoder,
+    ImageReader,
     PooledClassifier,
     PooledRegressor,
+    SentenceEncoder,
     StrategyClassifier,
     StrategyRegressor,
     TaskwiseClassifier,
@@ -68,12 +71,15 @@ VARIANTS = [
     variant("NeuralProcessRegressor", attentive=False),
     variant("ReptileClassifier", inner_optimizer="adam", inner_lr=0.1),
 ]
+#: Of sentences and pictures, which scikit-learn's checks have none of.
+OF_RAW_THINGS = [ImageEncoder(), ImageReader(), SentenceEncoder()]
 TRANSFORMERS = [e for e in public_estimators() if hasattr(e, "transform")]
 
 
 def test_every_public_estimator_is_checked():
     # take a required estimator, or rows of many tasks
     exempt = {"MetaTrainer", "ESMetaTrainer", "StrategySelector", "TrustLearner"}
+    exempt |= {type(e).__name__ for e in OF_RAW_THINGS}
     named = {type(e).__name__ for e in public_estimators()} | exempt
     for name in fewshot_sklearn.__all__:
         public = getattr(fewshot_sklearn, name)
@@ -84,6 +90,25 @@ def test_every_public_estimator_is_checked():
 @parametrize_with_checks([*public_estimators(), *VARIANTS])
 def test_scikit_learn_check(estimator, check):
     check(estimator)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        estimator_checks.check_estimator_cloneable,
+        estimator_checks.check_estimator_repr,
+        estimator_checks.check_get_params_invariance,
+        estimator_checks.check_mixin_order,
+        estimator_checks.check_no_attributes_set_in_init,
+        estimator_checks.check_parameters_default_constructible,
+        estimator_checks.check_set_params,
+        estimator_checks.check_valid_tag_types,
+    ],
+    ids=lambda check: check.__name__,
+)
+@pytest.mark.parametrize("estimator", OF_RAW_THINGS, ids=lambda e: type(e).__name__)
+def test_check_that_needs_no_data(estimator, check):
+    check(type(estimator).__name__, estimator)
 
 
 @pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ def learned(trainer: Any, plan: PastTasks) -> MetaInit:
     provenance = {
         "tasks": _tasks_seen(plan.tasks, before.get("tasks")),
         "rows": _rows_seen(plan.row_sketch, before.get("rows")),
-        "steps": [repr(getattr(one, "estimator", one)) for one in frozen_steps(plan.whole)[0]],
+        "steps": [_told(getattr(one, "estimator", one)) for one in frozen_steps(plan.whole)[0]],
         "settings": {name: getattr(trainer, name) for name in told},
         "tasks_per_step": trainer.batch_size,
         "tasks_seen": trainer.n_episodes * len(trainer.history),
@@ -96,3 +97,8 @@ def _rows_seen(new: RowSketch | None, old: dict[str, Any] | None) -> dict[str, A
     if new is None or old is None:
         return old if new is None else new.to_json()
     return new.union(RowSketch.from_json(old)).to_json()
+
+
+def _told(step: Any) -> str:
+    """A step of a pipeline as it is written, the same in every process: a function by its name."""
+    return re.sub(r"<(?:bound method|function|built-in function) ([\w.]+)[^>]*>", r"\1", repr(step))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from os import PathLike
 from typing import Any, Self
 
 import numpy as np
@@ -27,6 +28,8 @@ class RawTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         "download": Flag(),
         "verbose": Flag() | Whole(0),
     }
+    #: Parameters that change no answer.
+    _indifferent = frozenset(("batch_size", "cache", "download"))
     model: Any
     n_features_out_: int
 
@@ -36,6 +39,12 @@ class RawTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         made = BaseEstimator.__sklearn_clone__(bare)
         made.model = self.model
         return made
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        # a function without its address, a network without its layers
+        told = copy(self)
+        told.model = _Told(self.model)
+        return BaseEstimator.__repr__(told, N_CHAR_MAX)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "n_features_out_")
@@ -50,6 +59,18 @@ class RawTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         tags.input_tags.two_d_array = False
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+class _Told:
+    """A model as a reader is told of it."""
+
+    def __init__(self, model: Any):
+        plain = isinstance(model, str | PathLike) or model is None
+        name = getattr(model, "__qualname__", type(model).__qualname__)
+        self.told = repr(model) if plain else name
+
+    def __repr__(self) -> str:
+        return self.told
 
 
 def one_column(owner: Any, X: Any, what: str, reset: bool) -> Any:

@@ -161,10 +161,11 @@ def _changed(estimator: Any) -> dict[str, Any]:
     given = estimator.get_params(deep=False)
     known = inspect.signature(type(estimator).__init__).parameters
     defaults = {name: p.default for name, p in known.items() if p.default is not p.empty}
+    indifferent = INDIFFERENT | getattr(type(estimator), "_indifferent", frozenset())
     return {
         name: value
         for name, value in given.items()
-        if name not in INDIFFERENT
+        if name not in indifferent
         and not (name in defaults and _described(value, 2) == _described(defaults[name], 2))
     }
 

@@ -51,7 +51,7 @@ class SavesTasks:
             "one_task": self._one_task,
             "task_place": self._task_place,
             "updatable": self._updatable,
-            "n_features_in": self.n_features_in_,
+            "n_features_in": getattr(self, "n_features_in_", None),  # sentences have no columns
             "feature_names_in": _names(self),
             "inner_n_features_in": self._template.n_features_in_,
             "inner_feature_names_in": _names(self._template),
@@ -107,7 +107,10 @@ class SavesTasks:
             self.classes_ = labels_from_json(meta["classes"])
         owners: list[tuple[Any, str]] = [(self, ""), (inner, "inner_")]
         for owner, prefix in owners:
-            owner.n_features_in_ = meta[f"{prefix}n_features_in"]
+            if (n_columns := meta[f"{prefix}n_features_in"]) is not None:
+                owner.n_features_in_ = n_columns
+            elif hasattr(owner, "n_features_in_"):
+                del owner.n_features_in_
             if (names := meta[f"{prefix}feature_names_in"]) is not None:
                 owner.feature_names_in_ = np.array(names, dtype=object)
             elif hasattr(owner, "feature_names_in_"):
