@@ -10,7 +10,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..tasks import Constraint, Device, Flag, Whole, column_labels
+from ..estimators import Device
+from ..tasks import Constraint, Flag, Whole, column_labels
 
 
 class RawTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):

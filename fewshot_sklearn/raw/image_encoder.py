@@ -12,6 +12,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from ..estimators import resolve_device
 from ..tasks import (
     Constraint,
     FilePath,
@@ -23,7 +24,6 @@ from ..tasks import (
     Several,
     Whole,
     check_parameters,
-    resolve_device,
 )
 from ._image_models import SharedImageModel, brought_to, own_image_model, shared_image_model
 from ._kept_rows import embedded, kept_rows_of

@@ -12,7 +12,8 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..encoders import of_unit_length, shared_sentence_model
-from ..tasks import Constraint, FilePath, Flag, check_parameters, resolve_device
+from ..estimators import resolve_device
+from ..tasks import Constraint, FilePath, Flag, check_parameters
 from ._kept_rows import embedded, kept_rows_of
 from ._states import state_of
 from ._transformer import RawTransformer, one_column
