@@ -38,7 +38,12 @@ BAD: tuple[Any, ...] = ("foo", -1, float("inf"), float("nan"), [], object())
 #: Errors that may be meant; of any other kind the message was made for somebody else.
 MEANT = (ValueError, TypeError, OSError, ImportError)
 #: Parameters that may be anything, by the name of the class; "" is every class.
-ANYTHING: dict[str, set[str]] = {"": {"callbacks"}, "ProtoNetClassifier": {"unlabelled"}}
+ANYTHING: dict[str, set[str]] = {
+    "": {"callbacks"},
+    "ImageEncoder": {"model", "pretrained"},  # names and files, which are looked for
+    "ProtoNetClassifier": {"unlabelled"},
+    "SentenceEncoder": {"model"},
+}
 #: Values that are right after all: a column by name or place, a file, a device, all processors.
 RIGHT = {
     ("device", "foo"),

@@ -99,4 +99,7 @@ def one_column(owner: Any, X: Any, what: str, reset: bool) -> Any:
             "for each into a ColumnTransformer."
         )
     validate_data(owner, X, reset=reset, skip_check_array=True)
-    return X.iloc[:, 0] if hasattr(X, "iloc") else X[labels[0]]
+    if hasattr(X, "iloc"):
+        return X.iloc[:, 0]
+    column = X[labels[0]]
+    return column.to_pylist() if hasattr(column, "to_pylist") else column  # of pyarrow

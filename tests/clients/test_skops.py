@@ -18,6 +18,8 @@ from sklearn.preprocessing import StandardScaler
 
 import fewshot_sklearn
 from fewshot_sklearn import (
+    ImageEncoder,
+    ImageReader,
     MetaEmbedding,
     MetaInit,
     MetaTrainer,
@@ -28,6 +30,7 @@ from fewshot_sklearn import (
     PooledStatisticsClassifier,
     PooledStatisticsRegressor,
     RidgeHeadRegressor,
+    SentenceEncoder,
     StrategyClassifier,
     StrategyRegressor,
     StrategySelector,
@@ -154,7 +157,23 @@ def test_no_public_estimator_is_left_out(others):
         name for name in fewshot_sklearn.__all__ if hasattr(getattr(fewshot_sklearn, name), "fit")
     }
     tested = {type(one).__name__ for one in others} | {*CLASSIFIERS, *REGRESSORS}
-    assert public - tested == {"ESMetaTrainer", "MetaTrainer"}  # see below
+    raw = {"ImageEncoder", "ImageReader", "SentenceEncoder"}
+    assert public - tested - raw == {"ESMetaTrainer", "MetaTrainer"}  # see below
+
+
+def test_raw_things(tmp_path):
+    Image = pytest.importorskip("PIL.Image")
+    paths = [str(tmp_path / f"{i}.png") for i in range(2)]
+    for i, path in enumerate(paths):
+        Image.new("RGB", (4, 4), (200 * i, 0, 0)).save(path)
+    reader = ImageReader((4, 4)).fit(paths)
+    loaded, types = round_trip(reader)
+    assert types == names_of(ImageReader)
+    assert np.array_equal(loaded.transform(paths), reader.transform(paths))
+    # the model is told by its name, and looked for where it is needed
+    for made in (SentenceEncoder("some/folder", batch_size=8), ImageEncoder("resnet10t", size=32)):
+        loaded, types = round_trip(made)
+        assert len(types) == 1 and repr(loaded) == repr(made)
 
 
 def arrays_in(content):
