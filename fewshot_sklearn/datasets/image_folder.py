@@ -184,5 +184,5 @@ def _files_of(folder: Path, n_levels: int) -> list[Path]:
 def _seems_grey(place: str) -> bool:
     try:
         return is_grey(place)
-    except (OSError, SyntaxError):  # broken, which reading it will tell: it says nothing of others
+    except Exception:  # of any kind, which reading it will tell, by name
         return True

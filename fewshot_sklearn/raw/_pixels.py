@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from .picture_files import in_plain_colours
+
 #: Numbers of channels of pictures: grey, and red, green, blue.
 CHANNELS = (1, 3)
 #: By how much a float may leave 0 to 1, as interpolation does.
@@ -32,6 +34,11 @@ def layout_of(shape: tuple[int, ...], layout: str = "auto") -> str:
     ValueError
         When it is no such array, or might be two things.
     """
+    if len(shape) == 3 and shape[2] in CHANNELS:
+        raise ValueError(
+            f"X of shape {shape} looks like one picture with its channels: put a single picture in "
+            "a list, [picture] or X[None]."
+        )
     if len(shape) == 3:
         return "NHW"
     if len(shape) == 2:
@@ -72,8 +79,16 @@ def channels_first(pictures: np.ndarray, layout: str) -> np.ndarray:
     return pictures.transpose(0, 3, 1, 2) if layout == "NHWC" else pictures
 
 
-def refuse_other_pixels(pictures: np.ndarray) -> None:
+def refuse_other_pixels(pictures: np.ndarray, all_of_them: bool = True) -> None:
     """Refuse pixels that are neither bytes from 0 to 255 nor floats from 0 to 1.
+
+    Parameters
+    ----------
+    pictures : ndarray
+        Pixels.
+    all_of_them : bool, default=True
+        Whether these are many pictures, so that bytes which are all 0 or 1 are not dark, but black
+        and white.
 
     Raises
     ------
@@ -81,7 +96,9 @@ def refuse_other_pixels(pictures: np.ndarray) -> None:
         Says what they are, and what to do.
     """
     kind = pictures.dtype.kind
-    if pictures.dtype == np.uint8 or kind == "b":
+    if kind == "b":
+        return
+    if pictures.dtype == np.uint8 and not (all_of_them and pictures.max() == 1):
         return
     if kind not in "iuf":
         raise ValueError(f"X must hold pixels, got an array of dtype {pictures.dtype}.")
@@ -123,8 +140,8 @@ def as_array(X: Any) -> np.ndarray | None:
     if hasattr(X, "dtype") and hasattr(X, "ndim"):
         found = np.asarray(X)
         return None if found.dtype.kind in "OUST" else found
-    if isinstance(X, list | tuple) and len(X) and hasattr(X[0], "getexif"):  # Pillow's
-        X = [np.asarray(x.convert("RGB")) for x in X]
+    if isinstance(X, list | tuple) and len(X) and all(hasattr(x, "getexif") for x in X):
+        X = [np.asarray(in_plain_colours(x)) for x in X]  # Pillow's
     if isinstance(X, list | tuple) and len(X) and all(hasattr(x, "shape") for x in X):
         shapes = {tuple(x.shape) for x in X}
         if len(shapes) > 1:

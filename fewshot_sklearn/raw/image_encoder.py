@@ -218,7 +218,7 @@ class ImageEncoder(RawTransformer):
         known = None if reset else getattr(self, "layout_", None)
         told = known if known in ("NHWC", "NCHW") and array.ndim == 4 else self.layout
         layout = layout_of(array.shape, told)
-        refuse_other_pixels(array)
+        refuse_other_pixels(array, all_of_them=reset)
         if reset:
             self.layout_ = layout
         return _Pictures(None, channels_first(array, layout))

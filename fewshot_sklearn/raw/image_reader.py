@@ -182,5 +182,5 @@ class ImageReader(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 def _is_grey(place: str) -> bool:
     try:
         return is_grey(place)
-    except OSError:  # which reading it will tell, by name
-        return False
+    except Exception:  # of any kind, which reading it will tell, by name
+        return True

@@ -116,7 +116,7 @@ def read_pictures(
         try:
             read.append(picture_of(place, size, color, resizing))
             places.append(place)
-        except (OSError, SyntaxError, ValueError) as error:
+        except Exception as error:  # of any kind: the file may hold anything
             broken[place] = str(error) if isinstance(error, ValueError) else _in_short(error)
     if broken and not (skip_broken and read):
         more = f"\n... and {len(broken) - MOST_TOLD} more" if len(broken) > MOST_TOLD else ""
@@ -145,14 +145,21 @@ def picture_of(
     It is turned as its EXIF data say; what is transparent lies on white; 16 bits a channel become
     8; of several frames the first is taken.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     with Image.open(place) as opened:
-        picture = _in_eight_bits(ImageOps.exif_transpose(opened))
-        picture = _on_white(picture).convert("L" if color == "grey" else "RGB")
+        picture = in_plain_colours(opened, color)
         if size is not None and picture.size != (size[1], size[0]):
             picture = _resized(picture, (size[1], size[0]), resizing)
         return np.array(picture)
+
+
+def in_plain_colours(picture: Any, color: str = "rgb") -> Any:
+    """A picture of Pillow, of any mode, as one of mode RGB or L; turned as its EXIF data say."""
+    from PIL import ImageOps
+
+    picture = _on_white(_in_eight_bits(ImageOps.exif_transpose(picture)))
+    return picture.convert("L" if color == "grey" else "RGB")
 
 
 def is_grey(place: str) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import needs_cuda
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -396,6 +397,7 @@ def test_maps_are_pooled(pixels):
         (lambda x: x.astype("uint16") * 257, "X / 65535"),
         (lambda x: x.astype(int) * 10**6, "bytes from 0 to 255 or floats from 0 to 1"),
         (lambda x: (x > 9).astype(int), "black and white"),
+        (lambda x: x[0], r"one picture with its channels.*X\[None\]"),
         (lambda x: np.where(x > 9, x / 255, np.nan), "NaN"),
         (lambda x: x.reshape(6, -1), "flat rows do not say which pixel is where"),
         (lambda x: x[0, 0, 0], "pictures are"),
@@ -417,6 +419,29 @@ def test_what_are_no_pictures(pixels, change, told):
             continue  # where the layout is known already
         with pytest.raises(ValueError, match=told):
             getattr(enc, call)(change(pixels))
+
+
+def test_bytes_that_are_all_zero_or_one_are_refused_at_fit_alone(pixels):
+    dark = (pixels > 9).astype("uint8")
+    with pytest.raises(ValueError, match=r"uint8 from 0 to 1\. .*black and white"):
+        ImageEncoder(small()).fit(dark)
+    enc = ImageEncoder(small(), device="cpu", cache=False).fit(pixels)  # bytes up to 255
+    both = np.concatenate([pixels, dark])
+    np.testing.assert_allclose(enc.transform(both)[6:], enc.transform(dark), atol=1e-6)
+
+
+def test_files_that_hold_anything(folder):
+    good = (folder / "cat" / "0.png").read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        spoilt = np.frombuffer(good, np.uint8).copy()
+        places = rng.integers(8, len(spoilt), 6)
+        spoilt[places] = rng.integers(0, 256, 6)
+        (folder / "spoilt.png").write_bytes(spoilt.tobytes())
+        try:
+            read(str(folder / "spoilt.png"), size=(4, 4))
+        except ValueError as error:
+            assert "spoilt.png: " in str(error)
 
 
 def test_a_layout_that_is_said_or_known(pixels):
@@ -482,6 +507,12 @@ def test_threads(pixels):
     with ThreadPoolExecutor(8) as pool:
         for rows in pool.map(lambda _: clone(enc).fit(pixels).transform(pixels), range(16)):
             np.testing.assert_array_equal(rows, expected)
+
+
+@needs_cuda
+def test_on_a_gpu(pixels):
+    on = {d: ImageEncoder(small(), device=d).fit_transform(pixels) for d in ("cpu", "cuda")}
+    np.testing.assert_allclose(on["cuda"], on["cpu"], atol=1e-3)
 
 
 def test_paths_of_pictures(folder):

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import needs_cuda
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.exceptions import NotFittedError
@@ -354,6 +355,12 @@ def test_one_by_one_or_all_at_once(tiny):
     enc = SentenceEncoder(tiny, cache=False, device="cpu").fit(SENTENCES)
     alone = np.concatenate([enc.transform([s]) for s in SENTENCES])
     np.testing.assert_allclose(enc.transform(SENTENCES), alone, atol=1e-6)
+
+
+@needs_cuda
+def test_on_a_gpu(tiny):
+    on = {d: SentenceEncoder(tiny, device=d).fit_transform(SENTENCES) for d in ("cpu", "cuda")}
+    np.testing.assert_allclose(on["cuda"], on["cpu"], atol=1e-3)
 
 
 def test_a_model_that_is_not_here(no_network):
