@@ -24,7 +24,7 @@ def write_sentence_model(folder: Path) -> Path:
     """A BERT of 16 features with random weights, as sentence-transformers saves one."""
     import torch
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Pooling, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     bare = folder.with_name(f"{folder.name}-bare")
