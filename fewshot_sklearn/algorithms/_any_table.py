@@ -39,10 +39,11 @@ class StartsFromTables(LearnsTable):
         past: bool = True,
         table: TableFormat | None = None,
         n_known: int = 0,
+        whole: bool = False,
     ) -> Learner:
         init = self._resolve_meta_init()
         if init is None or self._learner_class_of(init) is self._learner_class:
-            return super()._new_learner(input_shape, n_outputs, seed, past, table, n_known)
+            return super()._new_learner(input_shape, n_outputs, seed, past, table, n_known, whole)
         sizes = self._hyperparameters(init.spec["hyperparameters"])
         with OwnRandomNumbers(seed), init.declared_sizes():
             return self._table_learner(Identity(input_shape), input_shape, n_outputs, **sizes)

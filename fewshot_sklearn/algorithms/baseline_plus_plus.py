@@ -168,6 +168,9 @@ class BaselinePlusPlusClassifier(FewShotClassifier):
     ----------
     {meta_init}
     {encoder}
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     cosine : bool or None, default=None
         Whether the last layers compare directions (Baseline++) or are linear
         (Baseline). None takes the meta-init's, or True without one.
@@ -232,6 +235,9 @@ class BaselinePlusPlusClassifier(FewShotClassifier):
         meta_init: Any = None,
         *,
         encoder: Any = None,
+        freeze_encoder: bool = False,
+        scale_inputs: bool | str = "auto",
+        layout: str = "auto",
         cosine: bool | None = None,
         n_steps: int | None = None,
         inner_lr: float | None = None,
@@ -244,6 +250,9 @@ class BaselinePlusPlusClassifier(FewShotClassifier):
     ):
         self.meta_init = meta_init
         self.encoder = encoder
+        self.freeze_encoder = freeze_encoder
+        self.scale_inputs = scale_inputs
+        self.layout = layout
         self.cosine = cosine
         self.n_steps = n_steps
         self.inner_lr = inner_lr

@@ -184,6 +184,9 @@ class DeepKernelEstimator(FewShotEstimator):
         meta_init: Any = None,
         *,
         encoder: Any = None,
+        freeze_encoder: bool = False,
+        scale_inputs: bool | str = "auto",
+        layout: str = "auto",
         kernel: str | None = None,
         lengthscale: float | None = None,
         n_mixtures: int | None = None,
@@ -195,6 +198,9 @@ class DeepKernelEstimator(FewShotEstimator):
     ):
         self.meta_init = meta_init
         self.encoder = encoder
+        self.freeze_encoder = freeze_encoder
+        self.scale_inputs = scale_inputs
+        self.layout = layout
         self.kernel = kernel
         self.lengthscale = lengthscale
         self.n_mixtures = n_mixtures
@@ -228,6 +234,9 @@ class DeepKernelRegressor(DeepKernelEstimator, ProbabilisticRegressor):
     ----------
     {meta_init}
     {encoder}
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     kernel : {"rbf", "matern52", "linear", "cosine", "spectral"} or None, default=None
         Kernel on the features: squared exponential, Matern of smoothness 5/2,
         dot product, cosine seen from a learned centre, or spectral mixture

@@ -106,6 +106,9 @@ class DeepKernelClassifier(DeepKernelEstimator, FewShotClassifier):
     ----------
     {meta_init}
     {encoder}
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     kernel : {"rbf", "matern52", "linear", "cosine", "spectral"} or None, default=None
         Kernel on the features: squared exponential, Matern of smoothness 5/2,
         dot product, cosine seen from a learned centre, or spectral mixture.

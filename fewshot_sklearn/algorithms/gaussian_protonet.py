@@ -155,6 +155,9 @@ class GaussianProtoNetClassifier(FewShotClassifier):
     ----------
     {meta_init}
     {encoder}
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     precision : {"radius", "diagonal"} or None, default=None
         Whether a row's precision is one number or one for each feature. None
         takes the meta-init's, or ``"radius"`` without one.
@@ -210,6 +213,9 @@ class GaussianProtoNetClassifier(FewShotClassifier):
         meta_init: Any = None,
         *,
         encoder: Any = None,
+        freeze_encoder: bool = False,
+        scale_inputs: bool | str = "auto",
+        layout: str = "auto",
         precision: str | None = None,
         pooling: str | None = None,
         device: str = "auto",
@@ -219,6 +225,9 @@ class GaussianProtoNetClassifier(FewShotClassifier):
     ):
         self.meta_init = meta_init
         self.encoder = encoder
+        self.freeze_encoder = freeze_encoder
+        self.scale_inputs = scale_inputs
+        self.layout = layout
         self.precision = precision
         self.pooling = pooling
         self.device = device

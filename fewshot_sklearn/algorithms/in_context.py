@@ -225,6 +225,9 @@ class _InContextEstimator(StartsFromTables):
         meta_init: Any = None,
         *,
         encoder: Any = None,
+        freeze_encoder: bool = False,
+        scale_inputs: bool | str = "auto",
+        layout: str = "auto",
         n_layers: int | None = None,
         n_hidden: int | None = None,
         n_heads: int | None = None,
@@ -235,6 +238,9 @@ class _InContextEstimator(StartsFromTables):
     ):
         self.meta_init = meta_init
         self.encoder = encoder
+        self.freeze_encoder = freeze_encoder
+        self.scale_inputs = scale_inputs
+        self.layout = layout
         self.n_layers = n_layers
         self.n_hidden = n_hidden
         self.n_heads = n_heads
@@ -282,6 +288,9 @@ class InContextClassifier(_InContextEstimator, FewShotClassifier):
         But for flat rows, if neither an encoder nor a size is given, None is
         ``"tabular-in-context"``; else the network on the encoder is untrained.
     {encoder}
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     {sizes}
     {device}
     {dtype}
@@ -372,6 +381,9 @@ class InContextRegressor(_InContextEstimator, ProbabilisticRegressor):
         ``"tabular-in-context-regression"``; else the network on the encoder is
         untrained.
     {encoder}
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     {sizes}
     {device}
     {dtype}

@@ -129,6 +129,9 @@ class KernelLogisticClassifier(FewShotClassifier):
     ----------
     {meta_init}
     {encoder}
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     lengthscale : float or None, default=None
         Lengthscale of the kernel exp(-d^2 / 2 l^2) to start meta-training from.
         None is the root of the number of features.
@@ -193,6 +196,9 @@ class KernelLogisticClassifier(FewShotClassifier):
         meta_init: Any = None,
         *,
         encoder: Any = None,
+        freeze_encoder: bool = False,
+        scale_inputs: bool | str = "auto",
+        layout: str = "auto",
         lengthscale: float | None = None,
         penalty: float | None = None,
         noise: float | None = None,
@@ -205,6 +211,9 @@ class KernelLogisticClassifier(FewShotClassifier):
     ):
         self.meta_init = meta_init
         self.encoder = encoder
+        self.freeze_encoder = freeze_encoder
+        self.scale_inputs = scale_inputs
+        self.layout = layout
         self.lengthscale = lengthscale
         self.penalty = penalty
         self.noise = noise

@@ -132,6 +132,9 @@ class MAMLClassifier(InnerLoopEstimator, FewShotClassifier):
         The head then starts from zeros.
     {encoder}
         One with batch norm is refused.
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     {steps}
     head_only : bool or None, default=None
         Whether only the last layer adapts, on features that stay as they were
@@ -191,6 +194,9 @@ class MAMLClassifier(InnerLoopEstimator, FewShotClassifier):
         meta_init: Any = None,
         *,
         encoder: Any = None,
+        freeze_encoder: bool = False,
+        scale_inputs: bool | str = "auto",
+        layout: str = "auto",
         n_steps: int | None = None,
         inner_lr: float | None = None,
         first_order: bool | None = None,
@@ -204,6 +210,9 @@ class MAMLClassifier(InnerLoopEstimator, FewShotClassifier):
     ):
         self.meta_init = meta_init
         self.encoder = encoder
+        self.freeze_encoder = freeze_encoder
+        self.scale_inputs = scale_inputs
+        self.layout = layout
         self.n_steps = n_steps
         self.inner_lr = inner_lr
         self.first_order = first_order
@@ -232,6 +241,9 @@ class MAMLRegressor(InnerLoopEstimator, FewShotRegressor):
         The head then starts from zeros.
     {encoder}
         One with batch norm is refused.
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     {steps}
     head_only : bool or None, default=None
         Whether only the last layer adapts, on features that stay as they were
@@ -281,6 +293,9 @@ class MAMLRegressor(InnerLoopEstimator, FewShotRegressor):
         meta_init: Any = None,
         *,
         encoder: Any = None,
+        freeze_encoder: bool = False,
+        scale_inputs: bool | str = "auto",
+        layout: str = "auto",
         n_steps: int | None = None,
         inner_lr: float | None = None,
         first_order: bool | None = None,
@@ -292,6 +307,9 @@ class MAMLRegressor(InnerLoopEstimator, FewShotRegressor):
     ):
         self.meta_init = meta_init
         self.encoder = encoder
+        self.freeze_encoder = freeze_encoder
+        self.scale_inputs = scale_inputs
+        self.layout = layout
         self.n_steps = n_steps
         self.inner_lr = inner_lr
         self.first_order = first_order

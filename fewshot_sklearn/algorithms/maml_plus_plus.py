@@ -59,7 +59,7 @@ class MAMLPlusPlusLearner(InnerLoopLearner):
             if not (isinstance(value, int | np.integer) and value >= 0):
                 raise ValueError(f"{name} must be an int, at least 0, got {value!r}.")
         self.multi_step_tasks, self.first_order_tasks = multi_step_tasks, first_order_tasks
-        names = [f"encoder.{name}" for name, _ in self.encoder.named_parameters()]
+        names = list(self.adapting_weights())
         modules = list(dict.fromkeys(name.rpartition(".")[0] for name in [*names, "head.weight"]))
         self.layer_of = {name: modules.index(name.rpartition(".")[0]) for name in names}
         self.layer_of |= dict.fromkeys(("head.weight", "head.bias"), len(modules) - 1)
@@ -82,7 +82,7 @@ class MAMLPlusPlusLearner(InnerLoopLearner):
         self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor, y_query: Tensor
     ) -> tuple[Tensor, Outputs]:
         """Query losses after each step, weighted (eq. 4), with the derivatives whose turn it is."""
-        batch = self.scaled(X), y, w, self.scaled(X_query)
+        batch = self.embed_of_tasks(X), y, w, self.embed_of_tasks(X_query)
         seen = int(self.tasks_seen)
         self.tasks_seen += len(X)
         border = min(max(self.first_order_tasks - seen, 0), len(X))
@@ -122,7 +122,7 @@ class MAMLPlusPlusLearner(InnerLoopLearner):
         for params in path[1:] or path:
             with self.rounded(Z_query):
                 out = self.network(params, Z_query)
-            outputs.append(self.finished(out.to(Z.dtype), present))
+            outputs.append(self.finished(out.to(self.x_mean.dtype), present))
         return torch.stack(outputs, -3)
 
 
@@ -181,6 +181,9 @@ class _MAMLPlusPlusEstimator(InnerLoopEstimator, FewShotEstimator):
         meta_init: Any = None,
         *,
         encoder: Any = None,
+        freeze_encoder: bool = False,
+        scale_inputs: bool | str = "auto",
+        layout: str = "auto",
         n_steps: int | None = None,
         inner_lr: float | None = None,
         multi_step_tasks: int | None = None,
@@ -192,6 +195,9 @@ class _MAMLPlusPlusEstimator(InnerLoopEstimator, FewShotEstimator):
     ):
         self.meta_init = meta_init
         self.encoder = encoder
+        self.freeze_encoder = freeze_encoder
+        self.scale_inputs = scale_inputs
+        self.layout = layout
         self.n_steps = n_steps
         self.inner_lr = inner_lr
         self.multi_step_tasks = multi_step_tasks
@@ -227,6 +233,9 @@ class MAMLPlusPlusClassifier(_MAMLPlusPlusEstimator, FewShotClassifier):
         The head then starts from zeros.
     {encoder}
         One with batch norm is refused.
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     {steps}
     {device}
     {dtype}
@@ -288,6 +297,9 @@ class MAMLPlusPlusRegressor(_MAMLPlusPlusEstimator, FewShotRegressor):
         The head then starts from zeros.
     {encoder}
         One with batch norm is refused.
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     {steps}
     {device}
     {dtype}

@@ -328,6 +328,9 @@ class MANNClassifier(FewShotClassifier):
     ----------
     {meta_init}
     {encoder}
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     n_slots : int or None, default=None
         Slots of the memory, at least `n_reads`, of which the least used are
         overwritten once all are in use; 128 in [1]_. None takes the
@@ -402,6 +405,9 @@ class MANNClassifier(FewShotClassifier):
         meta_init: Any = None,
         *,
         encoder: Any = None,
+        freeze_encoder: bool = False,
+        scale_inputs: bool | str = "auto",
+        layout: str = "auto",
         n_slots: int | None = None,
         n_reads: int | None = None,
         controller_size: int | None = None,
@@ -414,6 +420,9 @@ class MANNClassifier(FewShotClassifier):
     ):
         self.meta_init = meta_init
         self.encoder = encoder
+        self.freeze_encoder = freeze_encoder
+        self.scale_inputs = scale_inputs
+        self.layout = layout
         self.n_slots = n_slots
         self.n_reads = n_reads
         self.controller_size = controller_size

@@ -150,6 +150,9 @@ class MatchingNetClassifier(FewShotClassifier):
     ----------
     {meta_init}
     {encoder}
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     full_context : bool or None, default=None
         Whether rows are embedded in the context of the support set. None takes
         the meta-init's, or False without one.
@@ -198,6 +201,9 @@ class MatchingNetClassifier(FewShotClassifier):
         meta_init: Any = None,
         *,
         encoder: Any = None,
+        freeze_encoder: bool = False,
+        scale_inputs: bool | str = "auto",
+        layout: str = "auto",
         full_context: bool | None = None,
         n_reads: int | None = None,
         device: str = "auto",
@@ -207,6 +213,9 @@ class MatchingNetClassifier(FewShotClassifier):
     ):
         self.meta_init = meta_init
         self.encoder = encoder
+        self.freeze_encoder = freeze_encoder
+        self.scale_inputs = scale_inputs
+        self.layout = layout
         self.full_context = full_context
         self.n_reads = n_reads
         self.device = device

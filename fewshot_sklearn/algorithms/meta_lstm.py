@@ -177,13 +177,13 @@ class MetaLSTM(DescendsCrossEntropy, InnerLoopLearner):
         return {k: part.unflatten(-1, shape) for (k, shape), part in named}, memory
 
     def numbers_to_adapt(self, n_rows: int, n_labels: int) -> int:
-        weights = sum(p.numel() for p in self.encoder.parameters())
+        weights = sum(p.numel() for p in self.adapting_weights().values())
         weights += (self.n_features + 1) * n_labels
         return super().numbers_to_adapt(n_rows, n_labels) + OF_GATES * self.hidden_size * weights
 
     def tasks_at_once(self, X: Tensor, X_query: Tensor) -> int:
         """As many as the gates of all coordinates and steps leave room for."""
-        n_weights = sum(p.numel() for p in self.encoder.parameters())
+        n_weights = sum(p.numel() for p in self.adapting_weights().values())
         a_task = OF_GATES * self.hidden_size * self.n_steps * n_weights
         room = max(1, NUMBERS_AT_ONCE // max(1, a_task))
         return min(room, super().tasks_at_once(X, X_query))
@@ -219,6 +219,9 @@ class MetaLSTMClassifier(InnerLoopEstimator, FewShotClassifier):
         The head then starts from zeros.
     {encoder}
         One with batch norm is refused.
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     n_steps : int or None, default=None
         Steps of the LSTM at `fit`. None takes the meta-init's, or 5.
     inner_lr : float or None, default=None
@@ -275,6 +278,9 @@ class MetaLSTMClassifier(InnerLoopEstimator, FewShotClassifier):
         meta_init: Any = None,
         *,
         encoder: Any = None,
+        freeze_encoder: bool = False,
+        scale_inputs: bool | str = "auto",
+        layout: str = "auto",
         n_steps: int | None = None,
         inner_lr: float | None = None,
         hidden_size: int | None = None,
@@ -285,6 +291,9 @@ class MetaLSTMClassifier(InnerLoopEstimator, FewShotClassifier):
     ):
         self.meta_init = meta_init
         self.encoder = encoder
+        self.freeze_encoder = freeze_encoder
+        self.scale_inputs = scale_inputs
+        self.layout = layout
         self.n_steps = n_steps
         self.inner_lr = inner_lr
         self.hidden_size = hidden_size

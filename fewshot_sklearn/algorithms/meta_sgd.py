@@ -35,9 +35,7 @@ class MetaSGDLearner(InnerLoopLearner):
         self, encoder: nn.Module, input_shape: Shape, n_outputs: int | None = None, **options: Any
     ):
         super().__init__(encoder, input_shape, n_outputs, **options)
-        weights: dict[str, torch.Tensor] = {
-            f"encoder.{name}": p for name, p in self.encoder.named_parameters()
-        }
+        weights: dict[str, torch.Tensor] = self.adapting_weights()
         if n_outputs is None:
             weights["head.weight"] = torch.empty(self.n_features)
             weights["head.bias"] = torch.empty(())
@@ -92,6 +90,9 @@ class _MetaSGDEstimator(InnerLoopEstimator, FewShotEstimator):
         meta_init: Any = None,
         *,
         encoder: Any = None,
+        freeze_encoder: bool = False,
+        scale_inputs: bool | str = "auto",
+        layout: str = "auto",
         n_steps: int | None = None,
         inner_lr: float | None = None,
         first_order: bool | None = None,
@@ -102,6 +103,9 @@ class _MetaSGDEstimator(InnerLoopEstimator, FewShotEstimator):
     ):
         self.meta_init = meta_init
         self.encoder = encoder
+        self.freeze_encoder = freeze_encoder
+        self.scale_inputs = scale_inputs
+        self.layout = layout
         self.n_steps = n_steps
         self.inner_lr = inner_lr
         self.first_order = first_order
@@ -135,6 +139,9 @@ class MetaSGDClassifier(_MetaSGDEstimator, FewShotClassifier):
         The head then starts from zeros.
     {encoder}
         One with batch norm is refused.
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     {steps}
     {device}
     {dtype}
@@ -192,6 +199,9 @@ class MetaSGDRegressor(_MetaSGDEstimator, FewShotRegressor):
         The head then starts from zeros.
     {encoder}
         One with batch norm is refused.
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     {steps}
     {device}
     {dtype}

@@ -121,6 +121,9 @@ class NearestClassMeanClassifier(
     ----------
     {meta_init}
     {encoder}
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     normalization : {"un", "l2n", "cl2n"} or None, default=None
         Features as they are, of length one, or centred and then of length one;
         may differ from what meta-training had. None takes the meta-init's, or
@@ -176,6 +179,9 @@ class NearestClassMeanClassifier(
         meta_init: Any = None,
         *,
         encoder: Any = None,
+        freeze_encoder: bool = False,
+        scale_inputs: bool | str = "auto",
+        layout: str = "auto",
         normalization: str | None = None,
         scale: float | None = None,
         device: str = "auto",
@@ -185,6 +191,9 @@ class NearestClassMeanClassifier(
     ):
         self.meta_init = meta_init
         self.encoder = encoder
+        self.freeze_encoder = freeze_encoder
+        self.scale_inputs = scale_inputs
+        self.layout = layout
         self.normalization = normalization
         self.scale = scale
         self.device = device

@@ -129,6 +129,9 @@ class NeuralProcessRegressor(ProbabilisticRegressor):
         The network on it is then untrained.
     {encoder}
         Its features are the x above.
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     attentive : bool or None, default=None
         Whether queries read the rows by attention rather than their mean. None
         takes the meta-init's, or True.
@@ -183,6 +186,9 @@ class NeuralProcessRegressor(ProbabilisticRegressor):
         meta_init: Any = None,
         *,
         encoder: Any = None,
+        freeze_encoder: bool = False,
+        scale_inputs: bool | str = "auto",
+        layout: str = "auto",
         attentive: bool | None = None,
         n_hidden: int | None = None,
         n_heads: int | None = None,
@@ -193,6 +199,9 @@ class NeuralProcessRegressor(ProbabilisticRegressor):
     ):
         self.meta_init = meta_init
         self.encoder = encoder
+        self.freeze_encoder = freeze_encoder
+        self.scale_inputs = scale_inputs
+        self.layout = layout
         self.attentive = attentive
         self.n_hidden = n_hidden
         self.n_heads = n_heads

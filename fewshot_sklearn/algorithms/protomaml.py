@@ -31,8 +31,8 @@ class ProtoMAML(DescendsCrossEntropy, InnerLoopLearner):
         with self.rounded(Z, self.first_order):
             parts = [self.features(params, part) for part in self.parts_in_descent(Z, y)]
         F = parts[0] if len(parts) == 1 else torch.cat(parts, -2)
-        F, mass = F.to(Z.dtype), w[..., None] * y
-        total = mass.sum(-2).clamp_min(torch.finfo(Z.dtype).tiny)
+        F, mass = F.to(self.x_mean.dtype), w[..., None] * y
+        total = mass.sum(-2).clamp_min(torch.finfo(w.dtype).tiny)
         m = (mass.sum(-1)[..., None] * F).sum(-2, keepdim=True) / mass.sum((-1, -2))[
             ..., None, None
         ]
@@ -62,6 +62,9 @@ class ProtoMAMLClassifier(InnerLoopEstimator, FewShotClassifier):
     {meta_init}
     {encoder}
         One with batch norm is refused.
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     n_steps : int or None, default=None
         Gradient steps at `fit`. None takes the meta-init's, or 5.
     inner_lr : float or None, default=None
@@ -116,6 +119,9 @@ class ProtoMAMLClassifier(InnerLoopEstimator, FewShotClassifier):
         meta_init: Any = None,
         *,
         encoder: Any = None,
+        freeze_encoder: bool = False,
+        scale_inputs: bool | str = "auto",
+        layout: str = "auto",
         n_steps: int | None = None,
         inner_lr: float | None = None,
         first_order: bool | None = None,
@@ -126,6 +132,9 @@ class ProtoMAMLClassifier(InnerLoopEstimator, FewShotClassifier):
     ):
         self.meta_init = meta_init
         self.encoder = encoder
+        self.freeze_encoder = freeze_encoder
+        self.scale_inputs = scale_inputs
+        self.layout = layout
         self.n_steps = n_steps
         self.inner_lr = inner_lr
         self.first_order = first_order

@@ -187,6 +187,9 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewS
     ----------
     {meta_init}
     {encoder}
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     metric : {"euclidean", "cosine"} or None, default=None
         Squared Euclidean distance or cosine similarity, times a learned scale.
         None takes the meta-init's, or ``"euclidean"`` without one.
@@ -261,6 +264,9 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewS
         meta_init: Any = None,
         *,
         encoder: Any = None,
+        freeze_encoder: bool = False,
+        scale_inputs: bool | str = "auto",
+        layout: str = "auto",
         metric: str | None = None,
         unlabelled: Any = None,
         refinement: str | None = None,
@@ -274,6 +280,9 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewS
     ):
         self.meta_init = meta_init
         self.encoder = encoder
+        self.freeze_encoder = freeze_encoder
+        self.scale_inputs = scale_inputs
+        self.layout = layout
         self.metric = metric
         self.unlabelled = unlabelled
         self.refinement = refinement

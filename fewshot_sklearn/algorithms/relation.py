@@ -116,6 +116,9 @@ class RelationNetClassifier(FewShotClassifier):
     ----------
     {meta_init}
     {encoder}
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     relation_hidden : int or None, default=None
         Hidden units of g. None takes the meta-init's; without one, twice the
         number of features, and g starts from the L1 distance. With any other
@@ -160,6 +163,9 @@ class RelationNetClassifier(FewShotClassifier):
         meta_init: Any = None,
         *,
         encoder: Any = None,
+        freeze_encoder: bool = False,
+        scale_inputs: bool | str = "auto",
+        layout: str = "auto",
         relation_hidden: int | None = None,
         device: str = "auto",
         dtype: str | None = None,
@@ -168,6 +174,9 @@ class RelationNetClassifier(FewShotClassifier):
     ):
         self.meta_init = meta_init
         self.encoder = encoder
+        self.freeze_encoder = freeze_encoder
+        self.scale_inputs = scale_inputs
+        self.layout = layout
         self.relation_hidden = relation_hidden
         self.device = device
         self.dtype = dtype

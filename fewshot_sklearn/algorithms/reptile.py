@@ -90,11 +90,10 @@ class ReptileLearner(InnerLoopLearner):
         rows = torch.cat([X, X_query], 1)
         y_all, w_all = torch.cat([y, asked], 1), torch.cat([w, w_query], 1)
         drawn = self.minibatches(w_all)
-        adapted = self.over_tasks(
-            "trained_on", self.scaled(rows), y_all, w_all, drawn, self.scaled(X_query)
-        )
+        Z, Z_query = self.embed_of_tasks(rows), self.embed_of_tasks(X_query)
+        adapted = self.over_tasks("trained_on", Z, y_all, w_all, drawn, Z_query)
         for name, p in self.named_parameters():
-            if p.requires_grad:
+            if p.requires_grad and name in adapted:
                 g = share * (p - adapted[name].mean(0))
                 p.grad = g if p.grad is None else p.grad + g
         outputs = adapted["outputs"]
@@ -123,7 +122,7 @@ class ReptileLearner(InnerLoopLearner):
             grads, _ = self.gradient(params, _take(Z, rows), loss)
             params, memory = self.update(step, params, grads, memory)
         with self.rounded(Z_query):
-            outputs = self.network(params, Z_query).to(Z.dtype)
+            outputs = self.network(params, Z_query).to(self.x_mean.dtype)
         return params | {
             "outputs": self.finished(outputs, None if absent is None else ~absent[..., 0, :])
         }
@@ -190,6 +189,9 @@ class _ReptileEstimator(InnerLoopEstimator, FewShotEstimator):
         meta_init: Any = None,
         *,
         encoder: Any = None,
+        freeze_encoder: bool = False,
+        scale_inputs: bool | str = "auto",
+        layout: str = "auto",
         n_steps: int | None = None,
         inner_lr: float | None = None,
         inner_optimizer: str | None = None,
@@ -202,6 +204,9 @@ class _ReptileEstimator(InnerLoopEstimator, FewShotEstimator):
     ):
         self.meta_init = meta_init
         self.encoder = encoder
+        self.freeze_encoder = freeze_encoder
+        self.scale_inputs = scale_inputs
+        self.layout = layout
         self.n_steps = n_steps
         self.inner_lr = inner_lr
         self.inner_optimizer = inner_optimizer
@@ -240,6 +245,9 @@ class ReptileClassifier(_ReptileEstimator, FewShotClassifier):
         The head then starts from zeros.
     {encoder}
         One with batch norm is refused.
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     {steps}
     {device}
     {dtype}
@@ -297,6 +305,9 @@ class ReptileRegressor(_ReptileEstimator, FewShotRegressor):
         The head then starts from zeros.
     {encoder}
         One with batch norm is refused.
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     {steps}
     {device}
     {dtype}

@@ -114,7 +114,7 @@ class RidgeHeadRegression(FunctionLearner, TakesIn):
         self, function: Callable[..., Found], X: Tensor, y: Tensor, tasks: np.ndarray
     ) -> Found | None:
         """What a function finds of all tasks; None of too many features, or too little."""
-        learned = any(True for _ in self.encoder.parameters())
+        learned = any(True for _ in self.encoder.parameters()) and not self.frozen
         if self.n_features > (MOST_LEARNED_FEATURES if learned else MOST_FEATURES):
             return None
         phi, targets = with_intercept(self.embed(X)), self.scaled_targets(y).double()
@@ -259,6 +259,9 @@ class RidgeHeadRegressor(ProbabilisticRegressor):
     ----------
     {meta_init}
     {encoder}
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     alpha : float or None, default=None
         Prior precision to start training on episodes from, in units of the noise
         precision; a meta-init carries its learned one. None learns the prior from
@@ -331,6 +334,9 @@ class RidgeHeadRegressor(ProbabilisticRegressor):
         meta_init: Any = None,
         *,
         encoder: Any = None,
+        freeze_encoder: bool = False,
+        scale_inputs: bool | str = "auto",
+        layout: str = "auto",
         alpha: float | None = None,
         noise: float | None = None,
         device: str = "auto",
@@ -340,6 +346,9 @@ class RidgeHeadRegressor(ProbabilisticRegressor):
     ):
         self.meta_init = meta_init
         self.encoder = encoder
+        self.freeze_encoder = freeze_encoder
+        self.scale_inputs = scale_inputs
+        self.layout = layout
         self.alpha = alpha
         self.noise = noise
         self.device = device

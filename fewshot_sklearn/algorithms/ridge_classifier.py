@@ -323,6 +323,9 @@ class RidgeHeadClassifier(FewShotClassifier):
     ----------
     {meta_init}
     {encoder}
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     alpha : float or None, default=None
         Regularisation to start training on episodes from; a meta-init carries its
         learned one. None learns it from all past tasks at once (see Notes), and
@@ -404,6 +407,9 @@ class RidgeHeadClassifier(FewShotClassifier):
         meta_init: Any = None,
         *,
         encoder: Any = None,
+        freeze_encoder: bool = False,
+        scale_inputs: bool | str = "auto",
+        layout: str = "auto",
         alpha: float | None = None,
         n_augment: int = 0,
         augment: Any = None,
@@ -414,6 +420,9 @@ class RidgeHeadClassifier(FewShotClassifier):
     ):
         self.meta_init = meta_init
         self.encoder = encoder
+        self.freeze_encoder = freeze_encoder
+        self.scale_inputs = scale_inputs
+        self.layout = layout
         self.alpha = alpha
         self.n_augment = n_augment
         self.augment = augment

@@ -124,6 +124,9 @@ class SiameseClassifier(FewShotClassifier):
     ----------
     {meta_init}
     {encoder}
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     {device}
     {dtype}
     {random_state}

@@ -8,13 +8,17 @@ from .by_name import (
     Identity,
     LayerNorm,
     Shape,
-    ids_are_lost,
+    is_of_images,
+    is_own_network,
     make_encoder,
     n_features_out,
     safe_under_vmap,
+    wants_ids,
 )
 from .image import Conv4, ResNet8, ResNet12, channels_last
+from .layout import LAYOUTS, layout_taken, possible_layouts
 from .loaded_models import LoadedModels, as_written
+from .own_network import how_rows_come, takes_whole_numbers, wants_whole_numbers
 from .residual import Residual
 from .sentence_models import (
     SharedSentenceModel,
@@ -30,6 +34,7 @@ from .table import TableEncoder, TableRows
 __all__ = [
     "ENCODERS",
     "FIXED",
+    "LAYOUTS",
     "MLP",
     "Conv4",
     "Fourier",
@@ -48,12 +53,19 @@ __all__ = [
     "as_written",
     "channels_apart",
     "channels_last",
-    "ids_are_lost",
+    "how_rows_come",
+    "is_of_images",
+    "is_own_network",
+    "layout_taken",
     "load_sentence_model",
     "make_encoder",
     "model_folder",
     "n_features_out",
     "of_unit_length",
+    "possible_layouts",
     "safe_under_vmap",
     "shared_sentence_model",
+    "takes_whole_numbers",
+    "wants_ids",
+    "wants_whole_numbers",
 ]

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from ..tasks import Number, OneOf, Positive, Several, Whole, check_arguments, constraints_of
-from .image import Conv4, ResNet8, ResNet12, Shape
+from .image import Conv4, ResNet8, ResNet12, Shape, _ImageEncoder
+from .layout import resolved_layout
+from .own_network import NoFeatures, RowsAsTaken, adjusted, hang, tried
 from .residual import Residual
 from .series import Series
 from .spline import Spline
@@ -198,6 +200,8 @@ def make_encoder(
     input_shape: Shape,
     params: dict[str, Any],
     code_sizes: Sequence[int] = (),
+    layout: str | None = None,
+    whole: bool = False,
 ) -> nn.Module:
     """Build an encoder for rows of one shape.
 
@@ -217,6 +221,11 @@ def make_encoder(
         Of rows of a table: for each code at a row's end how many there are. What they
         are like is learned, and the encoder gets that in their place; nothing of
         those of size 0.
+    layout : {"NHWC", "NCHW", "auto"} or None, default=None
+        Where the channels of images are. ``"auto"`` goes by the shape, and by the network; None
+        leaves rows as they come, which is (H, W, C) for this package's networks.
+    whole : bool, default=False
+        Whether rows come as whole numbers of type long; for networks of the user's own.
 
     Returns
     -------
@@ -226,7 +235,7 @@ def make_encoder(
     Raises
     ------
     ValueError
-        For an unknown name or arguments that do not fit.
+        For an unknown name, arguments that do not fit, or a shape whose layout is not certain.
     """
     if code_sizes:
         rows = TableRows(input_shape[0] - len(code_sizes), code_sizes)
@@ -240,7 +249,7 @@ def make_encoder(
     if isinstance(encoder, nn.Module):
         if params:
             raise ValueError(f"encoder is a module already built; it takes no {sorted(params)}.")
-        return copy.deepcopy(encoder)
+        return _fitted_to_rows(copy.deepcopy(encoder), input_shape, layout, whole)
     if isinstance(encoder, str):
         if encoder not in ENCODERS:
             raise ValueError(
@@ -254,51 +263,65 @@ def make_encoder(
         )
     # by the name that whoever set it knows it by
     check_arguments(constraints_of(encoder), "encoder__", **params)
-    accepts = inspect.signature(encoder).parameters
+    accepts, shape = inspect.signature(encoder).parameters, tuple(input_shape)
+    if is_of_images(encoder):
+        layout = resolved_layout(layout, encoder, shape)
+        if layout == "NCHW" and len(shape) == 3:
+            shape = (shape[1], shape[2], shape[0])
     if "input_shape" in accepts:
-        params = {"input_shape": input_shape, **params}
+        params = {"input_shape": shape, **params}
     try:
-        return encoder(**params)
+        built = encoder(**params)
     except TypeError as error:
         raise ValueError(
             f"The encoder {encoder.__name__} does not accept {params}: {error}."
         ) from error
+    return _fitted_to_rows(built, input_shape, layout, whole)
 
 
-def ids_are_lost(encoder: nn.Module) -> str:
-    """What to say where an encoder looks up whole numbers that rows do not have any more."""
-    return (
-        f"The encoder {type(encoder).__name__} looks up whole numbers, such as ids of tokens or "
-        "categories, but rows reach an encoder as floating point numbers at the scale of the past "
-        "tasks. Turn ids into features beforehand, such as by embed_sentences or "
-        "sklearn.preprocessing.OneHotEncoder."
-    )
+def is_of_images(encoder: type[nn.Module] | nn.Module) -> bool:
+    """Whether an encoder is one of this package's networks for images."""
+    return issubclass(encoder if isinstance(encoder, type) else type(encoder), _ImageEncoder)
+
+
+def is_own_network(encoder: Any) -> bool:
+    """Whether an encoder is a network, or a class of such, that is none of this package's."""
+    kind = type(encoder) if isinstance(encoder, nn.Module) else encoder
+    ours = tuple(ENCODERS.values())
+    return isinstance(kind, type) and issubclass(kind, nn.Module) and not issubclass(kind, ours)
+
+
+def _fitted_to_rows(
+    built: nn.Module, input_shape: Shape, layout: str | None, whole: bool
+) -> nn.Module:
+    """An encoder, with what it needs to take rows as they come and to give features."""
+    shape = tuple(input_shape)
+    layout = resolved_layout(layout or None, built, shape)
+    if is_own_network(built):
+        return adjusted(built, shape, layout, whole)
+    if layout == "NCHW" and isinstance(built, _ImageEncoder):
+        flat = (built.channels, built.height, built.width) if len(shape) == 1 else None
+        hang(built, RowsAsTaken(flat, (0, 2, 3, 1), whole=False))
+    return built
 
 
 def n_features_out(encoder: nn.Module, input_shape: Shape) -> int:
     """Number of features an encoder gives for one row of this shape."""
-    device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
-    dtype = next((p.dtype for p in encoder.parameters()), torch.float32)
-    was_training = encoder.training
-    encoder.eval()
     kind = type(encoder).__name__
     try:
-        with torch.no_grad():
-            out = encoder(torch.zeros((2, *input_shape), device=device, dtype=dtype))
+        out = tried(encoder, input_shape)
+    except NoFeatures as error:
+        raise ValueError(str(error)) from error
     except Exception as error:  # of any kind: the code may be anybody's
         if "Long, Int" in str(error):
-            raise ValueError(ids_are_lost(encoder)) from error
+            raise ValueError(wants_ids(encoder)) from error
         raise ValueError(
             f"The encoder {kind} does not take rows of shape {input_shape}: {error}"
         ) from error
-    finally:
-        encoder.train(was_training)
     if not isinstance(out, Tensor):
         raise ValueError(
             f"The encoder {kind} must return one tensor (n, n_features), got "
-            f"{type(out).__name__}. Wrap it in an nn.Module whose forward returns the features, "
-            "such as encoder(x)[0] of a tuple, or encoder(x).last_hidden_state[:, 0] of a "
-            "transformer."
+            f"{type(out).__name__}. Wrap it in an nn.Module whose forward returns the features."
         )
     if out.ndim != 2 or out.shape[0] != 2:
         raise ValueError(
@@ -308,3 +331,12 @@ def n_features_out(encoder: nn.Module, input_shape: Shape) -> int:
     if not out.is_floating_point():
         raise ValueError(f"The encoder {kind} must return floating point numbers, got {out.dtype}.")
     return out.shape[1]
+
+
+def wants_ids(encoder: nn.Module) -> str:
+    """What to say where an encoder looks up whole numbers and rows are none."""
+    return (
+        f"The encoder {type(encoder).__name__} looks up whole numbers, such as ids of tokens or "
+        "categories, but rows are floating point numbers. Pass X as an array of integers, such as "
+        "X.astype(int)."
+    )

@@ -35,6 +35,7 @@ from .known_classes import (
 )
 from .many_tasks import ManyTasks
 from .own_table import LearnsTable
+from .pixels import check_pixels, range_of_pixels
 from .regressor import FewShotRegressor, ProbabilisticRegressor
 from .shared_texts import with_shared_texts
 from .validation import (
@@ -46,6 +47,7 @@ from .validation import (
     finite_targets,
     labels_of_numbers,
     resolve_device,
+    rows_as_taken,
     validated,
 )
 
@@ -67,6 +69,7 @@ __all__ = [
     "adapts_in_batches",
     "as_final_sees",
     "as_numbers",
+    "check_pixels",
     "check_range",
     "check_weights",
     "classes_of_past",
@@ -87,7 +90,9 @@ __all__ = [
     "labels_of_numbers",
     "of_new_classes",
     "predicts",
+    "range_of_pixels",
     "resolve_device",
+    "rows_as_taken",
     "solvable",
     "through",
     "validated",

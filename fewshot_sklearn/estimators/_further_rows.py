@@ -15,7 +15,8 @@ from ._kept_support import KeptSupport, joined_support, some_support, support_ro
 from ._memory import refuse_too_large
 from .base import FewShotEstimator, as_arrays
 from .finite_answers import solvable
-from .validation import USUAL, as_numbers, resolve_device
+from .pixels import check_pixels
+from .validation import USUAL, as_numbers, resolve_device, rows_as_taken
 
 #: What is said where no class would be left that has rows.
 NONE_LEFT = "classes holds all classes that have rows: none would be left to predict."
@@ -144,7 +145,7 @@ class TakesFurtherRows(FewShotEstimator):
         encoder = self.encoder if isinstance(self.encoder, str) else type(self.encoder).__name__
         digest = None if init is None else init.digest
         parts = learner.__name__, digest, encoder, sorted(told.items()), self._compute_dtype()
-        return repr((*parts, self.n_augment))
+        return repr((*parts, self.n_augment, self.freeze_encoder, self.scale_inputs, self.layout))
 
     def _why_all_rows(self, learner: Learner) -> str:
         """Why further rows need all rows that there were, in words; empty where they do not."""
@@ -204,7 +205,9 @@ class TakesFurtherRows(FewShotEstimator):
     ) -> None:
         """Take rows into the state; y are targets, or memberships of classes as `index` has it."""
         learner = self._rebuild(self.meta_init_)
-        support = self._as_support(rows.X, y, rows.w, n_outputs)
+        X = rows_as_taken(rows.X, learner.integers)
+        check_pixels(self.meta_init_, X)
+        support = self._as_support(X, y, rows.w, n_outputs)
         state = self._state_on(support.X.device)
         refuse_too_large(self, learner, learner.rows_kept(state) + len(y), y.shape[1])
         places = None if index is None else torch.from_numpy(index).to(support.X.device)

@@ -7,16 +7,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, Self
 
+import numpy as np
 from sklearn.base import clone
 from torch import nn
 
-from ..encoders import ENCODERS, FIXED, channels_last, make_encoder
+from ..encoders import (
+    ENCODERS,
+    FIXED,
+    channels_last,
+    how_rows_come,
+    layout_taken,
+    make_encoder,
+    wants_whole_numbers,
+)
 from ..learners import Learner, OwnRandomNumbers, State
 from ..meta_init import MetaInit
 from ..pretrained import find_meta_init
 from ..tasks import TableFormat
+from ._own_network import OF_ENCODER, digest_of, left_to_the_user
 from ._parameters import HasParameters
 from .known_classes import classes_of_past
+from .pixels import told_of_channels
 from .validation import resolve_device
 
 #: What building a learner from any values raises.
@@ -25,6 +36,8 @@ _WRONG = (
 )  # fmt: skip
 #: Columns that an error lists, at most.
 MOST_LISTED = 30
+#: Numbers and tensors, at most, that a module of the user's own makes for two rows.
+_WORK, _WORK_TENSORS = 2**24, 2**12
 #: Where rows of another width mostly come from.
 _REFITTED = (
     " If steps of a pipeline come before, they were fitted anew on these few rows: an encoder of "
@@ -47,22 +60,84 @@ class HasLearner(HasParameters):
         past: bool = True,
         table: TableFormat | None = None,
         n_known: int = 0,
+        whole: bool = False,
     ) -> Learner:
-        """Build a learner without past, from a seed of its own that leaves torch's alone."""
+        """Build a learner without past, from a seed of its own that leaves torch's alone.
+
+        With `whole`, rows reach the encoder as whole numbers: see `_takes_whole`.
+        """
         encoder = "identity" if self.encoder is None else self.encoder
         init = self._resolve_meta_init()  # whose sizes a training that goes on from it has
-        sizes = nullcontext() if init is None else init.declared_sizes()
+        sizes = nullcontext() if init is None else init.declared_sizes(self._beside())
+        if whole and self.scale_inputs is True:
+            raise ValueError(
+                "scale_inputs=True scales rows, but these are integers that the encoder looks up. "
+                'Leave scale_inputs="auto".'
+            )
         with OwnRandomNumbers(seed), sizes:
-            codes = self._code_sizes(table, encoder)
-            built = make_encoder(encoder, input_shape, self._encoder_params(), codes)
+            built = self._built(
+                encoder, input_shape, self._encoder_params(), table, init, whole,
+                self.freeze_encoder,
+            )  # fmt: skip
             trained = self._hyperparameters() if past else None
             params = self._learner_params(trained)
             if n_known:
                 params["n_known"] = n_known
             learner = self._learner_class(built, input_shape, n_outputs, **params)
+        learner.scales_inputs = self._scales(whole)
         if past:  # what cannot be told in the end is not worth hours of training
             MetaInit.from_state({}, self._spec(learner), table=table)
         return learner
+
+    def _built(
+        self,
+        encoder: Any,
+        shape: tuple[int, ...],
+        params: dict[str, Any],
+        table: TableFormat | None,
+        init: MetaInit | None,
+        whole: bool,
+        frozen: bool,
+    ) -> nn.Module:
+        """The encoder, with rows laid out as the meta-init has it, or as the user says."""
+        layout = self.layout if init is None else self._layout_of(init)
+        codes = self._code_sizes(table, encoder)
+        built = make_encoder(encoder, shape, params, codes, layout or None, whole)
+        return built.requires_grad_(False) if frozen else built
+
+    def _layout_of(self, init: MetaInit) -> str:
+        known = init.inputs.get("layout", "")
+        if self.layout != "auto" and known and self.layout != known:
+            raise ValueError(
+                f"layout={self.layout!r}, but {init.told} was meta-trained on images laid out as "
+                f"{known}. Turn the axes of X, and leave layout out."
+            )
+        return known
+
+    def _scales(self, whole: bool) -> bool:
+        """Whether rows are brought to a scale, where no meta-init says so."""
+        if self.scale_inputs == "auto":
+            return not whole and not isinstance(self.encoder, nn.Module)
+        return bool(self.scale_inputs)
+
+    def _takes_whole(self, X: np.ndarray) -> bool:
+        """Whether rows are to reach the encoder as whole numbers, as the meta-init has it."""
+        init = self._resolve_meta_init()
+        if init is not None:
+            return bool(init.inputs.get("integers", False))
+        integers = X.dtype.kind in "iu" and X.dtype != np.uint8
+        if not self._own_network or not (integers or (np.rint(X) == X).all()):
+            return False
+        with OwnRandomNumbers(0):
+            network = make_encoder(self.encoder, X.shape[1:], self._encoder_params())
+        return wants_whole_numbers(network, X.shape[1:], integers)
+
+    def _beside(self) -> tuple[int, int]:
+        """Numbers and tensors of a module of the user's own, which no meta-init declares."""
+        if not isinstance(self.encoder, nn.Module):
+            return 0, 0
+        tensors = [*self.encoder.parameters(), *self.encoder.buffers()]
+        return sum(t.numel() for t in tensors) + _WORK, len(tensors) + _WORK_TENSORS
 
     @staticmethod
     def _code_sizes(table: TableFormat | None, encoder: Any) -> list[int]:
@@ -85,13 +160,40 @@ class HasLearner(HasParameters):
             name, params = f"{encoder.__module__}.{encoder.__qualname__}", {}
         else:
             name, params = encoder, self._encoder_params()
-        return {
+        built: dict[str, Any] = {"name": name, "params": params}
+        if self.freeze_encoder:
+            built["frozen"] = True
+        spec = {
             "algorithm": self._learner_class.__name__,
             "hyperparameters": self._hyperparameters(),
-            "encoder": {"name": name, "params": params},
+            "encoder": built,
             "input_shape": list(learner.input_shape),
             "n_outputs": learner.n_outputs,
         }
+        inputs = self._inputs_of(learner)
+        return spec | {"inputs": inputs} if inputs else spec
+
+    @staticmethod
+    def _inputs_of(learner: Learner) -> dict[str, Any]:
+        """What a meta-init says of how rows come, where it is not the usual way."""
+        encoder, told = learner.encoder, how_rows_come(learner.encoder)
+        moved = told is not None and told.move is not None
+        layout = layout_taken(encoder, moved, learner.input_shape)
+        inputs: dict[str, Any] = {"layout": layout} if layout else {}
+        if learner.integers:
+            inputs["integers"] = True
+        if not learner.scales_inputs:
+            inputs["scaled"] = False
+        return inputs
+
+    def _left_to_the_user(
+        self, learner: Learner, spec: dict[str, Any]
+    ) -> tuple[State, dict[str, Any]]:
+        """What a meta-init need not hold, as the user's own module does; the spec then says so."""
+        theirs = left_to_the_user(learner, self.encoder)
+        if theirs:
+            spec = spec | {"encoder": spec["encoder"] | {"given": digest_of(theirs)}}
+        return theirs, spec
 
     # ------------------------------------------------------------------ the meta-init
     def _resolve_meta_init(self) -> MetaInit | None:
@@ -142,6 +244,7 @@ class HasLearner(HasParameters):
             raise ValueError(
                 f"X has rows of shape {shape}, but {init.told} was meta-trained on rows of shape "
                 f"{trained}.{_REFITTED if len(shape) == len(trained) == 1 else ''}"
+                f"{told_of_channels(shape, trained)}"
             )
         given = None if spec.get("any_width") else n_outputs  # of any number of targets, too
         if given is not None and given != spec["n_outputs"]:
@@ -183,25 +286,29 @@ class HasLearner(HasParameters):
             dtype,
             device,
         )
-        key = (*key, encoder if isinstance(encoder, str) else id(encoder))
+        key = (*key, self.freeze_encoder, encoder if isinstance(encoder, str) else id(encoder))
         if (built := init.built.get(key)) is not None:
             return built[0]
         self._check_encoder(init, spec, encoder, params)
-        shape = tuple(spec["input_shape"])
+        shape, whole = tuple(spec["input_shape"]), bool(init.inputs.get("integers", False))
+        frozen = bool(self.freeze_encoder or spec["encoder"].get("frozen", False))
+        sizes = init.declared_sizes(self._beside())
         # not on torch's "meta" device: whatever computes there brings in the compiler, for seconds
-        with _refused_by_name(init), OwnRandomNumbers(0), init.declared_sizes():
-            network = make_encoder(encoder, shape, params, self._code_sizes(init.table, encoder))
+        with _refused_by_name(init), OwnRandomNumbers(0), sizes:
+            network = self._built(encoder, shape, params, init.table, init, whole, frozen)
             learner = learner_class(network, shape, spec["n_outputs"], **learner_params)
         self._load(learner, init, assign=True)
+        learner.scales_inputs = bool(init.inputs.get("scaled", True))
         learner = learner.to(device, dtype).eval().requires_grad_(False)
-        channels_last(learner.encoder)
+        if not learner.frozen:
+            channels_last(learner.encoder)
         learner.shared = True
         # the encoder is kept so that its id stays its own
         return init.built.keep(key, (learner, encoder))[0]
 
     def _load(self, learner: Learner, init: MetaInit, assign: bool = False) -> None:
-        state = self._state_for(learner, init)
-        own = learner.state_dict()
+        state, own = self._state_for(learner, init), learner.state_dict()
+        state = self._with_given(init, state, own)
         other = [
             name
             for name, t in state.items()
@@ -215,6 +322,22 @@ class HasLearner(HasParameters):
             raise ValueError(
                 f"{init.told} does not fit the encoder {type(learner.encoder).__name__}: {error}"
             ) from error
+
+    @staticmethod
+    def _with_given(init: MetaInit, state: State, own: State) -> State:
+        """A meta-init's state, with what it leaves to the user's module as that has it."""
+        digest = init.spec["encoder"].get("given")
+        if digest is None:
+            return state
+        names = (name for name in own if name.startswith(OF_ENCODER) and name not in state)
+        given = {name: own[name] for name in names}
+        if digest_of(given) != digest:
+            raise ValueError(
+                f"{init.told} was meta-trained on top of an encoder with other weights, which it "
+                "does not keep, as they were not trained. Pass the module with the weights it had "
+                "then."
+            )
+        return state | given
 
     def _state_for(self, learner: Learner, init: MetaInit) -> State:
         return init.state_dict()

@@ -9,12 +9,13 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from ..encoders import ENCODERS
+from ..encoders import ENCODERS, LAYOUTS, is_own_network
 from ..meta_init import MetaInit
 from ..tasks import (
     ClassOf,
     Constraint,
     FilePath,
+    Flag,
     Function,
     Kind,
     OneOf,
@@ -41,6 +42,9 @@ class HasParameters(BaseEstimator):
         | Kind(nn.Module, told="an nn.Module")
         | ClassOf(nn.Module, told="an nn.Module class")
         | None,
+        "freeze_encoder": Flag(),
+        "scale_inputs": Flag() | OneOf("auto"),
+        "layout": OneOf(*LAYOUTS, "auto"),
         "n_augment": Whole(0),
         "augment": Function("a function augment(X, rng) -> X") | None,
         "device": Device(),
@@ -50,6 +54,10 @@ class HasParameters(BaseEstimator):
     #: Altered copies of each support row that `fit` adds, and what alters them.
     n_augment = 0
     augment: Any = None
+    #: What estimators have that were pickled before there were these parameters.
+    freeze_encoder = False
+    scale_inputs: bool | str = "auto"
+    layout = "auto"
     _fitted_dtype: str
 
     def __init__(
@@ -57,6 +65,9 @@ class HasParameters(BaseEstimator):
         meta_init: Any = None,
         *,
         encoder: Any = None,
+        freeze_encoder: bool = False,
+        scale_inputs: bool | str = "auto",
+        layout: str = "auto",
         device: str = "auto",
         dtype: str | None = None,
         random_state: Any = None,
@@ -64,6 +75,9 @@ class HasParameters(BaseEstimator):
     ):
         self.meta_init = meta_init
         self.encoder = encoder
+        self.freeze_encoder = freeze_encoder
+        self.scale_inputs = scale_inputs
+        self.layout = layout
         self.device = device
         self.dtype = dtype
         self.random_state = random_state
@@ -133,9 +147,16 @@ class HasParameters(BaseEstimator):
         """Arguments of the learner, given the hyperparameters of meta-training (None: no past)."""
         return self._hyperparameters(trained)
 
+    @property
+    def _own_network(self) -> bool:
+        """Whether the encoder is a network that is none of this package's."""
+        return is_own_network(self.encoder)
+
     def _compute_dtype(self) -> torch.dtype:
         if self.dtype is None:
-            return torch.float64 if self.meta_init is None else torch.float32
+            if self.meta_init is None and not _computes_in_float32(self.encoder):
+                return torch.float64
+            return torch.float32
         return resolve_dtype(self.dtype)
 
     def _refuse_other_dtype(self) -> None:
@@ -146,3 +167,11 @@ class HasParameters(BaseEstimator):
                 f"dtype={self.dtype!r} computes in {now}, but fit computed in "
                 f"{self._fitted_dtype}: call fit again after a change of dtype or meta_init."
             )
+
+
+def _computes_in_float32(encoder: Any) -> bool:
+    """Whether an encoder is a module that comes with weights, none of which need float64."""
+    if not isinstance(encoder, nn.Module):
+        return False
+    kinds = {p.dtype for p in encoder.parameters() if p.is_floating_point()}
+    return bool(kinds) and torch.float64 not in kinds

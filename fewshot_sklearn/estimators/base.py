@@ -16,6 +16,7 @@ from torch import Tensor
 from ..learners import Learner, State
 from ..meta_init import MetaInit
 from ..tasks import (
+    OfWholeNumbers,
     Support,
     TableFormat,
     TargetMove,
@@ -31,11 +32,13 @@ from ._learners import HasLearner
 from ._memory import refuse_too_large
 from .explanation import encoder_features, explain
 from .finite_answers import refuse_infinite, solvable
+from .pixels import check_pixels
 from .validation import (
     as_numbers,
     exact,
     labels_of_numbers,
     resolve_device,
+    rows_as_taken,
     usual_unit,
     validated,
 )
@@ -61,12 +64,15 @@ class FewShotEstimator(HasLearner):
 
     def _adapt(self, X: np.ndarray, y: np.ndarray, w: np.ndarray, n_outputs: int | None) -> None:
         """`Learner.adapt` on validated arrays; y are memberships or targets, two-dimensional."""
+        X = given = rows_as_taken(X, self._takes_whole(X))
         if n := check_scalar(self.n_augment, "n_augment", Integral, min_val=0):
             rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
-            X, y, w = with_altered_copies(X, y, w, n, self.augment, rng)
+            augment = OfWholeNumbers(self.augment) if X.dtype == np.int64 else self.augment
+            X, y, w = with_altered_copies(X, y, w, n, augment, rng)
         self._fitted_dtype = str(self._compute_dtype())
         support = self._as_support(X, y, w, n_outputs)
         self.meta_init_ = self._meta_init_for(support, n_outputs)
+        check_pixels(self.meta_init_, given, together=True)
         learner = self._rebuild(self.meta_init_)
         refuse_too_large(self, learner, *y.shape)
         if w.any():  # there are rows
@@ -108,16 +114,19 @@ class FewShotEstimator(HasLearner):
         init = self._resolve_meta_init() or self._default_meta_init(shape)
         if init is None:
             seed = rng.randint(2**31)
-            learner = self._new_learner(shape, n_outputs, seed, past=False)
+            whole = not support.X.is_floating_point()
+            learner = self._new_learner(shape, n_outputs, seed, past=False, whole=whole)
+            theirs, spec = self._left_to_the_user(learner, self._spec(learner))
             learner = learner.to(support.X.device, self._compute_dtype())
             scales = learner.scales_inputs_without_past or learner.centres_inputs_without_past
             learner.fit_scale(support.X if scales else None, support.y, support.w)
-            unit = usual_unit(support.X)
+            unit = usual_unit(support.X) if learner.scales_inputs else 1.0
             if not scales:
                 learner.x_scale = learner.x_scale * unit
             if learner.centres_inputs_without_past:
                 learner.x_scale = torch.ones_like(learner.x_scale)
-            init = MetaInit.from_state(learner.state_dict(), self._spec(learner) | {"past": False})
+            state = {name: t for name, t in learner.state_dict().items() if name not in theirs}
+            init = MetaInit.from_state(state, spec | {"past": False})
         self._check_fits(init, shape, n_outputs, self._columns())
         return init
 
@@ -193,11 +202,13 @@ class FewShotEstimator(HasLearner):
             raise ValueError(
                 f"X has rows of shape {X.shape[1:]}, but fit saw rows of shape {shape}."
             )
+        check_pixels(self.meta_init_, X)
         learner = self._rebuild(self.meta_init_)
         return learner, self._rows_for(learner, X)
 
     def _rows_for(self, learner: Learner, X: np.ndarray) -> Tensor:
         dtype, device = self._compute_dtype(), resolve_device(self.device)
+        X = rows_as_taken(X, learner.integers)
         return exact(X, learner.rounds_itself, dtype, device, "X", self._names_of_numbers())
 
     def _state_on(self, device: torch.device) -> State:
@@ -253,6 +264,7 @@ class FewShotEstimator(HasLearner):
             check_columns(columns, self._columns())
         X = as_numbers(self._known_format() if hasattr(self, "state_") else init.table, X)
         self._check_fits(init, X.shape[1:], None, columns)
+        check_pixels(init, X)
         learner = self._rebuild(init)
         return learner, self._rows_for(learner, X)
 

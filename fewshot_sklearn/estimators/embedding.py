@@ -35,6 +35,9 @@ class MetaEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewShotEs
     ----------
     {meta_init}
     {encoder}
+    {freeze_encoder}
+    {scale_inputs}
+    {layout}
     {device}
     {dtype}
     {random_state}
@@ -95,7 +98,9 @@ class MetaEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewShotEs
         """
         check_parameters(self)
         X = validated(self, self._table(), X)
-        rows = torch.empty((0, *X.shape[1:]), dtype=self._compute_dtype(), device="cpu")
+        whole = self._takes_whole(X)
+        dtype = torch.long if whole else self._compute_dtype()
+        rows = torch.empty((0, *X.shape[1:]), dtype=dtype, device="cpu")
         self.meta_init_ = self._meta_init_for(Support(rows, rows, rows), None)
         return self
 

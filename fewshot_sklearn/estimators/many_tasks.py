@@ -27,7 +27,15 @@ from ._far_tasks import (
     without_labels,
 )
 from .finite_answers import solvable
-from .validation import as_numbers, check_range, exact, labels_of_numbers, resolve_device
+from .pixels import check_pixels
+from .validation import (
+    as_numbers,
+    check_range,
+    exact,
+    labels_of_numbers,
+    resolve_device,
+    rows_as_taken,
+)
 
 #: Numbers a padded batch of rows, or of pairs of rows, may hold: 64 MiB of float32.
 NUMBERS_AT_ONCE = 2**24
@@ -72,6 +80,7 @@ class ManyTasks:
         estimator._check_fits(init, self.X.shape[1:], n_outputs, names)
         # of rows that are numbers already the estimator knows the columns
         self._labels = labels_of_numbers(init.table, names or estimator._columns())
+        check_pixels(init, self.X, together=True)
         self.init, self.learner = init, estimator._rebuild(init)
         self.dtype, self.device = estimator._compute_dtype(), resolve_device(estimator.device)
         check_range(self.X, self.dtype, "X", self._labels)
@@ -157,6 +166,7 @@ class ManyTasks:
 
     def _exact(self, array: np.ndarray, name: str) -> Tensor:
         labels = self._labels if name == "X" else None
+        array = rows_as_taken(array, self.learner.integers and name == "X")
         return exact(array, self.learner.rounds_itself, self.dtype, self.device, name, labels)
 
     def _index(self, array: np.ndarray) -> Tensor:

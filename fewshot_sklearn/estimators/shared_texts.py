@@ -26,6 +26,19 @@ encoder : str, nn.Module class, nn.Module or None, default=None
     A name (``"identity"``, ``"mlp"``, ``"conv4"``, ...: see `make_encoder`) or a module
     of your own. None takes the meta-init's, or ``"identity"`` without one; in
     meta-training, what ``MetaTrainer`` chooses.
+freeze_encoder : bool, default=False
+    Whether the encoder stays as it is: its weights and the statistics of its batch norms,
+    without dropout. Meta-training then computes the features of each row once, and trains
+    the rest; methods that adapt the encoder adapt their head alone. Weights that have
+    ``requires_grad=False`` are never trained, whatever this is.
+scale_inputs : bool or "auto", default="auto"
+    Whether rows are brought to the scale of past tasks before the encoder gets them.
+    ``"auto"`` does so, but not before a module of your own, which brings its own weights,
+    and never with integers. With a meta-init, what it was trained with holds.
+layout : {"auto", "NHWC", "NCHW"}, default="auto"
+    Where the channels of images are, of rows of three axes: last or first. ``"auto"`` goes
+    by the shape, and by what a module of your own takes, and is an error where both may
+    be. Modules of your own are given channels first, as torch's layers take them.
 n_augment : int, default=0
     Altered copies of each support row that `fit` adds; a row and its copies share its
     weight.
@@ -37,7 +50,8 @@ device : str, default="auto"
     Where to compute: ``"cpu"``, ``"cuda"``, ...; ``"auto"`` is the GPU where there is
     one.
 dtype : {"float32", "float64"} or None, default=None
-    Precision. None is float32 with a meta-init and float64 without.
+    Precision. None is float32 with a meta-init, or an encoder that is a module with float32
+    weights, and float64 without.
 random_state : int, RandomState instance or None, default=None
     Seeds the encoder's weights where there is no meta-init.
 **encoder__params

@@ -33,6 +33,8 @@ USUAL = (1e-9, 1e9)
 LEAST_WEIGHT, MOST_WEIGHT = 1e-30, 1e30
 #: Types of X that are kept as they are; all others become float64.
 ROW_DTYPES = [np.float64, np.float32, np.uint8]
+#: Those of integers, which networks of the user's own may look up.
+INTEGERS = [np.int64, np.int32, np.int16, np.int8, np.uint64, np.uint32, np.uint16]
 
 
 def resolve_dtype(dtype: Any) -> torch.dtype:
@@ -101,8 +103,10 @@ class Device(Constraint):
             resolve_device(value)  # which says why not
 
 
-def as_numbers(table: TableFormat | None, X: Any) -> np.ndarray:
+def as_numbers(table: TableFormat | None, X: Any, integers: bool = False) -> np.ndarray:
     """Rows of numbers, checked as scikit-learn does; a table's in the format that is known of it.
+
+    With `integers` rows of a type of integers stay so.
 
     Raises
     ------
@@ -115,7 +119,7 @@ def as_numbers(table: TableFormat | None, X: Any) -> np.ndarray:
     with columns_named(X):
         column_labels(X)  # which are one each
         _refuse_dates(X)
-        rows = check_array(X, dtype=ROW_DTYPES, allow_nd=True, input_name="X")
+        rows = check_array(X, dtype=ROW_DTYPES + INTEGERS * integers, allow_nd=True, input_name="X")
     warn_of_words(X)
     return rows
 
@@ -168,8 +172,9 @@ def validated(
         given = {"y": y} if y is not None or of_y else {}
         with columns_named(X):
             _refuse_dates(X)
+            kinds = ROW_DTYPES + INTEGERS * bool(getattr(estimator, "_own_network", False))
             checked = validate_data(
-                estimator, X, dtype=ROW_DTYPES, allow_nd=True, reset=reset, **given, **of_y
+                estimator, X, dtype=kinds, allow_nd=True, reset=reset, **given, **of_y
             )
         warn_of_words(X)
         return checked
@@ -243,6 +248,25 @@ def usual_unit(rows: torch.Tensor) -> float:
     return 2.0 ** math.floor(math.log2(size))
 
 
+def rows_as_taken(X: np.ndarray, whole: bool) -> np.ndarray:
+    """Rows as an encoder takes them: as whole numbers of 64 bits, or as others.
+
+    Raises
+    ------
+    ValueError
+        When they are to be whole, and are not.
+    """
+    if not whole:
+        return X.astype(np.float64) if X.dtype.kind in "iu" and X.dtype != np.uint8 else X
+    if X.dtype.kind == "f" and not (np.rint(X) == X).all():
+        worst = X[np.rint(X) != X].flat[0]
+        raise ValueError(
+            "X must hold whole numbers, such as ids of tokens or categories, which the encoder "
+            f"looks up, got {worst:g}."
+        )
+    return X.astype(np.int64)
+
+
 def exact(
     array: np.ndarray,
     keep: bool,
@@ -253,6 +277,8 @@ def exact(
 ) -> torch.Tensor:
     """Rows or targets as a tensor: in float64 if they came so and it is to be kept.
 
+    Rows of integers of 64 bits, see `rows_as_taken`, stay such.
+
     Raises
     ------
     ValueError
@@ -260,6 +286,7 @@ def exact(
     """
     check_range(array, dtype, name, labels)
     kept = torch.float64 if keep and array.dtype == np.float64 else dtype
+    kept = torch.long if array.dtype == np.int64 else kept
     return torch.tensor(np.ascontiguousarray(array), dtype=kept, device=device)
 
 

@@ -18,6 +18,7 @@ from torch.func import functional_call, grad_and_value
 from ..encoders import MLP, Identity, Shape
 from ..tasks import IGNORED_CODE, memberships
 from ._attention_written_out import AttentionWrittenOut, may_attend
+from ._fixed_parts import is_fixed_norm
 from ._shells import Shells
 from .descent import CrossEntropy, Layers, SquaredError, SupportLoss, affine, backpropagate, run
 from .learner import TASKS_PER_CHUNK, FeatureLearner
@@ -72,24 +73,27 @@ class InnerLoopLearner(FeatureLearner):
         trained_steps: int = 0,
     ):
         super().__init__(encoder, input_shape, n_outputs)
-        if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in encoder.modules()):
+        if any(_moves_statistics(m) for m in ([] if self.frozen else encoder.modules())):
             raise ValueError(
                 "Gradient descent on a support set cannot use batch normalisation: the statistics "
                 "of the set would leak into its queries. Use a norm that works within a row, such "
-                "as torch.nn.GroupNorm."
+                "as torch.nn.GroupNorm, or freeze_encoder=True."
             )
         if not (isinstance(n_steps, int | np.integer) and n_steps >= 0):
             raise ValueError(f"n_steps must be an int, at least 0, got {n_steps!r}.")
         if not inner_lr > 0:
             raise ValueError(f"inner_lr must be positive, got {inner_lr!r}.")
         self.n_steps, self.inner_lr, self.first_order = n_steps, inner_lr, first_order
-        self.head_only, self.trained_steps = head_only, trained_steps
+        # of an encoder that is not trained no weight adapts either
+        self.head_only, self.trained_steps = head_only or self.frozen, trained_steps
+        #: Names of the encoder's weights that adapt.
+        self.adapting = () if self.head_only else _trained_names(encoder)
         if n_outputs is not None:
             self.head = nn.Linear(self.n_features, n_outputs)
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
-        plain = isinstance(encoder, Identity | MLP) and encoder.is_plain_mlp()
-        self.takes_batches = plain or head_only
+        plain = isinstance(encoder, Identity | MLP) and encoder.is_plain_mlp() and not self.fixed
+        self.takes_batches = plain or self.head_only
         self.with_weights = Shells(encoder)
         self.may_attend = may_attend(encoder)
         self.squash = any(isinstance(m, nn.Tanh) for m in encoder.modules())
@@ -101,13 +105,16 @@ class InnerLoopLearner(FeatureLearner):
         The head of a classifier is zero: all classes start alike, and softmax
         would not see what their rows have in common.
         """
-        params: State = {}
-        if not self.head_only:
-            params = {f"encoder.{k}": p for k, p in self.encoder.named_parameters()}
+        params: State = self.adapting_weights()
         if self.n_outputs is None:
             zeros = self.x_mean.new_zeros(y.shape[-1], self.n_features)
             return params | {"head.weight": zeros, "head.bias": zeros[:, 0]}
         return params | {"head.weight": self.head.weight, "head.bias": self.head.bias}
+
+    def adapting_weights(self) -> State:
+        """The encoder's weights that adapt: those that are trained, unless only the head does."""
+        named = dict(self.encoder.named_parameters()) if self.adapting else {}
+        return {f"encoder.{name}": named[name] for name in self.adapting}
 
     def rates(self, step: int, params: State) -> dict[str, Any]:
         """Step size of each weight, a number or a tensor that broadcasts, at one step."""
@@ -150,7 +157,7 @@ class InnerLoopLearner(FeatureLearner):
 
     def embed(self, X: Tensor) -> Tensor:
         """What adaptation leaves alone: the scaling, and the encoder if only the head adapts."""
-        return super().embed(X) if self.head_only else self.scaled(X)
+        return super().embed(X) if self.head_only or self.given_features else self.scaled(X)
 
     def network(self, params: State, Z: Tensor) -> Tensor:
         """Outputs of what adapts, with the given weights."""
@@ -217,7 +224,7 @@ class InnerLoopLearner(FeatureLearner):
     def _value(self, params: State, Z: Tensor, loss: SupportLoss) -> Tensor:
         with self.rounded(Z, self.first_order):  # second derivatives would gain nothing
             outputs = self.network(params, Z)
-        return loss.value(outputs.to(Z.dtype))
+        return loss.value(outputs.to(self.x_mean.dtype))
 
     # ------------------------------------------------------------------ the two functions
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
@@ -234,7 +241,7 @@ class InnerLoopLearner(FeatureLearner):
         params = {name: t for name, t in state.items() if name not in ("present", "loss_curve")}
         with self.rounded(Z):
             outputs = self.network(params, Z)
-        return self.finished(outputs.to(Z.dtype), state.get("present"))
+        return self.finished(outputs.to(self.x_mean.dtype), state.get("present"))
 
     # ------------------------------------------------------------------ descent
     def path(self, params: State, Z: Tensor, loss: SupportLoss) -> tuple[list[State], list[Tensor]]:
@@ -284,6 +291,14 @@ class InnerLoopLearner(FeatureLearner):
         if X.device.type != "cpu" or self.head_only:
             return super().tasks_at_once(X, X_query)
         return 1 if self.convolves else TASKS_PER_CHUNK
+
+
+def _trained_names(encoder: nn.Module) -> tuple[str, ...]:
+    return tuple(name for name, p in encoder.named_parameters() if p.requires_grad)
+
+
+def _moves_statistics(part: nn.Module) -> bool:
+    return isinstance(part, nn.modules.batchnorm._BatchNorm) and not is_fixed_norm(part)
 
 
 def run_hidden(layers: Layers, Z: Tensor, squash: bool) -> Tensor:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from ..encoders import Shape, channels_apart, channels_last, n_features_out, safe_under_vmap
+from ..encoders import (
+    Shape,
+    channels_apart,
+    channels_last,
+    n_features_out,
+    safe_under_vmap,
+    takes_whole_numbers,
+)
 from ..tasks import Support
+from ._fixed_parts import fixed_names, hold_still
 from ._further_rows import FurtherRows
 from ._in_parts import InParts
 from ._scale import mean_and_scale, of_channels, scaled
@@ -67,6 +76,10 @@ class Learner(InParts, FurtherRows):
     centres_inputs_without_past = False
     #: Whether many threads may compute with it at once, so that nothing may write to it any more.
     shared = False
+    #: Whether rows are brought to a scale before the encoder gets them.
+    scales_inputs = True
+    #: Whether what comes as rows are their features already, while a frozen encoder trains a head.
+    given_features = False
     #: Where training draws from, beside what the encoder draws; None is torch's own generator.
     random_numbers: OwnRandomNumbers | None = None
     #: Whether training runs compiled kernels, where the learner has any.
@@ -95,12 +108,23 @@ class Learner(InParts, FurtherRows):
 
     def __init__(self, encoder: nn.Module, input_shape: Shape, n_outputs: int | None = None):
         super().__init__()
-        channels_last(encoder)
+        #: Whether the encoder is never trained, and so gives its features as in prediction.
+        trained = [p.requires_grad for p in encoder.parameters()]
+        self.frozen = bool(trained) and not any(trained)
+        if not self.frozen:  # whose features are to be its own, bit by bit
+            channels_last(encoder)
         self.encoder = encoder
         self.input_shape = tuple(input_shape)
         self.n_outputs = n_outputs
         self.n_features = n_features_out(encoder, self.input_shape)
         self.convolves = any(isinstance(m, nn.modules.conv._ConvNd) for m in encoder.modules())
+        #: Whether rows are whole numbers, such as ids of tokens.
+        self.integers = takes_whole_numbers(encoder)
+        #: Names in the state of what training leaves as it is.
+        self.fixed = frozenset(
+            f"encoder.{name}"
+            for name in ([] if all(trained) else fixed_names(encoder, self.frozen))
+        )
         self.vmaps = safe_under_vmap(encoder)
         self.n_channels = channels_apart(encoder)
         shape = () if self.convolves or len(self.input_shape) > 1 else self.input_shape
@@ -109,6 +133,15 @@ class Learner(InParts, FurtherRows):
         self._register_scale("x", shape)
         if n_outputs is not None:
             self._register_scale("y", (n_outputs,))
+        if self.fixed:
+            hold_still(encoder, self.frozen)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch between training and prediction; what is not trained stays in prediction."""
+        super().train(mode)
+        if mode and self.fixed:
+            hold_still(self.encoder, self.frozen)
+        return self
 
     def _register_scale(self, of: str, shape: Shape) -> None:
         self.register_buffer(f"{of}_mean", torch.zeros(shape))
@@ -286,6 +319,21 @@ class Learner(InParts, FurtherRows):
         dropped = tuple(f"{name}." for name in self.training_only)
         return {k: t for k, t in self.state_dict().items() if not k.startswith(dropped)}
 
+    def changing_state(self) -> dict[str, Tensor]:
+        """The ``state_dict`` without what training leaves as it is."""
+        return {k: t for k, t in self.state_dict().items() if k not in self.fixed}
+
+    def load_changing(self, state: dict[str, Tensor]) -> None:
+        """Take what `changing_state` gave, or a whole state.
+
+        Raises
+        ------
+        RuntimeError
+            When it is of another network, as ``load_state_dict`` does.
+        """
+        own = {k: t for k, t in self.state_dict().items() if k in self.fixed} if self.fixed else {}
+        self.load_state_dict(own | state)
+
     # ------------------------------------------------------------------ many tasks
     def forward(self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor) -> Outputs:
         """Run a batch of episodes: adapt to each support set, predict its queries.
@@ -314,7 +362,7 @@ class Learner(InParts, FurtherRows):
         Bounds the memory of a training step, and on a CPU keeps what
         convolutions work on in the cache.
         """
-        if not self.convolves or X.device.type != "cpu":
+        if self.given_features or not self.convolves or X.device.type != "cpu":
             return len(X)
         return max(1, ROWS_PER_CHUNK // (X.shape[1] + X_query.shape[1]))
 
@@ -377,7 +425,7 @@ class Learner(InParts, FurtherRows):
         w : Tensor of shape (n,) or None, default=None
             Weights.
         """
-        if X is not None:
+        if X is not None and self.scales_inputs and not self.given_features:
             if self.n_channels > 1:
                 told = of_channels(X, w, self.x_mean, self.n_channels)
             else:
@@ -392,7 +440,10 @@ class Learner(InParts, FurtherRows):
         """Bring rows to the scale the encoder was trained on.
 
         The mean is taken off before anything is rounded: rows far from zero come in float64.
+        Whole numbers stay what they are, as do features.
         """
+        if self.integers or self.given_features:
+            return X if X.dtype == torch.long else X.to(self.x_mean.dtype)
         return scaled(X, self.x_mean, self.x_rest, self.x_scale)
 
     def scaled_targets(self, y: Tensor) -> Tensor:
@@ -419,13 +470,21 @@ class Learner(InParts, FurtherRows):
     def embed(self, X: Tensor) -> Tensor:
         """Features (n, n_features) of rows (n, \\*input_shape), as meta-training left them."""
         X = self.scaled(X)
-        with self.rounded(X):
-            if self.convolves and X.device.type == "cpu":
+        if self.given_features:
+            return X
+        still = torch.no_grad() if self.frozen and not X.requires_grad else nullcontext()
+        with self.rounded(X, not self.frozen), still:
+            if (self.convolves or self.frozen) and X.device.type == "cpu":
                 parts = X.split(ROWS_PER_CHUNK) if len(X) > ROWS_PER_CHUNK else (X,)
             else:
                 parts = self.parts_of(X, self._width(), 0)
             Z = [self.encoder(part) for part in parts]
-        return (Z[0] if len(Z) == 1 else torch.cat(Z)).to(X.dtype)
+        dtype = X.dtype if X.is_floating_point() else self.x_mean.dtype
+        return (Z[0] if len(Z) == 1 else torch.cat(Z)).to(dtype)
+
+    def embed_of_tasks(self, X: Tensor) -> Tensor:
+        """`embed` of the rows (T, n, \\*input_shape) of a batch of tasks."""
+        return self.embed(X.flatten(0, 1)).unflatten(0, X.shape[:2])
 
 
 def _vmapped(learner: Learner, method: str, chunk: int, *batch: Tensor) -> Any:

@@ -49,6 +49,7 @@ def card_rows(
         ("hyperparameters", _settings(spec.get("hyperparameters"))),
         ("encoder", _encoder(spec.get("encoder"))),
         ("rows", _shape(spec) if table is None else _columns(table)),
+        ("rows were", _inputs(spec.get("inputs"))),
         ("rows come through", _flat(", then ".join(provenance.get("steps", [])))),
         ("outputs", "any number" if outputs and spec.get("any_width") else outputs),
         ("classes", _classes(spec)),
@@ -129,6 +130,18 @@ def _encoder(encoder: dict[str, Any] | None) -> str | None:
         return None
     settings = _settings(encoder.get("params"))
     return f"{encoder['name']} ({settings})" if settings else encoder["name"]
+
+
+def _inputs(told: dict[str, Any] | None) -> str:
+    """What the spec says of how rows come."""
+    if not told:
+        return ""
+    words = [told.get("layout", "")]
+    if "low" in told and "high" in told:
+        words.append(f"{told['low']:.4g} to {told['high']:.4g}")
+    words.append("integers" if told.get("integers") else "")
+    words.append("not scaled" if told.get("scaled", True) is False else "")
+    return ", ".join(word for word in words if word)
 
 
 def _shape(spec: dict[str, Any]) -> str | None:

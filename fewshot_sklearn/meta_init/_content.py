@@ -39,6 +39,12 @@ AT_ONCE = 2**20
 #: Precisions that numpy has too.
 NUMPY_HAS = (torch.float16, torch.float32, torch.float64)
 
+#: What may be told of rows, and its types.
+INPUTS: dict[str, tuple[type, ...]] = {
+    "layout": (str,), "integers": (bool,), "scaled": (bool,),
+    "low": (int, float), "high": (int, float), "steps": (bool,),
+}  # fmt: skip
+
 _Check = tuple[Callable[[Any], bool], str]
 
 
@@ -54,10 +60,12 @@ def check_content(
     spec : dict
         Any of: ``algorithm``, a name. ``hyperparameters``, plain values by name, of which those
         that count steps are at most 10,000. ``encoder``, a dict of its name and of ``params``,
-        plain values by name. ``input_shape``, up to 8 positive integers. ``n_outputs``, None or
-        a positive integer. ``feature_names``, as many as a row has features. ``classes``,
-        labels that past tasks had in common, as ``labels_to_json`` has them. ``past`` and
-        ``any_width``, booleans. Whatever else is plain. Numbers are finite.
+        plain values by name, ``frozen``, a boolean, and ``given``, a digest of what the user's
+        module holds of it. ``inputs``, what rows are. ``input_shape``, up to 8 positive
+        integers. ``n_outputs``, None or a positive integer. ``feature_names``, as many as a row
+        has features. ``classes``, labels that past tasks had in common, as ``labels_to_json``
+        has them. ``past`` and ``any_width``, booleans. Whatever else is plain. Numbers are
+        finite.
     provenance : dict
         Any of: ``tasks`` (``kind``, ``count``, ``ids``), ``rows`` (``rows``, ``distinct``,
         ``digests``), ``card``, ``settings``, ``scores``, ``versions``; whatever else is plain.
@@ -123,6 +131,16 @@ def _is_encoder(value: Any) -> bool:
         isinstance(value, dict)
         and _is_name(value.get("name"))
         and _is_named_values(value.get("params"))
+        and isinstance(value.get("frozen", False), bool)
+        and _is_name(value.get("given", "nothing"))
+    )
+
+
+def _is_inputs(value: Any) -> bool:
+    if not isinstance(value, dict) or not set(value) <= set(INPUTS):
+        return False
+    return all(isinstance(content, INPUTS[name]) for name, content in value.items()) and (
+        value.get("layout", "NHWC") in ("NHWC", "NCHW")
     )
 
 
@@ -173,7 +191,11 @@ def _is_classes(value: Any) -> bool:
 SPEC: dict[str, _Check] = {
     "algorithm": (_is_name, "a name"),
     "hyperparameters": (_is_named_values, "a dict of values by name"),
-    "encoder": (_is_encoder, "a dict of a name and of params, values by name"),
+    "encoder": (
+        _is_encoder,
+        "a dict of a name, of params, values by name, and of whether it is frozen",
+    ),
+    "inputs": (_is_inputs, f"a dict of any of {sorted(INPUTS)}"),
     "input_shape": (
         _is_shape,
         f"a list of up to {MOST_AXES} positive integers, of product up to {LARGEST_ROW}",

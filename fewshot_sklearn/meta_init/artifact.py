@@ -21,6 +21,7 @@ from ._card import card_html, card_rows
 from ._content import check_content, lacking
 from ._declared_sizes import DeclaredSizes
 from ._kept import Kept
+from ._pixels import Pixels, of_images, pixels_seen
 from ._read_file import open_file, read_start, read_whole
 from ._whole_file import whole_file
 from .row_sketch import RowSketch
@@ -89,13 +90,15 @@ class MetaInit:
     """
 
     __slots__ = (
-        "__weakref__", "_buffer", "_header", "_plain", "_start", "_table", "built",
-        "source",
+        "__weakref__", "_buffer", "_header", "_inputs", "_pixels", "_plain", "_start", "_table",
+        "built", "source",
     )  # fmt: skip
 
     def __init__(self, buffer: np.ndarray, name: str = "the buffer", verify: bool = True):
         self._buffer = buffer
         self._table: TableFormat | None = None
+        self._inputs: dict[str, Any] | None = None
+        self._pixels: list[Pixels | None] = []
         #: The buffer, not as a mapped file: always the same array, so that it is written once.
         self._plain = np.asarray(buffer)
         #: Learners rebuilt from this meta-init in this process, by whoever builds them.
@@ -274,8 +277,34 @@ class MetaInit:
         """What the spec lacks of all that a learner is rebuilt from."""
         return lacking(self.spec)
 
-    def declared_sizes(self) -> DeclaredSizes:
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """How rows come and what they held: ``layout``, ``integers``, ``scaled``, ``low``, ...
+
+        What is not told is the usual way, or was not looked at.
+        """
+        if self._inputs is None:
+            spec = self.spec
+            self._inputs = spec.get("inputs", {})
+            if "low" not in self._inputs and not of_images(spec):
+                self._pixels = [None]
+        return self._inputs
+
+    @property
+    def pixels(self) -> Pixels | None:
+        """What the pixels of past images were; None where rows were no images."""
+        told = self.inputs
+        if not self._pixels:
+            self._pixels = [pixels_seen(told, self.state_dict())]
+        return self._pixels[0]
+
+    def declared_sizes(self, beside: tuple[int, int] = (0, 0)) -> DeclaredSizes:
         """A context in which nothing larger is built than what this meta-init holds.
+
+        Parameters
+        ----------
+        beside : (int, int), default=(0, 0)
+            Numbers and tensors that may be made beside, such as those of the user's own module.
 
         Returns
         -------
@@ -284,7 +313,7 @@ class MetaInit:
         """
         spec, table = self.spec, self._tensor_table()
         n_row = 0 if spec.get("any_width") else math.prod(spec["input_shape"])
-        return DeclaredSizes(self._n_parameters(), len(table), n_row)
+        return DeclaredSizes(self._n_parameters() + beside[0], len(table) + beside[1], n_row)
 
     def _tensor_table(self) -> list[tuple[str, dict[str, Any]]]:
         return [(k, v) for k, v in self._header.items() if k != "__metadata__"]

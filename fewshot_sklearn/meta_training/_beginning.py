@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 
-from ..encoders import ids_are_lost
+from ..encoders import wants_ids
 from ..estimators import KNOWN
 from ..learners import Learner, OwnRandomNumbers
 from ..meta_init import MetaInit
@@ -46,16 +48,25 @@ def new_learner(plan: PastTasks, encoder_from: Source | None, seed: int) -> Lear
         seed,
         table=plan.table,
         n_known=0 if plan.classes is None else len(plan.classes),
+        whole=plan.integers,
     )
     start = plan.estimator._resolve_meta_init()
     if start is None:
         X, y = plan.scale_rows()
-        learner.fit_scale(X, y)
-        _check_ids(learner, X)
-        if (init := _found(encoder_from)) is not None:
+        if learner.frozen and (init := _found(encoder_from)) is not None:
             _take_encoder(learner, init)
+        if learner.frozen:
+            Learner.fit_scale(learner, X, None)
+            with _ids_known(learner):
+                plan.become_features(learner)
+            X = plan.scale_rows()[0]
+        learner.fit_scale(X, y)
+        if not learner.frozen:
+            _check_ids(learner, X)
+            if (init := _found(encoder_from)) is not None:
+                _take_encoder(learner, init)
         own = learner.learned_at_once()
-        fixed_encoder = not any(True for _ in learner.encoder.parameters())
+        fixed_encoder = not any(p.requires_grad for p in learner.encoder.parameters())
         if own and fixed_encoder and plan.learns_at_once() and plan.learn_at_once(learner):
             for parameter in own:
                 parameter.requires_grad_(False)
@@ -67,6 +78,8 @@ def new_learner(plan: PastTasks, encoder_from: Source | None, seed: int) -> Lear
     else:
         plan.check_fits(start)
         plan.estimator._load(learner, start)
+        learner.scales_inputs = bool(start.inputs.get("scaled", True))
+        plan.become_features(learner)
     if plan.classes is not None:  # what is for other classes sees none of these episodes
         for name, parameter in learner.named_parameters():
             if not name.startswith(("encoder.", KNOWN)):
@@ -78,17 +91,34 @@ def new_learner(plan: PastTasks, encoder_from: Source | None, seed: int) -> Lear
 
 @torch.no_grad()
 def _check_ids(learner: Learner, X: torch.Tensor) -> None:
-    """Refuse an encoder that looks up the ids which scaled rows do not hold any more."""
-    if not any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in learner.encoder.modules()):
+    """Refuse an encoder that looks up ids, where rows hold none, or others than it knows."""
+    if not _looks_up(learner):
         return
     was_training = learner.training
     learner.eval()
+    like = learner.x_mean.device if learner.integers else learner.x_mean
+    with _ids_known(learner):
+        Learner.embed(learner, X[:32].to(like))
+    learner.train(was_training)
+
+
+def _looks_up(learner: Learner) -> bool:
+    return any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in learner.encoder.modules())
+
+
+@contextmanager
+def _ids_known(learner: Learner) -> Iterator[None]:
+    """Say what is wrong where an encoder looks up ids that are none, or none that it knows."""
     try:
-        learner.embed(X[:32].to(learner.x_mean))
+        yield
     except (IndexError, RuntimeError) as error:
-        raise ValueError(ids_are_lost(learner.encoder)) from error
-    finally:
-        learner.train(was_training)
+        if not _looks_up(learner):
+            raise
+        told = wants_ids(learner.encoder)
+        if learner.integers:
+            kind = type(learner.encoder).__name__
+            told = f"X holds whole numbers that the encoder {kind} does not look up: {error}."
+        raise ValueError(told) from error
 
 
 def begun_from(plan: PastTasks, encoder_from: Source | None) -> MetaInit | None:

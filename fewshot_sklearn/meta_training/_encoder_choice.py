@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from sklearn.base import clone
 
+from ..encoders import possible_layouts
 from ..learners import is_over
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ def surely_lower(losses: np.ndarray, others: np.ndarray) -> bool:
 def _of_shape(shape: tuple[int, ...]) -> dict[str, Any]:
     """Images and series are convolved; what is too small for that stays as it is."""
     if len(shape) == 3:
-        return {"encoder": "conv4"} if min(shape[:2]) >= SMALLEST_IMAGE else PLAIN
+        sides = shape[1:] if possible_layouts(shape) == ["NCHW"] else shape[:2]
+        return {"encoder": "conv4"} if min(sides) >= SMALLEST_IMAGE else PLAIN
     if len(shape) > 3:
         return PLAIN
     if min(shape) >= SMALLEST_IMAGE and max(shape) <= SQUARE * min(shape):

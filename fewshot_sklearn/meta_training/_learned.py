@@ -26,7 +26,8 @@ def finish(learner: Learner, plan: PastTasks) -> None:
         return
     rows = plan.rows_to_finish_with()
     like = learner.x_mean
-    learner.finish(rows.to(like.device, like.dtype))
+    whole = PastTasks.gives_whole(learner)
+    learner.finish(rows.to(like.device, torch.long if whole else like.dtype))
 
 
 def learned(trainer: Any, plan: PastTasks) -> MetaInit:
@@ -46,6 +47,8 @@ def learned(trainer: Any, plan: PastTasks) -> MetaInit:
         of earlier trainings included, settings, scores and versions.
     """
     spec = plan.estimator._spec(trainer.module_)
+    if seen := plan.range_of_pixels(trainer.module_):
+        spec["inputs"] = spec.get("inputs", {}) | seen
     if plan.feature_names is not None and plan.table is None:
         spec["feature_names"] = plan.feature_names
     if plan.classes is not None:
@@ -74,7 +77,9 @@ def learned(trainer: Any, plan: PastTasks) -> MetaInit:
             "numpy": np.__version__,
         },
     }
-    state = trainer.module_.lasting_state()
+    theirs, spec = plan.estimator._left_to_the_user(trainer.module_, spec)
+    lasting = trainer.module_.lasting_state().items()
+    state = {name: t for name, t in lasting if name not in theirs}
     try:
         return MetaInit.from_state(state, spec, provenance, plan.table)
     except ValueError as error:

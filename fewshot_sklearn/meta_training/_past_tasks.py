@@ -18,6 +18,7 @@ from sklearn.utils import check_array
 
 from ..estimators import (
     as_numbers,
+    check_pixels,
     check_range,
     classes_of_past,
     final_step,
@@ -25,6 +26,8 @@ from ..estimators import (
     freeze_steps,
     frozen_steps,
     labels_of_numbers,
+    range_of_pixels,
+    rows_as_taken,
     through,
 )
 from ..learners import Learner, episode_loss
@@ -36,6 +39,7 @@ from ..tasks import (
     Episodes,
     GeneratedTasks,
     GroupEpisodes,
+    OfWholeNumbers,
     PooledRows,
     Shortage,
     TableFormat,
@@ -66,10 +70,34 @@ SCALE_TASKS = 200
 FINISHING_ROWS = 2000
 #: Episodes that what has a closed form is learned from, at most, and of one batch of them.
 EPISODES_AT_ONCE, PER_BATCH = 320, 32
+#: Rows whose features a frozen encoder gives at once.
+ROWS_AT_ONCE = 256
 #: Parameters that may differ between a run and the one that resumes it, by prefix.
 _NOT_IN_FINGERPRINT = (
     "_", "callbacks", "checkpoint", "device", "estimator", "iterator_", "max_epochs", "verbose",
 )  # fmt: skip
+
+
+def _of_rows(stream: Episodes, rows: np.ndarray) -> Episodes:
+    """The same episodes, of other rows in the place of each."""
+    made = copy(stream)
+    made.source = source = copy(stream.source)
+    assert isinstance(source, ArrayTasks)
+    source.X = rows
+    return made
+
+
+def _features(learner: Learner, X: Any, device: torch.device) -> np.ndarray:
+    """Features of rows, a few at once."""
+    parts = np.array_split(X, max(1, -(-len(X) // ROWS_AT_ONCE)))
+    with torch.no_grad():
+        found = [learner.embed(_on(device, part)).cpu().numpy() for part in parts]
+    return np.concatenate(found)
+
+
+def _on(device: torch.device, rows: np.ndarray) -> torch.Tensor:
+    found = torch.as_tensor(rows, device=device)
+    return found if rows.dtype in (np.int64, np.float64) else found.to(torch.float32)
 
 
 def _described(value: Any) -> str:
@@ -157,6 +185,8 @@ class PastTasks:
         self.table: TableFormat | None = None
         self.tasks: dict[str, Any] | None = None
         self.row_sketch: RowSketch | None = None
+        self._raw_rows: np.ndarray | None = None
+        self._pixels: dict[str, Any] | None = None
         self.valid: Episodes | None = None
         self.n_classes: int | None = None
         self.classes: np.ndarray | None = None
@@ -183,6 +213,7 @@ class PastTasks:
             if trainer.validation_fraction > 0:
                 self.valid = Episodes(source, trainer.n_valid_episodes, seed=seed + 1)
             first = self.train[0]
+            self.integers = self._takes_whole(first.X)
             self.input_shape, targets = first.X.shape[1:], first.y
             data = joblib.hash([tuple(self.train[i]) for i in range(3)])
         else:
@@ -239,6 +270,8 @@ class PastTasks:
         """Refuse to go on from a meta-init with data of another format."""
         columns, names = self.feature_names, init.feature_names
         self.estimator._check_fits(init, self.input_shape, self.n_outputs, columns)
+        if self._raw_rows is not None:
+            check_pixels(init, self._raw_rows, together=True)
         self.feature_names = columns or names  # an array has the columns that were there before
 
     def _through_frozen_steps(self, generator: Any) -> Any:
@@ -277,6 +310,11 @@ class PastTasks:
         targets = None if self.classification else finite_targets(y)
         labels = column_labels(X)
         X = self._checked_rows(X, train, targets, groups)
+        self.integers = self._takes_whole(X)
+        X = rows_as_taken(X, self.integers)
+        augment = trainer.augment
+        if augment is not None and self.integers:
+            augment = OfWholeNumbers(augment)
         # in the precision of all trainings
         check_range(X, torch.float32, "X", labels_of_numbers(self.table, labels))
         if targets is not None:
@@ -286,7 +324,7 @@ class PastTasks:
         digests = task_digests(units[train])
         kind = "classes" if groups is None else "groups"
         self.tasks = {"kind": kind, "count": len(digests), "ids": digests}
-        self._rows = X[train]
+        self._rows = self._raw_rows = X[train]
         self.row_sketch = RowSketch.of(self._rows)
         self._targets = y[train] if targets is None else targets[train]
         self._task_of_row = None if groups is None else distinct(groups[train])[1]
@@ -325,7 +363,7 @@ class PastTasks:
         if self.estimator._learner_class.pretrains:
             self.train = self._pool(y[train], None if groups is None else groups[train])
         else:
-            self.train = stream(train, trainer.n_episodes, seed, trainer.augment)
+            self.train = stream(train, trainer.n_episodes, seed, augment)
             if recur:  # tasks of other classes are adapted to as ever
                 # or none, where no task has two rows of two classes
                 with warnings.catch_warnings(), suppress(ValueError):
@@ -421,7 +459,49 @@ class PastTasks:
                 rows = as_numbers(self.table, X)
                 rows[train] = own
                 return rows
-        return as_numbers(self.table, X)
+        return as_numbers(self.table, X, integers=self.estimator._own_network)
+
+    def range_of_pixels(self, learner: Learner) -> dict[str, Any]:
+        """What a meta-init is to say of the pixels of past images, looked at but once."""
+        if self._pixels is None:
+            rows = self._raw_rows
+            if rows is None:
+                rows = self.scale_rows()[0].numpy() if len(self.input_shape) > 1 else np.empty(0)
+            self._pixels = range_of_pixels(learner, rows)
+        return self._pixels
+
+    def _takes_whole(self, X: np.ndarray) -> bool:
+        """Whether rows are to reach the encoder as whole numbers."""
+        if not self.afresh:
+            return bool(self.trainer.module_.integers)
+        return self.estimator._takes_whole(X)
+
+    def become_features(self, learner: Learner) -> None:
+        """Take the features that a frozen encoder gives in the place of rows, each computed once.
+
+        Not where rows are altered anew in each episode, or generated: then nothing changes.
+
+        Parameters
+        ----------
+        learner : Learner
+            Whose they are; it takes them for rows from now on.
+        """
+        streams = [self.train] if self.valid is None else [self.train, self.valid]
+        sources = [one.source for one in streams if isinstance(one.source, ArrayTasks)]
+        usual = len(sources) == len(streams) and all(one.augment is None for one in sources)
+        if not learner.frozen or not usual or learner.given_features:
+            return
+        where, device = learner.x_mean.device, torch.device(self.trainer.device or "cpu")
+        training = learner.training
+        learner.to(device).eval()
+        features = [_features(learner, source.X, device) for source in sources]
+        learner.to(where).train(training)
+        made = [_of_rows(stream, Z) for stream, Z in zip(streams, features, strict=True)]
+        self.train, self.valid = made[0], made[1] if len(made) > 1 else None
+        if self._of_new_classes is not None:  # of the rows that are trained on, too
+            self._of_new_classes = _of_rows(self._of_new_classes, features[0])
+        self._rows = features[0]
+        learner.given_features = True
 
     def _checked_tasks(self, y: Any, groups: Any, n_rows: int) -> tuple[np.ndarray, Any]:
         """Labels or targets, and the task of each row, that can be counted on."""
@@ -493,7 +573,10 @@ class PastTasks:
                     "validation, if random_state is not an int. To learn from new classes, fit "
                     "from the meta-init: MetaTrainer(trainer.estimator_)."
                 )
-        source = ArrayTasks(self._rows, None, sampler, trainer.augment)
+        augment = trainer.augment
+        if augment is not None and self.integers:
+            augment = OfWholeNumbers(augment)
+        source = ArrayTasks(self._rows, None, sampler, augment)
         return Episodes(source, trainer.n_episodes, seed=trainer.seed_)
 
     def learns_at_once(self) -> bool:
@@ -518,10 +601,17 @@ class PastTasks:
             stream = self.train if self.classes is None else self._of_new_classes
             if stream is None:
                 return False
-            return learner.learn_from_episodes(self._batches(device, stream), self._n_past_classes)
+            return learner.learn_from_episodes(
+                self._batches(learner, device, stream), self._n_past_classes
+            )
         X, y = self.scale_rows()
         assert y is not None and self._task_of_row is not None
         return learner.learn_at_once(X.to(device), y.to(device), self._task_of_row)
+
+    @staticmethod
+    def gives_whole(learner: Any) -> bool:
+        """Whether rows of batches are whole numbers."""
+        return getattr(learner, "integers", False) and not learner.given_features
 
     def begin_known_classes(self, learner: Learner) -> None:
         """Let a learner know how often each class occurs."""
@@ -533,19 +623,20 @@ class PastTasks:
         device = learner.x_mean.device
         X, _ = self.scale_rows()
         assert self._task_of_row is not None
-        episodes = self._batches(device, self.train)
+        episodes = self._batches(learner, device, self.train)
         codes = torch.from_numpy(self._codes)
         return learner.learn_known_classes(X.to(device), codes, self._task_of_row, episodes)
 
     def _batches(
-        self, device: torch.device, stream: Episodes
+        self, learner: Learner, device: torch.device, stream: Episodes
     ) -> Iterator[tuple[dict[str, torch.Tensor], Any]]:
         """The first episodes, padded, a few at once."""
         keep = self.estimator._learner_class.rounds_itself
         n = min(EPISODES_AT_ONCE, len(stream))
         for first in range(0, n, PER_BATCH):
             drawn = stream.__getitems__(range(first, min(n, first + PER_BATCH)))
-            batch, y_query = pad_tasks(drawn, keep_float64=keep)
+            whole = self.gives_whole(learner)
+            batch, y_query = pad_tasks(drawn, keep_float64=keep, whole=whole)
             yield {name: part.to(device) for name, part in batch.items()}, y_query.to(device)
 
     def rows_to_finish_with(self) -> torch.Tensor:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ..meta_init import read_sealed, write_sealed
+from ._stopping import changing_state, load_changing
 
 
 def _is_plain(value: Any) -> bool:
@@ -92,7 +93,7 @@ def save_epoch(trainer: Any, path: str | os.PathLike[str], fingerprint: str) -> 
     state = {
         "fingerprint": fingerprint,
         "best": (stopping.best, stopping.weights),
-        "module": dict(trainer.module_.state_dict()),
+        "module": dict(changing_state(trainer.module_)),
         "optimizer": trainer.optimizer_.state_dict(),
         "history": json.dumps(trainer.history.to_list()),
         "callbacks": {name: _callback_state(cb) for name, cb in trainer.callbacks_},
@@ -136,7 +137,7 @@ def load_epoch(trainer: Any, path: str | os.PathLike[str], fingerprint: str) -> 
             f"The checkpoint {path} was written with other settings or data "
             f"({state['fingerprint']}, now {fingerprint}). Delete it or name another file."
         )
-    trainer.module_.load_state_dict(state["module"])
+    load_changing(trainer.module_, state["module"])
     trainer.optimizer_.load_state_dict(state["optimizer"])
     for name, callback in trainer.callbacks_:
         _restore_callback(callback, state["callbacks"].get(name, {}))

@@ -36,7 +36,7 @@ from ._learned import finish, learned
 from ._past_tasks import PastTasks
 from ._progress import Progress
 from ._resume import check_place, load_epoch, save_epoch
-from ._stopping import Enough, Stopping
+from ._stopping import Enough, Stopping, load_changing
 from ._threads import few_threads
 from ._training_loop import EpisodicNet
 
@@ -127,11 +127,19 @@ class Training(EpisodicNet):
     def _run(self, plan: PastTasks) -> None:
         """One training, of one encoder."""
         self.plan_ = plan
+        try:
+            self._run_once(plan)
+        finally:
+            if isinstance(module := getattr(self, "module_", None), Learner):
+                module.given_features = False
+
+    def _run_once(self, plan: PastTasks) -> None:
         if plan.afresh:
             self.initialized_ = False  # nothing to tell of what was tried before
             self.initialize()
         elif known := getattr(self, "meta_init_", None):
             plan.check_fits(known)
+            plan.become_features(self.module_)
             own = self.module_.learned_at_once
             if plan.classes is not None:
                 own = self.module_.learned_of_known
@@ -168,7 +176,7 @@ class Training(EpisodicNet):
         stopping = self.__dict__.pop("_stopping")
         self.best_epoch_ = None if stopping.best is None else stopping.best + 1
         if stopping.weights is not None:
-            self.module_.load_state_dict(stopping.weights)
+            load_changing(self.module_, stopping.weights)
 
     def _learn_at_once_if_better(self) -> None:
         """Given the features that were learned, learn what has a closed form, if that is better."""
@@ -221,7 +229,8 @@ class Training(EpisodicNet):
         """Loader of batches of tasks; in training, of new tasks every epoch."""
         kind = "iterator_train" if training else "iterator_valid"
         keep = self._plan().estimator._learner_class.rounds_itself
-        collate = partial(pad_tasks, keep_float64=keep)
+        whole = PastTasks.gives_whole(getattr(self, "module_", None))
+        collate = partial(pad_tasks, keep_float64=keep, whole=whole)
         options = {"batch_size": self.batch_size, "collate_fn": collate}
         # of its own: torch's loaders draw from the global one only with worker processes
         options["generator"] = torch.Generator()

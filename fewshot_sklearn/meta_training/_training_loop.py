@@ -46,6 +46,7 @@ class EpisodicNet(NeuralNet):
     precision: str
     max_epochs: int
     n_episodes: int
+    encoder_lr: float | None = None
 
     # ------------------------------------------------------------------ what to descend, and how
     def initialize_criterion(self) -> EpisodicNet:
@@ -74,15 +75,31 @@ class EpisodicNet(NeuralNet):
     def get_params_for_optimizer(
         self, prefix: str, named_parameters: Any
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Skorch's parameter groups, and those of what the learner names as `faster`."""
-        named = list(named_parameters)
+        """Skorch's parameter groups, those of what the learner names as `faster`, the encoder's.
+
+        What an encoder of the user's own keeps as it is is in none of them.
+        """
+        fixed: frozenset[str] = getattr(self.module_, "fixed", frozenset())
+        every = list(named_parameters)
+        # an optimizer wants something to train, even where there is nothing
+        named = [(name, p) for name, p in every if name not in fixed] or every
         chosen = "optimizer__param_groups" in self.get_params(deep=False)
+        if chosen and self.encoder_lr is not None:
+            raise ValueError(
+                f"encoder_lr={self.encoder_lr!r} and optimizer__param_groups both say how the "
+                "encoder is trained. Leave one out."
+            )
         faster = {} if chosen else self.module_.faster
-        slow = [(name, p) for name, p in named if name not in faster]
+        apart = self.encoder_lr is not None
+        encoders = {name: p for name, p in named if apart and name.startswith("encoder.")}
+        slow = [(name, p) for name, p in named if name not in faster and name not in encoders]
         args, options = super().get_params_for_optimizer(prefix, slow)
         lr = options.get("lr", self.lr)
         quick = [{"params": [p], "lr": lr * faster[name]} for name, p in named if name in faster]
-        return ([*args[0], *quick], *args[1:]), options
+        if encoders:
+            quick.append({"params": list(encoders.values()), "lr": self.encoder_lr})
+        groups = [group for group in [*args[0], *quick] if group["params"]]
+        return (groups or args[0], *args[1:]), options
 
     # ------------------------------------------------------------------ copies
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:

@@ -114,6 +114,9 @@ default="from_dtype"
     encoder_from : MetaInit, name, path or None, default=None
         A meta-init, of any method, whose encoder's weights training starts from; it
         must have the same encoder. None starts from random ones.
+    encoder_lr : float or None, default=None
+        Learning rate of the encoder's weights, such as a tenth of `lr` for a network that has
+        learned much already. None is `lr`.
     checkpoint : path-like or None, default=None
         File that holds the state after each epoch. If it exists, `fit` goes on
         from it and ends, at `max_epochs` in all, with exactly the weights that
@@ -241,6 +244,7 @@ default="from_dtype"
         "fall_back_parts": Whole(2),
         "augment": Function("a function augment(X, rng) -> X") | None,
         "encoder_from": Kind(MetaInit, told="a MetaInit, a name") | FilePath() | None,
+        "encoder_lr": Number(0) | None,
         "checkpoint": FilePath() | None,
         "chunk_size": Whole(1) | OneOf("auto") | None,
         "precision": OneOf("fp32", "tf32", "bf16"),
@@ -284,6 +288,7 @@ default="from_dtype"
         fall_back_parts: int = 5,
         augment: Callable[..., Any] | None = None,
         encoder_from: MetaInit | str | os.PathLike[str] | None = None,
+        encoder_lr: float | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         chunk_size: int | str | None = "auto",
         precision: str = "fp32",
@@ -317,6 +322,7 @@ default="from_dtype"
         self.fall_back_parts = fall_back_parts
         self.augment = augment
         self.encoder_from = encoder_from
+        self.encoder_lr = encoder_lr
         self.checkpoint = checkpoint
         self.chunk_size = chunk_size
         self.precision = precision

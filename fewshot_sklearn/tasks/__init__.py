@@ -77,6 +77,7 @@ from .shots import IntOrRange, check_int_or_range, check_n_shots, warn_of_n_way
 from .splits import TaskKFold, TaskShuffleSplit
 from .table_format import Column, TableFormat
 from .targets import class_labels, is_labelled, number_targets, refuse_no_numbers
+from .whole_numbers import OfWholeNumbers
 
 __all__ = [
     "IGNORED_CODE",
@@ -103,6 +104,7 @@ __all__ = [
     "Learns",
     "Name",
     "Number",
+    "OfWholeNumbers",
     "OneOf",
     "PooledRows",
     "Positive",

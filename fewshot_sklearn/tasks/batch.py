@@ -123,6 +123,7 @@ def pad_tasks(
     tasks: Sequence[Task] | TaskBatch,
     dtype: torch.dtype = torch.float32,
     keep_float64: bool = False,
+    whole: bool = False,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Collate tasks of any size into one batch of tensors.
 
@@ -135,6 +136,8 @@ def pad_tasks(
     keep_float64 : bool, default=False
         Whether rows and targets that come in float64 stay so, for a learner that
         scales them before it rounds.
+    whole : bool, default=False
+        Whether rows are whole numbers, which become long.
 
     Returns
     -------
@@ -155,7 +158,10 @@ def pad_tasks(
         values = torch.as_tensor(array, device=where)
         return values if keep_float64 and values.dtype == torch.float64 else values.to(dtype)
 
-    X, X_query = floating(stacked.X), floating(stacked.X_query)
+    X, X_query = (
+        torch.as_tensor(rows, device=where).long() if whole else floating(rows)
+        for rows in (stacked.X, stacked.X_query)
+    )
     if stacked.w is None:
         w = torch.ones(X.shape[:2], dtype=dtype, device="cpu")
     else:
