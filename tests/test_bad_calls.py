@@ -330,11 +330,11 @@ class ModelOutput(dict):
 
 @pytest.mark.parametrize(
     "container",
-    [lambda z: (z, z), lambda z: [z], lambda z: ModelOutput(last_hidden_state=z)],
-    ids=["tuple", "list", "output"],
+    [lambda z: {"logits": z}, lambda z: [], lambda z: ModelOutput(logits=z)],
+    ids=["dict", "list", "output"],
 )
-def test_an_encoder_that_returns_no_tensor(container):
-    with pytest.raises(ValueError, match=r"must return one tensor.*Wrap it.*forward returns the"):
+def test_an_encoder_that_returns_no_features(container):
+    with pytest.raises(ValueError, match=r"no features can be found.*wrap it in an nn.Module"):
         ProtoNetClassifier(encoder=Returning(container)).fit(*rows())
 
 
@@ -350,11 +350,13 @@ class LooksUp(nn.Module):
 
 
 @pytest.mark.parametrize("casts", [False, True])
-def test_ids_do_not_survive_the_scaling(casts):
+def test_what_are_no_ids_is_said_at_once(casts):
     rng = np.random.default_rng(0)
     X, y = rng.integers(0, 50, (48, 6)), np.tile(np.arange(4), 12)
-    with pytest.raises(ValueError, match=r"LooksUp looks up whole numbers.*Turn ids into features"):
-        trainer_of(estimator=ProtoNetClassifier(encoder=LooksUp(casts))).fit(X, y)
+    trainer_of(estimator=ProtoNetClassifier(encoder=LooksUp(casts))).fit(X, y)
+    told = "does not look up" if not casts else "looks up whole numbers"
+    with pytest.raises(ValueError, match=f"whole numbers, such as ids|{told}"):
+        trainer_of(estimator=ProtoNetClassifier(encoder=LooksUp(casts))).fit(X - 25.5, y)
 
 
 def test_an_encoder_that_fails_in_its_own_way():

@@ -28,6 +28,7 @@ WHOLE = [
     "looking",
     "many_tasks",
     "molecules",
+    "own_network",
     "pretrained",
     "small_tables",
     "your_own_table",
