@@ -131,7 +131,7 @@ class MAMLClassifier(InnerLoopEstimator, FewShotClassifier):
     {meta_init}
         The head then starts from zeros.
     {encoder}
-        One with batch norm is refused.
+        One with batch norm is refused, unless it is frozen.
     {freeze_encoder}
     {scale_inputs}
     {layout}
@@ -240,7 +240,7 @@ class MAMLRegressor(InnerLoopEstimator, FewShotRegressor):
     {meta_init}
         The head then starts from zeros.
     {encoder}
-        One with batch norm is refused.
+        One with batch norm is refused, unless it is frozen.
     {freeze_encoder}
     {scale_inputs}
     {layout}

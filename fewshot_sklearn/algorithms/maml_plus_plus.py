@@ -232,7 +232,7 @@ class MAMLPlusPlusClassifier(_MAMLPlusPlusEstimator, FewShotClassifier):
     {meta_init}
         The head then starts from zeros.
     {encoder}
-        One with batch norm is refused.
+        One with batch norm is refused, unless it is frozen.
     {freeze_encoder}
     {scale_inputs}
     {layout}
@@ -296,7 +296,7 @@ class MAMLPlusPlusRegressor(_MAMLPlusPlusEstimator, FewShotRegressor):
     {meta_init}
         The head then starts from zeros.
     {encoder}
-        One with batch norm is refused.
+        One with batch norm is refused, unless it is frozen.
     {freeze_encoder}
     {scale_inputs}
     {layout}

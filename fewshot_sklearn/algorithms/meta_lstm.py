@@ -218,7 +218,7 @@ class MetaLSTMClassifier(InnerLoopEstimator, FewShotClassifier):
     {meta_init}
         The head then starts from zeros.
     {encoder}
-        One with batch norm is refused.
+        One with batch norm is refused, unless it is frozen.
     {freeze_encoder}
     {scale_inputs}
     {layout}

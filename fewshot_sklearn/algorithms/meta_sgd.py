@@ -138,7 +138,7 @@ class MetaSGDClassifier(_MetaSGDEstimator, FewShotClassifier):
     {meta_init}
         The head then starts from zeros.
     {encoder}
-        One with batch norm is refused.
+        One with batch norm is refused, unless it is frozen.
     {freeze_encoder}
     {scale_inputs}
     {layout}
@@ -198,7 +198,7 @@ class MetaSGDRegressor(_MetaSGDEstimator, FewShotRegressor):
     {meta_init}
         The head then starts from zeros.
     {encoder}
-        One with batch norm is refused.
+        One with batch norm is refused, unless it is frozen.
     {freeze_encoder}
     {scale_inputs}
     {layout}

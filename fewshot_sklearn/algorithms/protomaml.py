@@ -61,7 +61,7 @@ class ProtoMAMLClassifier(InnerLoopEstimator, FewShotClassifier):
     ----------
     {meta_init}
     {encoder}
-        One with batch norm is refused.
+        One with batch norm is refused, unless it is frozen.
     {freeze_encoder}
     {scale_inputs}
     {layout}

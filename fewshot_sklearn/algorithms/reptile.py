@@ -244,7 +244,7 @@ class ReptileClassifier(_ReptileEstimator, FewShotClassifier):
     {meta_init}
         The head then starts from zeros.
     {encoder}
-        One with batch norm is refused.
+        One with batch norm is refused, unless it is frozen.
     {freeze_encoder}
     {scale_inputs}
     {layout}
@@ -304,7 +304,7 @@ class ReptileRegressor(_ReptileEstimator, FewShotRegressor):
     {meta_init}
         The head then starts from zeros.
     {encoder}
-        One with batch norm is refused.
+        One with batch norm is refused, unless it is frozen.
     {freeze_encoder}
     {scale_inputs}
     {layout}

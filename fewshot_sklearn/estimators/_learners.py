@@ -14,6 +14,7 @@ from torch import nn
 from ..encoders import (
     ENCODERS,
     FIXED,
+    TableEncoder,
     channels_last,
     how_rows_come,
     layout_taken,
@@ -103,7 +104,9 @@ class HasLearner(HasParameters):
         layout = self.layout if init is None else self._layout_of(init)
         codes = self._code_sizes(table, encoder)
         built = make_encoder(encoder, shape, params, codes, layout or None, whole)
-        return built.requires_grad_(False) if frozen else built
+        if frozen:  # what categories are like is learned all the same
+            (built.encoder if isinstance(built, TableEncoder) else built).requires_grad_(False)
+        return built
 
     def _layout_of(self, init: MetaInit) -> str:
         known = init.inputs.get("layout", "")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from ..encoders import TableEncoder
+
 
 def hold_still(network: nn.Module, frozen: bool) -> None:
     """Keep what is not trained in the mode of prediction: no dropout, and statistics stay.
@@ -19,6 +21,10 @@ def hold_still(network: nn.Module, frozen: bool) -> None:
     if frozen:
         network.eval()
         return
+    if isinstance(network, TableEncoder) and not any(
+        p.requires_grad for p in network.encoder.parameters()
+    ):
+        network.encoder.eval()
     for part in network.modules():
         if is_fixed_norm(part):
             part.eval()

@@ -196,9 +196,9 @@ default="from_dtype"
 
     Notes
     -----
-    Where the estimator has no `encoder`, one is chosen. Rows (height, width, channels), and
-    (height, width) of at least 8 whose sides differ by at most a factor of two, are images:
-    ``"conv4"``. Others of two axes are series (n_times, n_channels): ``"series"``. Of rows of
+    Where the estimator has no `encoder`, one is chosen. Rows (height, width, channels) or
+    (channels, height, width), and (height, width) of at least 8 whose sides differ by at most a
+    factor of two, are images: ``"conv4"``. Others of two axes are series (n_times, n_channels): ``"series"``. Of rows of
     numbers, `RidgeHeadRegressor` takes lines or, where Akaike's criterion of all past tasks is
     lower by 10, curves (``"spline"``); other methods take the rows. From 50 past tasks (classes,
     without groups) on ``"mlp"`` is trained too, and taken where its validation losses are lower

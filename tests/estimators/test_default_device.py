@@ -130,7 +130,7 @@ CALLS = {
     "display": lambda made: EmbeddingDisplay.from_estimator(made["P"], X[:16], LABELS[:16]).support,
     "a shipped meta-init": lambda made: (
         ProtoNetClassifier("omniglot-conv4", device="cpu")
-        .fit(np.repeat(IMAGES, 4, 1).repeat(4, 2)[:, :28, :28], [0, 1, 2] * 2)
+        .fit(255 * np.repeat(IMAGES, 4, 1).repeat(4, 2)[:, :28, :28], [0, 1, 2] * 2)
         .predict_proba(np.zeros((1, 28, 28)))
     ),
     "altered copies": lambda made: RandomAffine()(IMAGES, np.random.default_rng(0)),

@@ -6,6 +6,7 @@ import copy
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import CLASSIFIERS, REGRESSORS, every_estimator, meta_train, scores_of
@@ -191,6 +192,19 @@ def test_a_named_encoder_can_be_frozen_where_it_was_learned():
         if key.startswith("encoder."):
             np.testing.assert_array_equal(head.meta_init.tensors[key], t)
     np.testing.assert_allclose(head.embed(X), learned.embed(X), atol=1e-6)
+
+
+def test_what_categories_are_like_is_learned_before_a_frozen_encoder():
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(8), 6)
+    table = pd.DataFrame({"size": rng.normal(size=48), "town": rng.integers(0, 20, 48).astype(str)})
+    start, trained = (
+        trained_on("ProtoNetClassifier", table, y, {"max_epochs": epochs}, encoder="mlp",
+                   encoder__dropout=0.5, freeze_encoder=True).meta_init.tensors
+        for epochs in (0, 2)
+    )  # fmt: skip
+    moved = {key for key, t in trained.items() if np.abs(t - start[key]).max() > 0}
+    assert {key for key in moved if key.startswith("encoder.")} == {"encoder.rows.likenesses.0"}
 
 
 def test_a_resumed_training_of_a_head_is_the_same(backbone, tmp_path):
