@@ -198,12 +198,12 @@ default="from_dtype"
     -----
     Where the estimator has no `encoder`, one is chosen. Rows (height, width, channels) or
     (channels, height, width), and (height, width) of at least 8 whose sides differ by at most a
-    factor of two, are images: ``"conv4"``. Others of two axes are series (n_times, n_channels): ``"series"``. Of rows of
-    numbers, `RidgeHeadRegressor` takes lines or, where Akaike's criterion of all past tasks is
-    lower by 10, curves (``"spline"``); other methods take the rows. From 50 past tasks (classes,
-    without groups) on ``"mlp"`` is trained too, and taken where its validation losses are lower
-    by more than a standard error; methods that adapt the encoder take it without a comparison,
-    and those with a network of their own take the rows.
+    factor of two, are images: ``"conv4"``. Others of two axes are series (n_times, n_channels):
+    ``"series"``. Of rows of numbers, `RidgeHeadRegressor` takes lines or, where Akaike's
+    criterion of all past tasks is lower by 10, curves (``"spline"``); other methods take the
+    rows. From 50 past tasks (classes, without groups) on ``"mlp"`` is trained too, and taken
+    where its validation losses are lower by more than a standard error; methods that adapt the
+    encoder take it without a comparison, and those with a network of their own take the rows.
 
     Class labels recur if there are `groups` and 2 to 20 labels, and a class of one task is
     one of another task at least half the time; more than two, which may number other things
