@@ -272,6 +272,21 @@ def test_steps_of_adaptation_leave_alone_what_needs_no_gradient(name):
     assert not {key for key in frozen.state_ if key.startswith("encoder.")}
 
 
+@pytest.mark.parametrize("name", ADAPTING)
+def test_layers_that_need_no_gradient_stay_where_tasks_are_vmapped(name):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh())
+    net[0].requires_grad_(False)
+    X, y = np.random.default_rng(0).normal(size=(48, 6)), np.repeat(np.arange(8), 6)
+    trained = trained_on(name, X, y, encoder=net)
+    learner = trained._rebuild(trained.meta_init)
+    assert learner.vmaps and torch.equal(learner.encoder[0].weight, net[0].weight)
+    assert (learner.encoder[2].weight - net[2].weight).abs().max() > 1e-6
+    trained.fit(X[:12], y[:12].astype(float) if name in REGRESSORS else y[:12])
+    adapted = {key for key in trained.state_ if key.startswith("encoder.")}
+    assert adapted == {"encoder.2.weight", "encoder.2.bias"}
+
+
 def test_a_network_wrapped_by_peft(tmp_path):
     peft = pytest.importorskip("peft")
 
