@@ -34,6 +34,7 @@ from .known_classes import (
     of_new_classes,
 )
 from .many_tasks import ManyTasks
+from .outputs_of_rows import OutputsOfRows, rows_to_try
 from .own_table import LearnsTable
 from .regressor import FewShotRegressor, ProbabilisticRegressor
 from .shared_texts import with_shared_texts
@@ -63,6 +64,7 @@ __all__ = [
     "LearnsTable",
     "ManyTasks",
     "MetaEmbedding",
+    "OutputsOfRows",
     "ProbabilisticRegressor",
     "adapts_in_batches",
     "as_final_sees",
@@ -88,6 +90,7 @@ __all__ = [
     "of_new_classes",
     "predicts",
     "resolve_device",
+    "rows_to_try",
     "solvable",
     "through",
     "validated",
