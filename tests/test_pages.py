@@ -29,6 +29,7 @@ WHOLE = [
     "many_tasks",
     "molecules",
     "pretrained",
+    "serving",
     "small_tables",
     "your_own_table",
 ]

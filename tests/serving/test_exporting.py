@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import CLASSIFIERS, REGRESSORS, meta_train
+from conftest import CLASSIFIERS, REGRESSORS, ROOT, meta_train
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
@@ -30,6 +31,7 @@ from fewshot_sklearn import (
     TaskwiseClassifier,
     export,
 )
+from fewshot_sklearn.encoders import ENCODERS
 from fewshot_sklearn.serving import exporting
 
 SIZES = (1, 3, 257)
@@ -137,11 +139,9 @@ def test_a_file_answers_alike(name, tmp_path, monkeypatch):
     X, labels, targets = rows()
     estimator = past(name).fit(X, labels if name in CLASSIFIERS else targets)
     # both files are of one program, which takes longest to draw
-    drawn, whole = [], exporting.program_of
+    drawn, draw = {}, exporting.program_of
     monkeypatch.setattr(
-        exporting,
-        "program_of",
-        lambda *a: drawn[0] if drawn else drawn.append(whole(*a)) or drawn[0],
+        exporting, "program_of", lambda *given: drawn.get(0) or drawn.setdefault(0, draw(*given))
     )
     for suffix in (".onnx", ".pt2") if all(map(find_spec, EXTRA)) else (".pt2",):
         path = tmp_path / f"model{suffix}"
@@ -156,10 +156,19 @@ def test_a_file_answers_alike(name, tmp_path, monkeypatch):
 
 def test_the_others_say_no():
     public = (getattr(fewshot_sklearn, name) for name in fewshot_sklearn.__all__)
-    estimators = {
-        c.__name__ for c in public if isinstance(c, type) and issubclass(c, BaseEstimator)
-    }
-    assert estimators == {*CLASSIFIERS, *REGRESSORS, *AROUND, *REFUSED}
+    kinds = [c for c in public if isinstance(c, type) and issubclass(c, BaseEstimator)]
+    assert {kind.__name__ for kind in kinds} == {*CLASSIFIERS, *REGRESSORS, *AROUND, *REFUSED}
+
+
+def test_the_page_says_so():
+    page = (ROOT / "docs" / "serving.md").read_text("utf-8")
+    told = dict(re.findall(r"(?m)^\| `(\w+)` \| (.*) \|$", page))
+    assert set(told) == {*CLASSIFIERS, *REGRESSORS, *AROUND, *REFUSED}
+    for name, cells in told.items():
+        onnx, torch_alone = cells.split(" | ")
+        can = name not in REFUSED
+        assert onnx.startswith("yes") == torch_alone.startswith("yes") == can, name
+        assert onnx.startswith("no") == torch_alone.startswith("no") == (not can), name
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -181,13 +190,25 @@ def test_what_is_to_be_done_instead_can_be_done(tmp_path):
     for fitted in (tasks, strategies, PooledClassifier(LogisticRegression()).fit(X, y)):
         with pytest.raises(NotImplementedError, match="cannot be exported"):
             export(fitted, tmp_path / "other.pt2")
-    with pytest.raises(NotImplementedError, match="LogisticRegression cannot.*skl2onnx"):
+    with pytest.raises(NotImplementedError, match=r"LogisticRegression cannot.*skl2onnx"):
         export(LogisticRegression().fit(X, y), tmp_path / "other.pt2")
     with pytest.raises(NotImplementedError, match="MetaEmbedding"):
         export(MetaEmbedding().fit(X), tmp_path / "other.pt2")
 
 
 # ------------------------------------------------------------------ any number of rows
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_encoder_that_has_a_name(name, tmp_path):
+    shape = (8, 8) if name in ("conv4", "resnet8", "resnet12") else (8,)
+    small = {"resnet8": {"widths": (4, 8, 8)}, "resnet12": {"widths": (4, 4, 8, 8)}}
+    small |= {"conv4": {"width": 8, "turns": 4, "rms": 1.0}, "series": {"width": 8}}
+    X = np.random.default_rng(0).normal(size=(15, *shape)).astype(np.float32)
+    own = {f"encoder__{key}": value for key, value in small.get(name, {}).items()}
+    clf = ProtoNetClassifier(encoder=name, **own).fit(X, rows()[1])
+    export(clf, tmp_path / "model.pt2")
+    assert_alike(clf, tmp_path / "model.pt2", X)
+
+
 @kinds
 def test_images_in_any_number(suffix, tmp_path):
     X = np.random.default_rng(0).normal(size=(15, 8, 8)).astype(np.float32)
@@ -202,7 +223,7 @@ def test_onnxruntime_convolves_in_single_precision_alone(tmp_path):
         pytest.importorskip(name)
     X = np.random.default_rng(0).normal(size=(6, 8, 8))
     clf = ProtoNetClassifier(encoder="conv4", encoder__width=8).fit(X, rows(6)[1])
-    with pytest.raises(NotImplementedError, match="dtype='float32', or export it to a .pt2 file"):
+    with pytest.raises(NotImplementedError, match=r"dtype='float32', or export it to a .pt2"):
         export(clf, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
@@ -372,7 +393,7 @@ def test_torch_alone_reads_a_file(fitted, tmp_path):
 
 # ------------------------------------------------------------------ threads
 def test_others_compute_while_a_file_is_written(fitted, tmp_path):
-    X, y, targets = rows()
+    X, _, targets = rows()
     reg = RidgeHeadRegressor(encoder="mlp", random_state=0).fit(X, targets)
     right, done, wrong = reg.predict(X), threading.Event(), []
 
