@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..learners import Outputs
 from ..tasks import TableFormat
+from ._far_tasks import LEVEL, SPREAD, put_back
 from .base import FewShotEstimator
 from .classifier import PRIOR
 
@@ -52,6 +53,8 @@ class OutputsOfRows(nn.Module):
             tensor.data = tensor.detach().clone()  # not a part of a whole meta-init
         self.dtype = estimator._compute_dtype()
         state = estimator._state_on(torch.device("cpu"))
+        # of a task whose targets lie far from past ones
+        self.level, self.spread = (estimator.state_.get(name) for name in (LEVEL, SPREAD))
         self.is_prior = PRIOR in state
         if self.is_prior:
             self.register_buffer("prior", state[PRIOR].to(self.dtype).log())
@@ -59,6 +62,9 @@ class OutputsOfRows(nn.Module):
             self.answer = self.learner.answering(state)
         own = getattr(self.learner, "y_scale", torch.ones(()))
         self.unit = np.ravel(state.get("unit", own).double().numpy())
+        if self.spread is not None:
+            self.unit = self.unit * np.ravel(self.spread)
+            self.level, self.spread = torch.tensor(self.level), torch.tensor(self.spread)
         self.numbers = as_module(numbers_of(estimator))
 
     def forward(self, X: Tensor) -> Outputs:
@@ -67,7 +73,8 @@ class OutputsOfRows(nn.Module):
         if self.is_prior:
             return self.prior.expand(X.shape[0], -1)
         kept = self.learner.rounds_itself and X.dtype == torch.float64
-        return self.answer(X if kept else X.to(self.dtype))
+        outputs = self.answer(X if kept else X.to(self.dtype))
+        return outputs if self.level is None else put_back(outputs, self.level, self.spread)
 
 
 class FilledIn(nn.Module):

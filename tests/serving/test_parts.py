@@ -21,6 +21,7 @@ from test_exporting import assert_alike, rows, served
 
 from fewshot_sklearn import (
     InContextClassifier,
+    MAMLRegressor,
     ProtoNetClassifier,
     RidgeHeadRegressor,
     TrustedClassifier,
@@ -169,6 +170,27 @@ def test_what_holds_no_rows_is_checked_on_others(tmp_path):
     X, _, y = rows(60)
     reg = meta_train(RidgeHeadRegressor(encoder="mlp"), X, y, np.arange(60) % 6, **few)
     for one in (reg.fit(X[:9], y[:9]).drop_support(), reg.fit_prior()):
+        export(one, tmp_path / "model.pt2")
+        assert_alike(one, tmp_path / "model.pt2", X)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_targets_far_from_those_of_the_past(tmp_path):
+    few = {"n_shot": 3, "n_query": 2, "n_episodes": 2, "max_epochs": 1}
+    X, _, y = rows(60)
+    for reg in (RidgeHeadRegressor(encoder="mlp"), MAMLRegressor(encoder="mlp")):
+        reg = meta_train(reg, X, y, np.arange(60) % 6, **few).fit(X[:9], 1e6 + 1e3 * y[:9])
+        assert "target_level" in reg.state_
+        export(reg, tmp_path / "model.pt2")
+        assert_alike(reg, tmp_path / "model.pt2", X)
+
+
+def test_classes_that_recur(tmp_path):
+    few = {"n_shot": 3, "n_query": 2, "n_episodes": 2, "max_epochs": 1, "classes": "recur"}
+    X, labels, _ = rows(120)
+    clf = meta_train(ProtoNetClassifier(encoder="mlp"), X, labels, np.arange(120) // 20, **few)
+    for one in (clf.fit(X[:9], labels[:9]), clf.fit_prior()):
+        assert one.known_classes_ is not None
         export(one, tmp_path / "model.pt2")
         assert_alike(one, tmp_path / "model.pt2", X)
 
