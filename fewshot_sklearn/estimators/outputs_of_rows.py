@@ -54,7 +54,7 @@ class OutputsOfRows(nn.Module):
         self.dtype = estimator._compute_dtype()
         state = estimator._state_on(torch.device("cpu"))
         # of a task whose targets lie far from past ones
-        self.level, self.spread = (estimator.state_.get(name) for name in (LEVEL, SPREAD))
+        self.level, self.spread = (state.pop(name, None) for name in (LEVEL, SPREAD))
         self.is_prior = PRIOR in state
         if self.is_prior:
             self.register_buffer("prior", state[PRIOR].to(self.dtype).log())
@@ -63,8 +63,7 @@ class OutputsOfRows(nn.Module):
         own = getattr(self.learner, "y_scale", torch.ones(()))
         self.unit = np.ravel(state.get("unit", own).double().numpy())
         if self.spread is not None:
-            self.unit = self.unit * np.ravel(self.spread)
-            self.level, self.spread = torch.tensor(self.level), torch.tensor(self.spread)
+            self.unit = self.unit * np.ravel(self.spread.numpy())
         self.numbers = as_module(numbers_of(estimator))
 
     def forward(self, X: Tensor) -> Outputs:
