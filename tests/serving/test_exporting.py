@@ -46,6 +46,8 @@ SMALL = {
 #: The estimators that cannot be exported, and what the error says to do.
 REFUSED = {
     "ESMetaTrainer": "export its `estimator_`",
+    "ImageEncoder": "export what comes after",
+    "ImageReader": "export what comes after",
     "MetaEmbedding": "Export a classifier or a regressor",
     "MetaTrainer": "export its `estimator_`",
     "PooledClassifier": "skl2onnx",
@@ -53,6 +55,7 @@ REFUSED = {
     "PooledRegressor": "skl2onnx",
     "PooledStatisticsClassifier": "skl2onnx",
     "PooledStatisticsRegressor": "skl2onnx",
+    "SentenceEncoder": "export what comes after",
     "StrategyClassifier": r"estimators_\[best_strategy_\]",
     "StrategyRegressor": r"estimators_\[best_strategy_\]",
     "StrategySelector": "export the strategy",
