@@ -17,7 +17,7 @@ PACKAGE = ROOT / "fewshot_sklearn"
 ORDER = [
     "tasks", "encoders", "meta_init", "pretrained", "learners", "estimators", "raw",
     "datasets", "algorithms", "model_selection", "labelling", "taskwise", "strategies", "trust",
-    "meta_training", "inspection",
+    "meta_training", "serving", "inspection",
 ]  # fmt: skip
 
 WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 132, 34, 26, 46, 12

@@ -30,6 +30,7 @@ WHOLE = [
     "molecules",
     "own_network",
     "pretrained",
+    "serving",
     "small_tables",
     "your_own_table",
 ]

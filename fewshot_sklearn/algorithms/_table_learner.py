@@ -9,7 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..encoders import Shape
-from ..learners import TASKS_PER_CHUNK, FeatureLearner, Outputs, State, TransformerLayer, joined
+from ..learners import (
+    TASKS_PER_CHUNK,
+    FeatureLearner,
+    Outputs,
+    State,
+    TransformerLayer,
+    at_once,
+    joined,
+)
 from ._table_similarities import TableScale
 
 #: Numbers that a prediction's largest tensor holds at once, which bounds its memory.
@@ -67,9 +75,12 @@ class TableLearner(FeatureLearner):
         """Standardised values of rows, as similarities compare them (..., n, n_features)."""
         return TableScale(state["Z"], state["w"])(Z).values
 
-    def step_of(self, n_rows: int, numbers_a_row: int) -> int:
-        """How many of so many rows to take at once; all, in training."""
-        return n_rows if self.training else max(1, AT_ONCE // numbers_a_row)
+    def split(self, numbers_a_row: int, *rows: Tensor) -> list[tuple[Tensor, ...]]:
+        """Rows (..., n, m), in as many parts as memory asks for; in one while training."""
+        step = max(1, AT_ONCE // numbers_a_row)
+        if self.training or at_once(rows[0].shape[-2], step):
+            return [rows]
+        return list(zip(*(t.split(step, -2) for t in rows), strict=True))
 
     def _through(
         self, layer: SteeredLayer, h: Tensor, read: Tensor, w: Tensor, K: Tensor
@@ -78,11 +89,9 @@ class TableLearner(FeatureLearner):
         keys, values = read.unbind(-4)
         n_heads = layer.attention.n_heads
         row = max(1, h.shape[:-2].numel() * n_heads * keys.shape[-2])
-        step = self.step_of(h.shape[-2], row)
-        parts = zip(h.split(step, -2), K.split(step, -2), strict=True)
         done = [
             layer.steered(rows, keys, values, w, alike[..., list(self.steering), :, :])
-            for rows, alike in parts
+            for rows, alike in self.split(row, h, K)
         ]
         return done[0] if len(done) == 1 else torch.cat(done, -2)
 

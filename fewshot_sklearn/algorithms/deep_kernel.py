@@ -7,6 +7,7 @@ meta-learning for the few-shot setting via deep kernels. NeurIPS 2020.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,15 @@ from torch import Tensor, nn
 
 from ..encoders import Shape
 from ..estimators import FewShotEstimator, ProbabilisticRegressor, with_shared_texts
-from ..learners import FunctionLearner, Gaussian, KeepsFeatures, Outputs, State, make_kernel
+from ..learners import (
+    FunctionLearner,
+    Gaussian,
+    KeepsFeatures,
+    Outputs,
+    State,
+    inverse_of,
+    make_kernel,
+)
 from ..tasks import OneOf, Positive, Whole
 
 #: Least noise variance, in units of the targets' variance: what a Cholesky factor bears.
@@ -85,6 +94,8 @@ class DeepKernel(KeepsFeatures):
     def whitened(self, state: State, cross: Tensor) -> Tensor:
         """V such that the support explains V'V of the prior covariance of the rows asked for."""
         right = (cross * state["S"][..., None, :]).mT
+        if "inverse" in state:
+            return state["inverse"] @ right
         return torch.linalg.solve_triangular(state["root"], right, upper=False)
 
     def log_marginal_likelihood(self, Z: Tensor, targets: Tensor, w: Tensor) -> Tensor:
@@ -134,6 +145,9 @@ class DeepKernelRegression(DeepKernel, FunctionLearner):
         mean = (cross @ state["alpha"] + self.constant.double()).to(Z.dtype)
         spread = variance[..., None].expand_as(mean).to(Z.dtype)
         return self.in_units(Gaussian(mean, spread))  # type: ignore[return-value]
+
+    def answering_features(self, state: State) -> Callable[[Tensor], Outputs]:
+        return super().answering_features(state | {"inverse": inverse_of(state["root"])})
 
     # ------------------------------------------------------------------ functions
     def function_variance(self) -> Tensor:

@@ -28,6 +28,7 @@ from ..learners import (
     SmoothingLearner,
     State,
     TransformerLayer,
+    at_once,
     check_sizes,
     joined,
     predictive,
@@ -129,7 +130,8 @@ class InContextLearner(SmoothingLearner, KeepsFeatures):
         return super().numbers_to_adapt(n_rows, n_labels) + n_rows * n_labels * tokens
 
     def predict_features(self, state: State, Z: Tensor) -> Outputs:
-        parts = [Z] if self.training else Z.split(QUERIES_AT_ONCE, -2)
+        whole = self.training or at_once(Z.shape[-2], QUERIES_AT_ONCE)
+        parts = [Z] if whole else Z.split(QUERIES_AT_ONCE, -2)
         return joined([self._answered(state, part) for part in parts], _beneath)
 
     def _answered(self, state: State, Z: Tensor) -> Outputs:

@@ -15,6 +15,8 @@ classifiers make of them (`table_experts`), reads tables of any width.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -167,10 +169,13 @@ class InContextTables(TableLearner):
 
     # ------------------------------------------------------------------ predict
     def predict_features(self, state: State, Z: Tensor) -> Tensor:
+        return self.answering_features(state)(Z)
+
+    def answering_features(self, state: State) -> Callable[[Tensor], Tensor]:
         with torch.no_grad():
             scale = TableScale(state["Z"], state["w"])
             kernels = _kernels(scale, state["Z"], state["y"], state["w"])
-        return self._predicted(state, scale, kernels, Z)
+        return partial(self._predicted, state, scale, kernels)
 
     def labels_in_use(self, y: Tensor, w: Tensor) -> Tensor:
         return (torch.arange(1, y.shape[-1] + 1, device=w.device) * present_classes(y, w)).amax(-1)
@@ -186,8 +191,7 @@ class InContextTables(TableLearner):
         # each expert's similarities to the support rows, and its scores
         row = max(1, state["coefficients"].shape[:-2].numel() * sum(state["y"].shape[-2:]))
         row = max(row, state["Z"].numel())
-        step = self.step_of(Z.shape[-2], row)
-        answers = [self._answered(state, scale, kernels, part) for part in Z.split(step, -2)]
+        answers = [self._answered(state, scale, kernels, part) for (part,) in self.split(row, Z)]
         return answers[0] if len(answers) == 1 else torch.cat(answers, -2)
 
     def _answered(self, state: State, scale: TableScale, kernels: Kernels, Z: Tensor) -> Tensor:

@@ -14,6 +14,9 @@ The regressions in closed form that it weighs are in `_table_regressions`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -188,22 +191,39 @@ class InContextTargets(TableLearner):
             support = self._views(scale, state["Z"])
         return self._predicted(state, scale, support, Z)
 
+    def answering_features(self, state: State) -> Callable[[Tensor], Outputs]:
+        with torch.no_grad():
+            scale = TableScale(state["Z"], state["w"].to(state["Z"].dtype))
+            support = self._views(scale, state["Z"])
+            of_targets = [
+                _kernels(scale, support, state["y"][..., k, None], state["w"])
+                for k in range(state["y"].shape[-1])
+            ]
+        return partial(self._predicted, state, scale, support, known=of_targets)
+
     def episode_of_features(self, Z: Tensor, y: Tensor, w: Tensor, Z_query: Tensor) -> Outputs:
         return self._predicted(*self._adapted(Z, y, w), Z_query)
 
-    def _predicted(self, state: State, scale: TableScale, support: Views, Z: Tensor) -> Gaussian:
+    def _predicted(
+        self,
+        state: State,
+        scale: TableScale,
+        support: Views,
+        Z: Tensor,
+        known: Sequence[Kernels] | None = None,
+    ) -> Gaussian:
+        """Predictions of rows; `known` are the similarities for each target, if not to be made."""
         axis, w = Z.ndim - 2, state["w"]
         shared = ("Z", "w", "y", "centre", "unit")
-        row = w.numel() * (len(SIMILARITIES) + len(UNSURE))
-        step = self.step_of(Z.shape[-2], max(1, row, state["Z"].numel()))
+        row = max(1, w.numel() * (len(SIMILARITIES) + len(UNSURE)), state["Z"].numel())
         means, spreads = [], []
         for k in range(state["y"].shape[-1]):
             own = {name: t.select(axis, k) for name, t in state.items() if name not in shared}
             y = state["y"][..., k, None]
             with torch.no_grad():
-                kernels = _kernels(scale, support, y, w)
-            parts = [self._answered(own, scale, kernels, y, part) for part in Z.split(step, -2)]
-            told_of = joined(parts, lambda tensors: torch.cat(tensors, -1))
+                kernels = _kernels(scale, support, y, w) if known is None else known[k]
+            parts = [self._answered(own, scale, kernels, y, part) for (part,) in self.split(row, Z)]
+            told_of = joined(parts, _along_rows)
             means.append(told_of.mean)
             spreads.append(told_of.variance)
         unit, centre = state["unit"], state["centre"]
@@ -229,6 +249,10 @@ class InContextTargets(TableLearner):
         wider = 3 * (wider / 3).tanh()
         spread = (spread * torch.where(varied > 0, wider, 0.0).exp()).clamp_min(LEAST_SPREAD)
         return Gaussian(varied * mean, spread.square())
+
+
+def _along_rows(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
 
 def _kernels(scale: TableScale, support: Views, y: Tensor, w: Tensor) -> Kernels:

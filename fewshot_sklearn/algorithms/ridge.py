@@ -22,10 +22,12 @@ from ..learners import (
     OF_PAIRS,
     FunctionLearner,
     Gaussian,
+    Outputs,
     State,
     TakesIn,
     evidence,
     intercept_of,
+    inverse_of,
     task_prior,
     with_intercept,
 )
@@ -173,8 +175,16 @@ class RidgeHeadRegression(FunctionLearner, TakesIn):
         along = psi @ directions.mT
         # nothing was learned of what is across; not as a difference of squares, which would cancel
         across = psi - along @ directions
-        inside = torch.linalg.solve_triangular(state["root"], along.mT, upper=False).mT
+        if "inverse" in state:
+            inside = along @ state["inverse"].mT
+        else:
+            inside = torch.linalg.solve_triangular(state["root"], along.mT, upper=False).mT
         return torch.cat([inside, across], -1)
+
+    def answering_features(self, state: State) -> Callable[[Tensor], Outputs]:
+        if "root" in state:
+            state = state | {"inverse": inverse_of(state["root"])}
+        return super().answering_features(state)
 
     # ------------------------------------------------------------------ further rows
     @property

@@ -76,7 +76,10 @@ class _ImageEncoder(nn.Module):
         features = self.features(images.permute(0, 3, 1, 2))
         if self.rms is not None:
             features = F.normalize(features, dim=1) * (self.rms * math.sqrt(features.shape[1]))
-        return torch.cat(features.chunk(self.turns), 1) if self.turns > 1 else features
+        if self.turns == 1:
+            return features
+        # of any number of images: whoever chunks them has to know how many there are
+        return torch.cat(features.unflatten(0, (self.turns, -1)).unbind(), 1)
 
     def features(self, x: Tensor) -> Tensor:
         """Features (n, n_features) of images (n, C, H, W)."""

@@ -34,6 +34,7 @@ from .known_classes import (
     of_new_classes,
 )
 from .many_tasks import ManyTasks
+from .outputs_of_rows import OutputsOfRows, rows_to_try
 from .own_table import LearnsTable
 from .pixels import check_pixels, range_of_pixels
 from .regressor import FewShotRegressor, ProbabilisticRegressor
@@ -65,6 +66,7 @@ __all__ = [
     "LearnsTable",
     "ManyTasks",
     "MetaEmbedding",
+    "OutputsOfRows",
     "ProbabilisticRegressor",
     "adapts_in_batches",
     "as_final_sees",
@@ -93,6 +95,7 @@ __all__ = [
     "range_of_pixels",
     "resolve_device",
     "rows_as_taken",
+    "rows_to_try",
     "solvable",
     "through",
     "validated",

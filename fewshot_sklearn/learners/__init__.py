@@ -32,8 +32,8 @@ from .inner_loop import (
 from .kernels import make_kernel
 from .known_classes import KnownClasses, contrasts, known_classes_prior, of_known
 from .learner import TASKS_PER_CHUNK, FeatureLearner, Learner
-from .linear_heads import OF_PAIRS, intercept_of, with_intercept
-from .memory import BYTES, OF_LABELS, numbers_at_once, rows_for
+from .linear_heads import OF_PAIRS, intercept_of, inverse_of, with_intercept
+from .memory import BYTES, OF_LABELS, at_once, numbers_at_once, rows_for, undivided
 from .outputs import Gaussian, Outputs, State, episode_loss, joined, present_classes
 from .pretraining import PretrainedLearner
 from .random_numbers import OwnRandomNumbers, draws
@@ -86,6 +86,7 @@ __all__ = [
     "TransformerLayer",
     "absent_classes",
     "as_support",
+    "at_once",
     "by_class",
     "check_sizes",
     "class_prior",
@@ -96,6 +97,7 @@ __all__ = [
     "evidence",
     "in_order",
     "intercept_of",
+    "inverse_of",
     "is_over",
     "joined",
     "known_classes_prior",
@@ -115,6 +117,7 @@ __all__ = [
     "task_prior",
     "there_and_back",
     "those",
+    "undivided",
     "with_intercept",
     "within",
 ]

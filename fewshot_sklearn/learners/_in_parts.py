@@ -8,7 +8,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from ..encoders import Shape
-from .memory import OF_LABELS, rows_for
+from .memory import OF_LABELS, at_once, rows_for
 from .outputs import Outputs, State, joined_as_they_come
 
 #: Numbers that predicting may need for each row and each number of a task's state: copies,
@@ -45,7 +45,7 @@ class InParts(nn.Module):
     def _in_parts(
         self, predict: Callable[[State, Tensor], Outputs], state: State, rows: Tensor, axis: int
     ) -> Outputs:
-        if self.training or rows.shape[axis] <= (step := self.rows_at_once(state)):
+        if self.training or at_once(rows.shape[axis], step := self.rows_at_once(state)):
             return predict(state, rows)
         parts = (predict(state, part) for part in rows.split(step, axis))
         return joined_as_they_come(parts, rows.shape[axis])
@@ -76,7 +76,7 @@ class InParts(nn.Module):
             Axis of the rows.
         """
         n = rows.shape[axis]
-        if self.training or n <= (step := rows_for(OF_FIT * numbers_a_row)):
+        if self.training or at_once(n, step := rows_for(OF_FIT * numbers_a_row)):
             return (rows,)
         return rows.split(step, axis)
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .memory import rows_for
+from .memory import at_once, rows_for
 
 #: Squared distances below this are zero: keeps the root's slope finite.
 COINCIDENT = 1e-20
@@ -125,7 +125,7 @@ class SpectralMixture(Kernel):
 
     def forward(self, A: Tensor, B: Tensor) -> Tensor:
         step = rows_for(OF_DIFFERENCES * B.numel())
-        if torch.is_grad_enabled() or A.shape[-2] <= step:
+        if torch.is_grad_enabled() or at_once(A.shape[-2], step):
             return self._between(A, B)
         return torch.cat([self._between(part, B) for part in A.split(step, -2)], -2)
 

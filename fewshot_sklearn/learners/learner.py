@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
-from functools import cache
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache, partial
 from typing import Any, Self
 
 import numpy as np
@@ -25,6 +25,7 @@ from ._fixed_parts import fixed_names, hold_still
 from ._further_rows import FurtherRows
 from ._in_parts import InParts
 from ._scale import mean_and_scale, of_channels, scaled
+from .memory import at_once, is_undivided
 from .outputs import Gaussian, Outputs, State, episode_loss, joined
 from .random_numbers import OwnRandomNumbers
 
@@ -201,6 +202,24 @@ class Learner(InParts, FurtherRows):
         """`predict`, of no more rows at once than memory allows."""
         return self._in_parts(self.predict, state, X, 0)
 
+    def answering(self, state: State) -> Callable[[Tensor], Outputs]:
+        """`predict` of one task, with what no row changes computed once and for all.
+
+        A graph that is served has this in place of `predict`: what is left to it are products
+        and elementary functions. Equal to `predict` but for rounding.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor
+            What `adapt` returned, of one task.
+
+        Returns
+        -------
+        callable
+            Rows (n, \\*input_shape) to what `predict` returns.
+        """
+        return partial(self.predict, state)
+
     # ------------------------------------------------------------------ what is trained
     def loss(self, outputs: Outputs, y_query: Tensor) -> Tensor:
         """What an episode's predictions cost; `episode_loss`, unless the method's paper differs.
@@ -366,8 +385,10 @@ class Learner(InParts, FurtherRows):
             return len(X)
         return max(1, ROWS_PER_CHUNK // (X.shape[1] + X_query.shape[1]))
 
-    def rounded(self, X: Tensor, allowed: bool = True) -> torch.autocast:
+    def rounded(self, X: Tensor, allowed: bool = True) -> AbstractContextManager[Any]:
         """Context in which products are computed in bfloat16, if training may and it is on."""
+        if is_undivided():  # what is drawn has no contexts
+            return nullcontext()
         on = self.bf16 and self.training and allowed
         return torch.autocast(X.device.type, torch.bfloat16, enabled=on)
 
@@ -475,7 +496,8 @@ class Learner(InParts, FurtherRows):
         still = torch.no_grad() if self.frozen and not X.requires_grad else nullcontext()
         with self.rounded(X, not self.frozen), still:
             if (self.convolves or self.frozen) and X.device.type == "cpu":
-                parts = X.split(ROWS_PER_CHUNK) if len(X) > ROWS_PER_CHUNK else (X,)
+                few = at_once(X.shape[0], ROWS_PER_CHUNK)  # of `len` a graph makes a constant
+                parts = (X,) if few else X.split(ROWS_PER_CHUNK)
             else:
                 parts = self.parts_of(X, self._width(), 0)
             Z = [self.encoder(part) for part in parts]
@@ -522,11 +544,19 @@ class FeatureLearner(Learner):
         """`predict_features`, of no more rows at once than memory allows."""
         return self._in_parts(self.predict_features, state, Z, -2)
 
+    def answering_features(self, state: State) -> Callable[[Tensor], Outputs]:
+        """`answering`, given features."""
+        return partial(self.predict_features, state)
+
     def adapt(self, support: Support) -> State:
         return self.adapt_features(self.embed(support.X), support.y, support.w)
 
     def predict(self, state: State, X: Tensor) -> Outputs:
         return self.predict_features(state, self.embed(X))
+
+    def answering(self, state: State) -> Callable[[Tensor], Outputs]:
+        answer = self.answering_features(state)
+        return lambda X: answer(self.embed(X))
 
     def forward(self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor) -> Outputs:
         n_tasks, n = X.shape[:2]

@@ -53,3 +53,9 @@ def intercept_of(
         return coef[-1]
     centre = np.float64(tensors["x_mean"]) + tensors["x_rest"]
     return coef[-1] - centre.ravel() @ coef[:-1]
+
+
+def inverse_of(root: Tensor) -> Tensor:
+    """Inverse (n, n) of a lower triangular factor, for graphs, which can multiply but not solve."""
+    unit = torch.eye(root.shape[-1], dtype=root.dtype, device=root.device)
+    return torch.linalg.solve_triangular(root, unit, upper=False)

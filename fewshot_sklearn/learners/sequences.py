@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .memory import rows_for
+from .memory import at_once, rows_for
 
 #: Numbers of a pair of rows that comparing them holds at once.
 OF_PAIRS = 8
@@ -209,7 +209,7 @@ def sums_by_own_class(mass: Tensor) -> bool:
 
     So it does where rows (..., n, n_way) are many and none counts for more than one class.
     """
-    if torch.is_grad_enabled() or mass.shape[-2] <= FEW_ROWS:
+    if torch.is_grad_enabled() or at_once(mass.shape[-2], FEW_ROWS):
         return False
     return bool(((mass > 0).sum(-1) <= 1).all())
 

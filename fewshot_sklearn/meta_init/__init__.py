@@ -3,6 +3,7 @@
 from .artifact import MetaInit, task_digests
 from .row_sketch import RowSketch
 from .sealed_file import read_arrays, read_sealed, write_arrays, write_sealed
+from .whole_file import whole_file
 
 __all__ = [
     "MetaInit",
@@ -10,6 +11,7 @@ __all__ = [
     "read_arrays",
     "read_sealed",
     "task_digests",
+    "whole_file",
     "write_arrays",
     "write_sealed",
 ]

@@ -23,9 +23,9 @@ from ._declared_sizes import DeclaredSizes
 from ._kept import Kept
 from ._pixels import Pixels, of_images, pixels_seen
 from ._read_file import open_file, read_start, read_whole
-from ._whole_file import whole_file
 from .row_sketch import RowSketch
 from .sealed_file import in_one_order
+from .whole_file import whole_file
 
 #: Of files without a table, and of those with one.
 PLAIN_FORMAT, FORMAT = 1, 2

@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from ._whole_file import whole_file
+from .whole_file import whole_file
 
 #: What stands before the checksum at the end of a sealed file.
 MARK = b"\nsha256 "

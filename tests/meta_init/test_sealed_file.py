@@ -9,13 +9,13 @@ import pytest
 from test_whole_file import SAVED
 
 from fewshot_sklearn import MetaTrainer, RidgeHeadRegressor
-from fewshot_sklearn.meta_init._whole_file import _writer, whole_file
 from fewshot_sklearn.meta_init.sealed_file import (
     read_arrays,
     read_sealed,
     write_arrays,
     write_sealed,
 )
+from fewshot_sklearn.meta_init.whole_file import _writer, whole_file
 
 
 @pytest.fixture(scope="module", params=SAVED)

@@ -18,7 +18,7 @@ from fewshot_sklearn import (
     TaskwiseRegressor,
     TrustLearner,
 )
-from fewshot_sklearn.meta_init._whole_file import whole_file
+from fewshot_sklearn.meta_init.whole_file import whole_file
 
 
 def calibration():
@@ -82,7 +82,7 @@ def test_a_kill_while_writing_leaves_the_old_file(tmp_path):
     path.write_text("old")
     script = (
         "import os, signal, sys\n"
-        "from fewshot_sklearn.meta_init._whole_file import whole_file\n"
+        "from fewshot_sklearn.meta_init.whole_file import whole_file\n"
         "with whole_file(sys.argv[1]) as file:\n"
         "    file.write(b'ne'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
     )

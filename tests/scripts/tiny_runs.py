@@ -54,6 +54,12 @@ def few_episodes_scored(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(fewshot_sklearn, "few_shot_score", lambda *a, **kw: whole(*a, **(few | kw)))
 
 
+def the_extra(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    """Left out where what writes .onnx files is not installed."""
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name)
+
+
 def accuracies_made_up(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     """Of the settings alone, by no cross-validation: thousands of those take a minute."""
 
@@ -412,6 +418,9 @@ RUNS: dict[str, list[Run]] = {
         )
     ],
     "examples/plot_inspection.py": [Run(prints=(r"it is: ", "errors: "))],
+    "examples/plot_serving.py": [
+        Run(prints=(r"\d MB", r"served without this package: .*; off by \de-"), before=the_extra)
+    ],
     "examples/plot_omniglot.py": [
         Run(
             prints=(r"ProtoNet, meta-trained +\d",),
