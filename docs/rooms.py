@@ -16,7 +16,7 @@ PACKAGE = ROOT / "fewshot_sklearn"
 #: Each room may import only from those before it.
 ORDER = [
     "tasks", "encoders", "meta_init", "pretrained", "learners", "estimators", "raw",
-    "datasets", "algorithms", "model_selection", "labelling", "taskwise", "strategies", "trust",
+    "datasets", "algorithms", "text", "model_selection", "labelling", "taskwise", "strategies", "trust",
     "meta_training", "serving", "inspection",
 ]  # fmt: skip
 

@@ -22,6 +22,7 @@ from fewshot_sklearn import (
     StrategyRegressor,
     TaskwiseClassifier,
     TaskwiseRegressor,
+    TextClassifier,
     TrustedClassifier,
     TrustedRegressor,
 )
@@ -35,6 +36,7 @@ ESTIMATORS = (
     StrategyRegressor,
     TaskwiseClassifier,
     TaskwiseRegressor,
+    TextClassifier,
     TrustedClassifier,
     TrustedRegressor,
 )
