@@ -34,6 +34,7 @@ from text_data import DATA, Task, draw, read
 
 from fewshot_sklearn import TextClassifier
 
+MINILM = "all-MiniLM-L6-v2"
 OUT = Path(__file__).parent / ".text"
 #: What the others are compared with.
 FIRST = "TextClassifier"
@@ -45,7 +46,7 @@ Told = dict[str, float]
 def ours(task: Task, seed: int, **params: Any) -> Told:
     """Accuracy, log-loss and seconds of a TextClassifier."""
     clock = time.process_time()
-    clf = TextClassifier(random_state=seed, **params).fit(task.text, task.y)
+    clf = TextClassifier(**params, random_state=seed).fit(task.text, task.y)
     seconds = time.process_time() - clock
     proba = clf.predict_proba(task.text_asked)
     true = proba[np.arange(len(proba)), np.searchsorted(clf.classes_, task.y_asked)]
@@ -95,11 +96,12 @@ def tuned(Z: np.ndarray, y: np.ndarray, Z_asked: np.ndarray, y_asked: np.ndarray
     return float(search.fit(Z, y).score(Z_asked, y_asked))
 
 
-def method(name: str) -> Callable[[Task, int], Told]:
+def method(name: str, model: str) -> Callable[[Task, int], Told]:
     """What measures a method on a task, with a seed."""
     if name.startswith("SetFit-"):
         return lambda task, seed: setfit(task, seed, int(name.partition("-")[2]))
-    return lambda task, seed: ours(task, seed, adapt=False if name == "as it is" else "auto")
+    adapt = False if name == "as it is" else "auto"
+    return lambda task, seed: ours(task, seed, model=model, adapt=adapt)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -115,7 +117,7 @@ def run(options: argparse.Namespace) -> None:
             if place.exists():
                 continue
             task = draw(data, n_way, options.n_shot, seed, options.n_asked)
-            told = method(name)(task, seed)
+            told = method(name, options.model)(task, seed)
             line = {"task": what, "method": name, "draw": seed} | told
             place.write_text(json.dumps(line), "utf-8")
             print(json.dumps(line), flush=True)
@@ -163,6 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first draw")
     parser.add_argument("--n-asked", type=int, default=500, help="sentences to be told apart")
     parser.add_argument("--methods", nargs="+", default=METHODS[:2], help=", ".join(METHODS))
+    parser.add_argument("--model", default=MINILM, help="encoder, but for SetFit")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the sets")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of what was measured")
     options = parser.parse_args(argv)
