@@ -340,6 +340,13 @@ RUNS: dict[str, list[Run]] = {
     "training/glyph_errors.py": [
         Run("omniglot-conv4 --episodes 2", prints=(r"\d+ errors in 2 episodes",))
     ],
+    "benchmarks/tagging.py": [
+        Run(
+            "--model {data}/bert",
+            {"SHOTS": (2,), "N_DRAWS": 2},
+            (r"\| TokenClassifier \| " + FIGURE,),
+        )
+    ],
     "benchmarks/text.py": [
         Run(
             "run banking77 --n-way 3 --n-shot 3 --n-draws 2 --n-asked 20 --model {data}/bert "
