@@ -84,8 +84,8 @@ class OtherHead(TokenClassifier):
         The head.
     """
 
-    def __init__(self, model: str = "all-MiniLM-L6-v2", *, head: Any, lengthscale: float = 1.0):
-        super().__init__(model, lengthscale=lengthscale)
+    def __init__(self, model: str = "all-MiniLM-L6-v2", *, head: Any, layer: int | None = None):
+        super().__init__(model, layer=layer)
         self.head = head
 
     def _new_head(self) -> Any:
@@ -96,12 +96,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", default="all-MiniLM-L6-v2", help="encoder")
+    parser.add_argument("--last", type=int, default=6, help="number of its last layer")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     X, y = zip(*map(tagged, SENTENCES.strip().splitlines()), strict=True)
     logistic = LogisticRegression(C=20, max_iter=1000)
     rivals = {
         "TokenClassifier": TokenClassifier(options.model),
+        "the same, last layer": TokenClassifier(options.model, layer=options.last),
         "logistic regression": OtherHead(options.model, head=logistic),
         "cosine prototypes": OtherHead(options.model, head=ProtoNetClassifier(metric="cosine")),
     }

@@ -95,7 +95,7 @@ def test_score_is_f1_of_whole_names(fitted, monkeypatch):
 def test_words_are_means_of_their_pieces(folder):
     model = _shared_model.shared_model(folder)
     words = ["card", "rates", "zebra!", ""]
-    told = tagger._words_embedded(model, [words])[0]
+    told = tagger._words_embedded(model, [words], 4)[0]
     numbers = model.pieces.numbers("card rates zebra!")
     names = [tiny_text.VOCABULARY[i] for i in numbers]
     assert names == ["[CLS]", "card", "rate", "##s", "[UNK]", "!", "[SEP]"]
@@ -127,6 +127,17 @@ def test_a_long_sentence_has_all_its_tags(fitted):
 def test_wrong_input_is_refused(folder, X, y, told):
     with pytest.raises(ValueError, match=told):
         TokenClassifier(folder).fit(X, y)
+
+
+def test_a_layer_that_is_not_there_is_refused(folder):
+    with pytest.raises(ValueError, match="layer must be at most 4"):
+        TokenClassifier(folder, layer=5).fit(WORDS, TAGS)
+
+
+def test_the_head_is_the_nearest_word():
+    head = tagger.NearestWords().fit(np.eye(3), np.array(["a", "b", "a"]))
+    told = np.log(head.predict_proba(np.array([[0.6, 0.8, 0.0]])))[0]
+    assert told[1] - told[0] == pytest.approx((0.8 - 0.6) / tagger.TEMPERATURE)
 
 
 def test_nothing_is_answered_before_fit(folder):
