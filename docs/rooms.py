@@ -16,8 +16,8 @@ PACKAGE = ROOT / "fewshot_sklearn"
 #: Each room may import only from those before it.
 ORDER = [
     "tasks", "encoders", "meta_init", "pretrained", "learners", "estimators", "raw",
-    "datasets", "algorithms", "model_selection", "labelling", "taskwise", "strategies", "trust",
-    "meta_training", "serving", "inspection",
+    "datasets", "algorithms", "text", "model_selection", "labelling", "taskwise", "strategies",
+    "trust", "meta_training", "serving", "inspection",
 ]  # fmt: skip
 
 WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 132, 34, 26, 46, 12

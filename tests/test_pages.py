@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, meta_train
 from sklearn.datasets import load_digits
+from tiny_text import write_tiny_model
 from torch import nn
 
 from fewshot_sklearn import ProtoNetClassifier, RidgeHeadRegressor
@@ -19,6 +20,7 @@ from fewshot_sklearn.datasets import load_omniglot, make_sinusoid_tasks
 from fewshot_sklearn.encoders import sentence_models
 from fewshot_sklearn.raw import image_encoder
 from fewshot_sklearn.raw._image_models import own_image_model
+from fewshot_sklearn.text import _shared_model
 
 PAGES = ROOT / "docs"
 #: Pages whose code stands alone; that of the others continues what a reader has at hand.
@@ -57,6 +59,15 @@ def test_the_code_of_the_page_runs(at_hand, page):
     names: dict = {}
     for block in blocks_of(page):
         exec(block, names)
+
+
+def test_the_code_about_sentences_runs(at_hand, monkeypatch):
+    folder = write_tiny_model(at_hand / "minilm")
+    monkeypatch.setattr(_shared_model, "model_folder", lambda model: folder)
+    names: dict = {}
+    for block in blocks_of("text_classification"):
+        exec(block, names)
+    assert set(names["clf"].classes_) == {"card_arrival", "change_pin"}
 
 
 @pytest.fixture(scope="module")

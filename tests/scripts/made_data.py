@@ -15,6 +15,7 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 import torch
+from tiny_text import write_tiny_model
 from torch import nn
 
 
@@ -95,6 +96,7 @@ def write_folder(folder: Path) -> None:
     table_of_lectures().to_csv(folder / "InstEval.csv", index=False)
     write_clinc150(folder / "clinc150")
     write_banking77(folder / "banking77")
+    write_tiny_model(folder / "bert")
 
 
 def write_clinc150(folder: Path) -> None:

@@ -340,6 +340,21 @@ RUNS: dict[str, list[Run]] = {
     "training/glyph_errors.py": [
         Run("omniglot-conv4 --episodes 2", prints=(r"\d+ errors in 2 episodes",))
     ],
+    "benchmarks/tagging.py": [
+        Run(
+            "--model {data}/bert --last 4",
+            {"SHOTS": (2,), "N_DRAWS": 2},
+            (r"\| TokenClassifier \| .*" + FIGURE,),
+        )
+    ],
+    "benchmarks/text.py": [
+        Run(
+            "run banking77 --n-way 3 --n-shot 3 --n-draws 2 --n-asked 20 --model {data}/bert "
+            "--data {data} --out {out}; table --out {out}",
+            prints=(r"\| TextClassifier \| 2 \| .*" + FIGURE, r"\| as it is \| 2 \| .*" + FIGURE),
+            writes=("banking77, 3-way 3-shot, as it is, 1.json",),
+        )
+    ],
     "training/intents.py": [
         Run(
             f"intents-minilm-{corpus} --folder {{out}}",
@@ -451,6 +466,7 @@ USED_BY = {
     "benchmarks/hyperparameters_surrogates.py": "benchmarks/hyperparameters.py",
     "benchmarks/hyperparameters_table.py": "benchmarks/hyperparameters.py",
     "benchmarks/peers.py": "benchmarks/speed.py",
+    "benchmarks/text_data.py": "benchmarks/text.py",
     "benchmarks/timing.py": "benchmarks/speed.py",
     "benchmarks/workloads/__init__.py": "benchmarks/speed.py",
     "benchmarks/workloads/omniglot.py": "benchmarks/workloads/scoring.py",

