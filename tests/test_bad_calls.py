@@ -309,7 +309,8 @@ def test_groups_that_no_episode_can_come_from_take_no_part():
     y = np.r_[np.tile([0, 0, 0, 0, 1, 1, 1, 1], 3), np.zeros(18, int)]
     for seed in range(10):
         with pytest.warns(UserWarning, match="9 group.s. with fewer than two usable classes"):
-            trainer_of(random_state=seed).fit(rng.normal(size=(len(y), 2)), y, groups)
+            trainer = trainer_of(random_state=seed, classes="anew")
+            trainer.fit(rng.normal(size=(len(y), 2)), y, groups)
 
 
 # ------------------------------------------------------------------ encoders

@@ -136,7 +136,12 @@ class StrategyClassifier(ClassifierMixin, ByExperience):
         check_consistent_length(X, y)
         X, y, weights = weighed(X, y, **fit_params)
         self.classes_, codes = distinct(y, "y")
-        self._fit_chosen(np.median(np.bincount(codes)), X, y, weights)
+        try:
+            self._fit_chosen(np.median(np.bincount(codes)), X, y, weights)
+        except ValueError as error:
+            if weights is None or len(self.classes_) > 1:
+                raise
+            raise ValueError(f"sample_weight leaves rows of one class alone: {error}") from error
         for one in self.estimators_.values():  # may know classes without a row
             self.classes_ = np.union1d(self.classes_, getattr(one, "classes_", self.classes_))
         return self
