@@ -19,7 +19,7 @@ def past_rivals(
     n_way: Any,
     most_rows: int,
     seed: int,
-    left_out: dict[str, str],
+    left_out: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Plain estimators, and ones that learn from the past, that take rows as the estimator does.
 
@@ -37,8 +37,9 @@ def past_rivals(
         Size of the largest support set.
     seed : int
         Seeds them.
-    left_out : dict of str to str
-        Is told which cannot learn from the past, or have no time left for it, and why.
+    left_out : dict of str to str or None, default=None
+        Is told which cannot learn from the past, or have no time left for it, and why; with
+        None the error of one that cannot is raised.
 
     Returns
     -------
