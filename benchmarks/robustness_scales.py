@@ -31,7 +31,8 @@ EXTREMES = (1e12, 1e15, 1e17, 1e20, 1e30, 1e39, 1e150, 1e300, 1e-30, 1e-45, 1e-3
 WEIGHTS = (1e-50, 1e-30, 1e-20, 1e20, 1e30, 1e39, 1e300)
 #: What an error may say of values that are too large or too small.
 CLEAR = (
-    "too large", "too small", "infinity", "sample_weight must", "no finite answer",
+    "too large", "too small", "standard deviations from what past tasks", "infinity",
+    "sample_weight must", "no finite answer",
     "strategies failed", "array must not contain infs",  # of scipy, within scikit-learn's Ridge
 )  # fmt: skip
 #: Rows to learn from, and to ask of.

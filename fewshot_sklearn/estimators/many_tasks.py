@@ -84,8 +84,7 @@ class ManyTasks:
         self.init, self.learner = init, estimator._rebuild(init)
         self.dtype, self.device = estimator._compute_dtype(), resolve_device(estimator.device)
         check_range(self.X, self.dtype, "X", self._labels)
-        tell_far_columns(self.learner, init, self.X, self._labels)
-        self._told_far = False
+        self._told_far = self._columns_near = False
         self.by_features = isinstance(self.learner, FeatureLearner)
         self._features: Tensor | None = None
         self._known = np.zeros(0, dtype=bool)
@@ -175,6 +174,9 @@ class ManyTasks:
     # ------------------------------------------------------------------ far from the past
     def _near(self, Z: Tensor, y: Tensor, w: Tensor) -> tuple[Tensor, TargetMove | None]:
         """Targets as the learner takes them, and how those far from past ones were moved."""
+        if not self._columns_near:  # of rows that are adapted to, not of those to predict
+            tell_far_columns(self.learner, self.init, self.X, self._labels)
+            self._columns_near = True
         if self.learner.n_outputs is None:
             return y, None
         move = None

@@ -184,7 +184,7 @@ def test_scale_and_level_are_most_likely_for_the_queries():
     def loss():
         found = [
             float(learner.training_loss(**batch, y_query=q)[0])
-            for batch, q in plan._batches(learner.x_mean.device)
+            for batch, q in plan._batches(learner, learner.x_mean.device, plan.train)
         ]
         return np.average(found, weights=[32, 8])
 
