@@ -273,9 +273,10 @@ class HasLearner(HasParameters):
         """The learner of a meta-init, ready to compute; built once and kept with it for a while."""
         spec, encoder, params = init.spec, self.encoder, self._encoder_params()
         trained = spec["hyperparameters"] if spec.get("past", True) else None
+        known = classes_of_past(init)
         with _refused_by_name(init):
             learner_params = self._learner_params(trained)
-            if (known := classes_of_past(init)) is not None:
+            if known is not None and self._learner_class.knows_classes:
                 learner_params["n_known"] = len(known)
         dtype, device = self._compute_dtype(), resolve_device(self.device)
         named = spec["encoder"]["name"] in ENCODERS
