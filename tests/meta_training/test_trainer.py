@@ -191,7 +191,7 @@ def test_several_outputs(waves):
     assert reg.fit(X[:6], np.stack([y, -y], 1)[:6]).predict(X).shape == (len(X), 2)
 
 
-@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 3)])
+@pytest.mark.parametrize("shape", [(4, 4), (8, 8, 3)])
 def test_images(shape):
     y = np.repeat(np.arange(6), 6)
     X = np.random.default_rng(0).integers(0, 255, (36, *shape), dtype=np.uint8)
