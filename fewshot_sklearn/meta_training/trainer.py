@@ -441,7 +441,8 @@ default="from_dtype"
 
     def _fit(self, X: Any, y: Any, groups: Any, afresh: bool) -> MetaTrainer:
         check_parameters(self)
-        if self._tells and is_regressor(self.estimator):
+        tagged = hasattr(self.estimator, "__sklearn_tags__")  # or else training says what is wrong
+        if self._tells and tagged and is_regressor(self.estimator):
             warn_of_n_way(self.n_way, final_step(self.estimator))
         with within(self.time_budget):
             if self.fall_back is None:

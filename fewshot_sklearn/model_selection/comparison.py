@@ -196,12 +196,12 @@ def compare_few_shot(
     ...     ProtoNetClassifier(), X, y, n_shots=(1, 5), n_episodes=20,
     ...     baselines={"neighbor": KNeighborsClassifier(1)},
     ... )
-    >>> comparison[["estimator", "n_shots", "mean", "win_rate"]].round(2)
-                estimator  n_shots  mean  win_rate
-    0  ProtoNetClassifier        1  0.74      0.50
-    1  ProtoNetClassifier        5  0.89      0.32
-    2            neighbor        1  0.74      0.50
-    3            neighbor        5  0.91      0.50
+    >>> comparison[["estimator", "n_shots", "mean"]].round(2)
+                estimator  n_shots  mean
+    0  ProtoNetClassifier        1  0.74
+    1  ProtoNetClassifier        5  0.89
+    2            neighbor        1  0.74
+    3            neighbor        5  0.91
     """
     check_arguments(
         _ARGUMENTS, scoring=scoring, reference=reference, return_scores=return_scores, n_jobs=n_jobs
