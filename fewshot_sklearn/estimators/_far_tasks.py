@@ -27,9 +27,13 @@ def move_of(
     learner: Learner, y: np.ndarray, w: np.ndarray, expected: Callable[[], np.ndarray] | None
 ) -> TargetMove | None:
     """`target_move`, from the past that a learner knows."""
-    mean = learner.y_mean.double() + learner.y_rest
-    scale = learner.y_scale.double()
-    return target_move(y, w, mean.cpu().numpy(), scale.cpu().numpy(), expected)
+    mean = _array(learner.y_mean) + _array(learner.y_rest)
+    return target_move(y, w, mean, _array(learner.y_scale), expected)
+
+
+def _array(values: Tensor) -> np.ndarray:
+    # as arrays: what torch computes is counted
+    return values.detach().cpu().numpy().astype(np.float64)
 
 
 def without_labels(
@@ -65,8 +69,8 @@ def tell_far_columns(
     if not table or learner.x_mean.ndim != 1 or not init.spec.get("past", True):
         return
     n = X.shape[1] - int(getattr(learner.encoder, "n_codes", 0))
-    mean = (learner.x_mean.double() + learner.x_rest).cpu().numpy()[:n]
-    scale = learner.x_scale.double().cpu().numpy()[:n]
+    mean = (_array(learner.x_mean) + _array(learner.x_rest))[:n]
+    scale = _array(learner.x_scale)[:n]
     if len(mean) != n or (not mean.any() and (scale == 1).all()):  # or rows count as they are
         return
     check_columns_near(X[:, :n], mean, scale, names)
