@@ -163,7 +163,7 @@ WRONG_LATER = {
         ["'day'", "dates", "pd.to_datetime", "parse_dates"],
     ),
     "numbers for dates": ({"day": 3.0}, ["'day'", "dates", "3.0"]),
-    "words for booleans": ({"member": "yes"}, ["'member'", "booleans", "X['member'] == 'yes'"]),
+    "words for booleans": ({"member": "yes"}, ["'member'", "booleans", "X['member'].map("]),
     "infinity": ({"price": np.inf}, ["'price'", "infinity", "empty"]),
     "large ids": ({"amount": 2**62}, ["'amount'", "too large", "astype(str)"]),
 }

@@ -32,6 +32,7 @@ from .known_classes import (
     in_type_of,
     known_classes,
     of_new_classes,
+    tell_new_classes,
 )
 from .many_tasks import ManyTasks
 from .outputs_of_rows import OutputsOfRows, rows_to_try
@@ -97,6 +98,7 @@ __all__ = [
     "rows_as_taken",
     "rows_to_try",
     "solvable",
+    "tell_new_classes",
     "through",
     "validated",
     "with_final",

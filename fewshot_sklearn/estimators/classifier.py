@@ -25,7 +25,7 @@ from ._further_rows import NONE_LEFT, GivenRows, TakesFurtherRows
 from ._kept_support import KeptSupport, joined_labels, kept_support
 from ._memory import refuse_too_many_labels
 from .base import as_arrays
-from .known_classes import known_classes, of_new_classes
+from .known_classes import known_classes, of_new_classes, tell_new_classes
 from .validation import check_weights, validated
 
 #: Name of the state of a classifier that has seen no row: the probabilities of the classes.
@@ -97,6 +97,8 @@ class FewShotClassifier(ClassifierMixin, TakesFurtherRows):
         asked = found if announced is None else _all_classes(found, announced)
         known = known_classes(self, asked)
         self._has_new_classes = known is None
+        if known is None and self.known_classes_ is not None:
+            tell_new_classes(asked, self.known_classes_, 4)
         self.classes_ = asked if known is None else known
         members = _among(members, found, self.classes_)
         self._adapt(rows.X, members, rows.w, None)
@@ -329,6 +331,8 @@ class FewShotClassifier(ClassifierMixin, TakesFurtherRows):
             raise ValueError(f"classes must all differ, got {classes!r}.")
         known = known_classes(self, self.classes_) if probabilities is None else None
         self._has_new_classes = known is None
+        if known is None and self.known_classes_ is not None:
+            tell_new_classes(self.classes_, self.known_classes_, 3)
         if known is not None:
             self.classes_, shape = known, init.spec["input_shape"]
             self._adapt(np.zeros((1, *shape)), np.zeros((1, len(known))), np.zeros(1), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from sklearn.base import clone
 from ..meta_init import MetaInit
 from ..tasks import labels_from_json, places
 
+#: Labels that a warning names.
+MOST_TOLD = 5
 #: What learners call the part of them that knows classes.
 KNOWN = "known."
 
@@ -83,6 +86,19 @@ def known_classes(estimator: Any, labels: Any = None) -> np.ndarray | None:
     return in_type_of(known, labels)
 
 
+def tell_new_classes(labels: Any, known: np.ndarray, stacklevel: int) -> None:
+    """Warn of labels that no past task had, where the past knows classes by their labels."""
+    labels = np.asarray(labels)
+    new = np.unique(labels[places(known, labels) < 0]).tolist()
+    told = ", ".join(map(repr, new[:MOST_TOLD])) + (", ..." if len(new) > MOST_TOLD else "")
+    warnings.warn(
+        f"y has labels that no past task had: {told}. So nothing of what is known of the classes "
+        f"{known.tolist()} is used. If they are the same, give them in the words of the past.",
+        UserWarning,
+        stacklevel=stacklevel,
+    )
+
+
 def for_new_classes(estimator: Any) -> Any:
     """A meta-trained estimator as it is for tasks of other classes than those known.
 
@@ -97,7 +113,7 @@ def for_new_classes(estimator: Any) -> Any:
         A clone.
     """
     made = clone(estimator)
-    made.meta_init = of_new_classes(estimator._resolve_meta_init())
+    made.meta_init = made.meta_init_ = of_new_classes(estimator._resolve_meta_init())
     return made
 
 

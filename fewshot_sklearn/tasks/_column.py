@@ -167,7 +167,7 @@ def as_floats(values: np.ndarray, name: Any, held: str = "numbers") -> np.ndarra
                     "gap where there is none."
                 )
             elif words:
-                told += f" Make booleans of words, such as by X[{name!r}] == {odd!r}."
+                told += f" Make booleans of words: X[{name!r}].map({{'yes': True, 'no': False}})."
             elif is_span(odd):
                 told += f" Make numbers of spans of time, such as X[{name!r}].dt.days."
             else:

@@ -15,6 +15,9 @@ import numpy as np
 
 #: Standard deviations of all past targets that a task's may lie from where they are expected.
 FAR_TARGETS = 5.0
+#: Rows from which on a task that lies far off may also be of a smaller unit, and the least it can
+#: be, as a share of how far off it lies.
+ROWS_OF_A_SPREAD, LEAST_SPREAD = 5, 1e-9
 #: Standard deviations of a column's past values that a task's may lie from their mean; then it is
 #: told, and beyond the second refused.
 FAR_COLUMNS, TOO_FAR_COLUMNS = 10.0, 1e3
@@ -76,12 +79,13 @@ def target_move(
     targets = np.asarray(y, dtype=np.float64)
     share = np.asarray(w, dtype=np.float64)[..., None]
     share = share / np.maximum(share.sum(-2, keepdims=True), np.finfo(np.float64).tiny)
-    rest = targets - mean
-    if (_size(rest, share) <= FAR_TARGETS * scale).all():
+    told = np.broadcast_to(np.asarray(mean, dtype=np.float64), targets.shape)
+    if (_size(targets - told, share) <= FAR_TARGETS * scale).all():
         return None
     if expected is not None:
-        told = np.asarray(expected(), dtype=np.float64)
-        rest = targets - np.where(np.isfinite(told), told, mean)
+        found = np.asarray(expected(), dtype=np.float64)
+        told = np.where(np.isfinite(found), found, told)
+    rest = targets - told
     level = (share * rest).sum(-2, keepdims=True)
     level = np.where(np.abs(level) > FAR_TARGETS * scale, level, 0.0)
     spread = _size(rest - level, share) / scale
@@ -90,7 +94,14 @@ def target_move(
         return None
     # what is left of the expected is about the mean; that of a larger unit stays there, too
     level = level + np.where(spread == 1, 0.0, mean * (1 - spread))
-    return TargetMove(level, spread)
+    # of a smaller unit it can be told how small by several rows alone
+    middle, expected_middle = ((share * a).sum(-2, keepdims=True) for a in (targets, told))
+    size = _size(targets - middle, share) / scale
+    several = (np.asarray(w) > 0).sum(-1)[..., None, None] >= ROWS_OF_A_SPREAD
+    small = several & (level != 0) & (size * FAR_TARGETS < 1)
+    size = np.maximum(size, LEAST_SPREAD * np.maximum(np.abs(level) / scale, 1.0))
+    spread = np.where(small, size, spread)
+    return TargetMove(np.where(small, middle - spread * expected_middle, level), spread)
 
 
 def _size(rest: np.ndarray, share: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from ..estimators import (
     check_weights,
     for_new_classes,
     known_classes,
+    tell_new_classes,
     through,
     validated,
 )
@@ -117,6 +118,7 @@ class LearnsTasks:
         if (places(known, y) >= 0).all():
             return inner
         if afresh:
+            tell_new_classes(np.unique(y), known, 5)
             return for_new_classes(inner)
         new = np.unique(y[places(known, y) < 0])
         raise ValueError(
