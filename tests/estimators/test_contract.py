@@ -222,10 +222,10 @@ def test_more_or_fewer_classes_than_meta_trained_with(trained, name, n_classes, 
 
 
 @every_estimator
-@pytest.mark.parametrize("factor", [1e2, 1e6])
-def test_rows_far_from_the_past_give_no_nan(trained, task, name, factor):
+@pytest.mark.parametrize(("of_support", "factor"), [(1e2, 1e2), (1, 1e6)])
+def test_rows_far_from_the_past_give_no_nan(trained, task, name, of_support, factor):
     X, y, X_query, _ = task(name)
-    est = trained[name].fit(factor * X, y)
+    est = trained[name].fit(of_support * X, y)
     assert np.isfinite(scores_of(est, factor * X_query)).all()
 
 
