@@ -209,12 +209,13 @@ class FewShotClassifier(ClassifierMixin, TakesFurtherRows):
             if self._soft_labels:
                 before, now = now, before
             raise ValueError(f"y held {before} before, and now {now}: pass the same.")
-        found, members = self._labels(rows)
         why = self._why_not_into_state(self._rebuild(self.meta_init_), rows.X)
-        if not why and not self._has_new_classes and self.known_classes_ is not None:
-            some = found if known is None else _all_classes(known, found)
-            if known_classes(self, some) is None:
-                why = "a label is new to the meta-init, which knows those before"
+        if not why:  # else rows may have no label of their own
+            found, members = self._labels(rows)
+            if not self._has_new_classes and self.known_classes_ is not None:
+                some = found if known is None else _all_classes(known, found)
+                if known_classes(self, some) is None:
+                    why = "a label is new to the meta-init, which knows those before"
         if why:
             self._needs_rows(why)
             self._fit_rows(self._read_anew(self._joined(rows)), known)
