@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -73,4 +74,14 @@ def tell_far_columns(
     scale = _array(learner.x_scale)[:n]
     if len(mean) != n or (not mean.any() and (scale == 1).all()):  # or rows count as they are
         return
-    check_columns_near(X[:, :n], mean, scale, names)
+    with refused_by(init):
+        check_columns_near(X[:, :n], mean, scale, names)
+
+
+@contextmanager
+def refused_by(init: MetaInit) -> Iterator[None]:
+    """Say which meta-init it is that knows of other rows or targets."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{error} So says {init.told}.") from error

@@ -26,7 +26,7 @@ from ..tasks import (
     tell_far_targets,
     with_altered_copies,
 )
-from ._far_tasks import LEVEL, SPREAD, put_back, tell_far_columns
+from ._far_tasks import LEVEL, SPREAD, put_back, refused_by, tell_far_columns
 from ._kept_support import KeptSupport, given_support
 from ._learners import HasLearner
 from ._memory import refuse_too_large
@@ -80,7 +80,8 @@ class FewShotEstimator(HasLearner):
         with torch.no_grad(), solvable(self.meta_init_, "fit"):
             move = self._move(learner, support, y, w)
             if move is not None:
-                support = self._as_support(X, move.near(y), w, n_outputs)
+                with refused_by(self.meta_init_):
+                    support = self._as_support(X, move.near(y), w, n_outputs)
             state = self._adapted(learner, support)
         self.state_ = as_arrays(state)
         if move is not None:

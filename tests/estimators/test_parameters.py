@@ -109,7 +109,8 @@ def test_a_name_in_braces_gives_way_to_its_text_and_more_may_follow():
     assert Described.__doc__ == (
         "Parameters\n"
         '        dtype : {"float32", "float64"} or None, default=None\n'
-        "            Precision. None is float32 with a meta-init and float64 without.\n"
+        "            Precision. None is float32 with a meta-init, or an encoder that is a module "
+        "with float32\n            weights, and float64 without.\n"
         "            In part.\n"
         "          n : int\n              How many.\n"
         "          m : int\n              How many more.\n"
