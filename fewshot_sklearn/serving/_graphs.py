@@ -38,8 +38,10 @@ INSTEAD = {
     "TaskwiseClassifier": "It is one estimator a task. Export each: `task_estimator(task)`.",
     "TrustLearner": "It answers nothing: export its `estimator_`, once that is fitted.",
 }
+OF_WORDS = "Sentences are no numbers, which a file takes: pickle it."
 FEATURES_ALONE = "It makes features and answers nothing: export what comes after it."
 INSTEAD |= dict.fromkeys(("ImageEncoder", "ImageReader", "SentenceEncoder"), FEATURES_ALONE)
+INSTEAD |= dict.fromkeys(("TextClassifier", "TokenClassifier"), OF_WORDS)
 INSTEAD["StrategyRegressor"] = INSTEAD["StrategyClassifier"]
 INSTEAD["TaskwiseRegressor"] = INSTEAD["TaskwiseClassifier"]
 #: What is said of estimators of other packages, which those that pool rows are made of.

@@ -61,6 +61,8 @@ REFUSED = {
     "StrategySelector": "export the strategy",
     "TaskwiseClassifier": r"task_estimator\(task\)",
     "TaskwiseRegressor": r"task_estimator\(task\)",
+    "TextClassifier": "Sentences are no numbers",
+    "TokenClassifier": "Sentences are no numbers",
     "TrustLearner": "export its `estimator_`",
 }
 #: Those that can, beside the methods themselves: see test_parts.
