@@ -62,6 +62,8 @@ class Pooled(BaseEstimator):
     with_task: bool
     max_rows: int | None
     random_state: Any
+    #: How the targets of the task were brought near those of past ones.
+    _move: TargetMove | None = None
 
     def fit_prior(self) -> Any:
         """Predict a task of which no row is known: as the past rows alone say.
@@ -123,7 +125,7 @@ class Pooled(BaseEstimator):
         ValueError
             When a column of X lies where no past one was, by far.
         """
-        self._move: TargetMove | None = None
+        self._move = None
         self._check_columns(past, X)
         if past is None or not len(X):
             return y

@@ -80,12 +80,14 @@ def target_move(
     share = np.asarray(w, dtype=np.float64)[..., None]
     share = share / np.maximum(share.sum(-2, keepdims=True), np.finfo(np.float64).tiny)
     told = np.broadcast_to(np.asarray(mean, dtype=np.float64), targets.shape)
-    if (_size(targets - told, share) <= FAR_TARGETS * scale).all():
+    near = (_size(targets - told, share) <= FAR_TARGETS * scale).all(-1, keepdims=True)
+    if near.all():
         return None
     if expected is not None:
         found = np.asarray(expected(), dtype=np.float64)
         told = np.where(np.isfinite(found), found, told)
-    rest = targets - told
+    # a task that is near stays as it is, whatever others are put beside it
+    rest = np.where(near, 0.0, targets - told)
     level = (share * rest).sum(-2, keepdims=True)
     level = np.where(np.abs(level) > FAR_TARGETS * scale, level, 0.0)
     spread = _size(rest - level, share) / scale

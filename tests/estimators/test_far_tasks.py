@@ -16,6 +16,7 @@ from fewshot_sklearn import (
     TaskwiseRegressor,
     few_shot_score,
 )
+from fewshot_sklearn.tasks import target_move
 
 FAR = [100.0, -1e4, 1e9]
 
@@ -72,6 +73,16 @@ def test_many_tasks_at_once_are_answered_as_one_by_one(trained, sinusoid_new):
         np.testing.assert_allclose(answers[own], alone, atol=1e-4)
     one = together.task_estimator(groups[0])
     np.testing.assert_allclose(one.predict(X[groups == groups[0]]), answers[groups == groups[0]])
+
+
+def test_a_task_that_is_near_is_moved_by_no_other():
+    near, far = np.array([[3.0], [4.0], [3.5]]), np.array([[300.0], [301.0], [300.5]])
+    expected = np.full((2, 3, 1), -30.0)  # of rows far off, say, where the labels are as ever
+    known = {"mean": np.zeros(1), "scale": np.ones(1), "w": np.ones((2, 3))}
+    move = target_move(np.stack([near, far]), **known, expected=lambda: expected)
+    assert move.level[0] == 0 and move.spread[0] == 1
+    assert abs(move.level[1] - 330.5) < 1e-9
+    assert target_move(np.stack([near, near]), **known, expected=lambda: expected) is None
 
 
 def test_scores_are_those_of_tasks_near(trained, sinusoid_new):
