@@ -21,10 +21,13 @@ from .loaded_models import LoadedModels, as_written
 from .own_network import how_rows_come, takes_whole_numbers, wants_whole_numbers
 from .residual import Residual
 from .sentence_models import (
+    MINILM,
+    PACKAGED,
     SharedSentenceModel,
     load_sentence_model,
     model_folder,
     of_unit_length,
+    packaged_folder,
     shared_sentence_model,
 )
 from .series import Series, channels_apart
@@ -35,7 +38,9 @@ __all__ = [
     "ENCODERS",
     "FIXED",
     "LAYOUTS",
+    "MINILM",
     "MLP",
+    "PACKAGED",
     "Conv4",
     "Fourier",
     "Identity",
@@ -62,6 +67,7 @@ __all__ = [
     "model_folder",
     "n_features_out",
     "of_unit_length",
+    "packaged_folder",
     "possible_layouts",
     "safe_under_vmap",
     "shared_sentence_model",

