@@ -6,12 +6,11 @@ from copy import copy
 from os import PathLike
 from typing import Any, Self
 
-import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from ..estimators import Device
-from ..tasks import Constraint, Flag, Whole, column_labels
+from ..tasks import Constraint, Flag, Whole
 
 
 class RawTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -72,34 +71,3 @@ class _Told:
 
     def __repr__(self) -> str:
         return self.told
-
-
-def one_column(owner: Any, X: Any, what: str, reset: bool) -> Any:
-    """The one column of a data frame or of a (n, 1) array; whatever else, as it is.
-
-    A frame's column must be called as it was at `fit`.
-
-    Raises
-    ------
-    ValueError
-        When there are several columns; in scikit-learn's words, when it is another.
-    """
-    labels = column_labels(X)
-    if labels is None:
-        if reset and hasattr(owner, "feature_names_in_"):
-            del owner.feature_names_in_
-        if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] == 1:
-            return X[:, 0]
-        return X
-    if len(labels) != 1:
-        raise ValueError(
-            f"X has {len(labels)} columns ({', '.join(map(repr, labels[:5]))}"
-            f"{', ...' if len(labels) > 5 else ''}), but {type(owner).__name__} takes one column "
-            f"of {what}: choose it, such as by X[{labels[0]!r}], or put a {type(owner).__name__} "
-            "for each into a ColumnTransformer."
-        )
-    validate_data(owner, X, reset=reset, skip_check_array=True)
-    if hasattr(X, "iloc"):
-        return X.iloc[:, 0]
-    column = X[labels[0]]
-    return column.to_pylist() if hasattr(column, "to_pylist") else column  # of pyarrow

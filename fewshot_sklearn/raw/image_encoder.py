@@ -24,11 +24,12 @@ from ..tasks import (
     Several,
     Whole,
     check_parameters,
+    one_column,
 )
 from ._image_models import SharedImageModel, brought_to, own_image_model, shared_image_model
 from ._kept_rows import embedded, kept_rows_of
 from ._pixels import as_array, channels_first, from_zero_to_one, layout_of, refuse_other_pixels
-from ._transformer import RawTransformer, one_column
+from ._transformer import RawTransformer
 from .image_reader import Size
 from .picture_files import as_paths, need_pillow, read_pictures
 

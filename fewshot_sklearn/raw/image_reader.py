@@ -8,8 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ..tasks import Constraint, Flag, OneOf, Several, Whole, check_parameters
-from ._transformer import one_column
+from ..tasks import Constraint, Flag, OneOf, Several, Whole, check_parameters, one_column
 from .picture_files import (
     COLORS,
     LAYOUTS,

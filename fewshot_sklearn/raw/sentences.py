@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..encoders import of_unit_length, shared_sentence_model
 from ..estimators import resolve_device
-from ..tasks import Constraint, FilePath, Flag, check_parameters
+from ..tasks import Constraint, FilePath, Flag, as_sentences, check_parameters, one_column
 from ._kept_rows import embedded, kept_rows_of
 from ._states import state_of
-from ._transformer import RawTransformer, one_column
+from ._transformer import RawTransformer
 
 #: One at a time asks a model that was handed in: tokenizers remember how they last cut.
 _one_at_a_time = threading.RLock()
@@ -209,79 +209,5 @@ class SentenceEncoder(RawTransformer):
         return self.model, embed
 
 
-def as_sentences(X: Any, owner: Any) -> list[str]:
-    """Sentences as a list of str; anything else is refused.
-
-    Parameters
-    ----------
-    X : iterable of str
-        Sentences.
-    owner : estimator
-        Whose they are, for errors.
-
-    Returns
-    -------
-    list of str
-        The sentences; empty ones stay.
-
-    Raises
-    ------
-    ValueError
-        Says which row is no sentence, and what to do.
-    """
-    name = type(owner).__name__
-    if isinstance(X, str | bytes | Mapping) or not isinstance(X, Iterable):
-        raise ValueError(
-            f"{name} takes a list, an array or a Series of sentences, got {_short(X)}. Put a "
-            "single sentence in a list: [sentence]."
-        )
-    if getattr(X, "ndim", 1) != 1:
-        raise ValueError(
-            f"{name} takes one sentence a row, got X of shape {tuple(getattr(X, 'shape', ()))}: "
-            "choose one column of text."
-        )
-    given = list(X)
-    if not given:
-        raise ValueError(
-            f"Found array with 0 sample(s) (shape=(0,)) while a minimum of 1 is required by {name}."
-        )
-    for i, sentence in enumerate(given):
-        if not isinstance(sentence, str):
-            raise ValueError(
-                f"{name} takes sentences (str), got {_short(sentence)} in row {i}."
-                + _what_to_do(sentence)
-            )
-        if not _can_be_written(sentence):
-            raise ValueError(
-                f"{name}: the sentence in row {i} has half a character (a lone surrogate), as of "
-                "text that was read in a wrong encoding."
-            )
-    return [str(sentence) for sentence in given]
-
-
-def _what_to_do(stranger: Any) -> str:
-    missing = stranger is None or type(stranger).__name__ in ("NAType", "NaTType")
-    if missing or (isinstance(stranger, float) and stranger != stranger):
-        return ' A missing sentence may be an empty one: X.fillna("").'
-    if isinstance(stranger, bytes):
-        return ' Decode it: sentence.decode("utf-8").'
-    if isinstance(stranger, Iterable):
-        return " X must have one dimension: one sentence a row."
-    return " Numbers are no sentences; X.astype(str) would make them so."
-
-
-def _can_be_written(sentence: str) -> bool:
-    try:
-        sentence.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _digest(prefix: bytes, sentence: str) -> bytes:
     return hashlib.blake2b(prefix + sentence.encode(), digest_size=16).digest()
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -53,6 +53,7 @@ from .identity import difference_of, identity_of, told_of
 from .ids import as_they_are, comparable, distinct, in_one_kind, numbered, refuse_missing
 from .images import image_shape
 from .known_ids import family, labels_from_json, labels_to_json, places, same_family
+from .raw_rows import as_sentences, one_column
 from .recurring import MOST_KNOWN, labels_recur
 from .rows import (
     check_rows,
@@ -127,6 +128,7 @@ __all__ = [
     "Whole",
     "WholeOrRange",
     "add_rotations",
+    "as_sentences",
     "as_they_are",
     "check_arguments",
     "check_columns",
@@ -158,6 +160,7 @@ __all__ = [
     "n_rows",
     "number_targets",
     "numbered",
+    "one_column",
     "pad_tasks",
     "padded_size",
     "places",

@@ -1,4 +1,4 @@
-"""Whether a sentence encoder is adapted to a few sentences, found out on sentences left out.
+"""What is made of a few sentences, found out on sentences left out.
 
 L. Tunstall, N. Reimers, U. E. S. Jo, L. Bates, D. Korat, M. Wasserblat and O. Pereg. Efficient
 few-shot learning without prompts. ENLSP at NeurIPS 2022 (an encoder is adapted, then a head is
@@ -9,29 +9,52 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_random_state
-from torch import Tensor, nn
+from torch import nn
 
 from ..algorithms import KernelLogisticClassifier
 from ._contrast import Training, trained
 from ._folds import folds_of, likeliest_temperature, unseen_scores
-from ._shared_model import SharedModel, embeddings, through
+from ._head import fitted_head, log_probabilities
+from ._shared_model import SharedModel
+from ._views import Views, begun, side_by_side, views
 
 #: Folds in which adapted encoders are compared with the one as it is: each is a training.
 ADAPTED_FOLDS = 2
-#: Folds in which the temperature of the encoder as it is is found: each is a head.
+#: The encoder as it is is left so where it tells that share of the sentences left out.
+WELL_TOLD = 0.9
+#: Folds in which heads on the encoder as it is are compared.
 FROZEN_FOLDS = 5
 #: Without a number of steps: how often each sentence is seen, and the fewest steps.
 EPOCHS, FEWEST_STEPS = 10, 30
-#: Smallest probability whose logarithm is taken.
-TINY = 1e-30
+#: Names of what is compared, by losses.
+ALONE, WITH_MIDDLE, WITH_UNLABELLED = "embeddings", "with the middle layer", "with unlabelled"
+PLAIN, ADAPTED = "as it is", "adapted"
 
 
 class Decision:
-    """The sentences of one `fit`: what is tried on them, and what is decided."""
+    """The sentences of one `fit`: what is tried on them, and what is decided.
+
+    Parameters
+    ----------
+    model : SharedModel
+        The encoder.
+    rows : sequence of str
+        Sentences with a label, then names of classes, then sentences without a label.
+    codes : ndarray of shape (n_rows,), int
+        Classes, numbered; -1 where there is no label.
+    weights : ndarray of shape (n_rows,)
+        Weights, all positive.
+    n_sentences : int
+        Rows that come first and have a label: those that may be left out.
+    asked : TextClassifier
+        Whose parameters say how.
+    rng : numpy.random.Generator
+        Draws folds and batches.
+    """
 
     def __init__(
         self,
@@ -40,35 +63,67 @@ class Decision:
         codes: np.ndarray,
         weights: np.ndarray,
         n_sentences: int,
-        n_classes: int,
         asked: Any,
+        rng: np.random.Generator,
     ):
-        self.model, self.codes, self.weights = model, codes, weights
-        self.n_sentences, self.n_classes, self.asked = n_sentences, n_classes, asked
-        self.tokens = model.tokens(rows, model.n_layers - asked.n_layers)
-        self.plain = features(model, self.tokens, asked.n_layers, None)
-        random = check_random_state(asked.random_state)
-        self.rng = np.random.default_rng(random.randint(2**31))
+        self.model, self.codes, self.weights, self.asked = model, codes, weights, asked
+        self.n_sentences, self.n_classes = n_sentences, int(codes.max()) + 1
+        self.unlabelled = np.flatnonzero(codes < 0)
+        self.named = np.arange(n_sentences, len(codes) - len(self.unlabelled))
+        self.begun = begun(model, rows, asked.n_layers)
+        self.plain = self._views(model.bert.layers[-asked.n_layers :])
+        self.rng = rng
         self.until: float | None = None
         self.layers: nn.ModuleList | None = None
+        self.with_middle = self.with_unlabelled = False
+        self.share_told = 0.0
         self.losses: dict[str, float] = {}
 
     def decide(self) -> None:
-        """Fit the head, to an encoder that is adapted or not."""
-        all_rows = np.arange(len(self.codes))
-        pairs = np.bincount(self.codes, minlength=self.n_classes).max() > 1 and self.n_classes > 1
-        adapt = self.asked.adapt if pairs else False
-        adapt = bool(adapt) and (self._adapting_pays() or adapt is True)
-        if not adapt:
-            logp = unseen_scores(self._folds(FROZEN_FOLDS), self.n_classes, self._plain_scores)
-            self.temperature, loss = self._temperature(logp)
-            if not self.losses and np.isfinite(loss):
-                self.losses = {"as it is": loss}
-        rows = self.plain
-        if adapt:
-            self.layers = self._trained(all_rows, 1)
-            rows = self._features(self.layers)
-        self.head = self._head(rows, all_rows)
+        """Fit the head: to which views, with which sentences, of an encoder adapted or not."""
+        self._choose_views()
+        adapt, known = self._asked_to_adapt(), self.plain
+        if adapt and (self._adapting_pays() or adapt is True):
+            self.layers = self._trained(np.arange(len(self.codes) - len(self.unlabelled)), 1)
+            known = self._views(self.layers)
+        self.centre = self._centre(known)
+        self.head = self._head(side_by_side(known, self.centre), np.arange(self.n_sentences))
+
+    def _asked_to_adapt(self) -> bool | str:
+        pairs = np.bincount(self.codes[self.codes >= 0]).max() > 1 and self.n_classes > 1
+        if not pairs or (self.asked.adapt == "auto" and self.share_told >= WELL_TOLD):
+            return False
+        return self.asked.adapt
+
+    def _choose_views(self) -> None:
+        """Whether the middle layer and sentences without a label help; the temperature."""
+        fold = self._folds(FROZEN_FOLDS)
+        least = np.inf
+        for name, choice in (
+            (ALONE, None), (WITH_MIDDLE, "with_middle"), (WITH_UNLABELLED, "with_unlabelled")
+        ):  # fmt: skip
+            if name == WITH_UNLABELLED and not len(self.unlabelled):
+                break
+            if choice:
+                setattr(self, choice, True)
+            Z = self._rows(self.plain)
+            logp = unseen_scores(fold, self.n_classes, partial(self._scores, Z))
+            temperature, loss = self._temperature(logp)
+            if np.isfinite(loss):
+                self.losses[name] = loss
+            # also where none could be left out, and all losses are infinite
+            if loss <= least:
+                least, self.temperature, self.share_told = loss, temperature, self._share(logp)
+            elif choice:
+                setattr(self, choice, False)
+
+    def _share(self, logp: np.ndarray) -> float:
+        """The share of sentences left out that are told right."""
+        own = slice(self.n_sentences)
+        counted = ~np.isnan(logp).any(1)
+        right = (logp.argmax(1) == self.codes[own])[counted]
+        weights = self.weights[own][counted]
+        return float(weights @ right / weights.sum()) if len(weights) else 0.0
 
     def _adapting_pays(self) -> bool:
         """Whether sentences left out are told better by an adapted encoder; its temperature.
@@ -76,8 +131,10 @@ class Decision:
         Where it does worse on the first half, the second is not tried.
         """
         fold = self._folds(ADAPTED_FOLDS)
-        plain = unseen_scores(fold, self.n_classes, self._plain_scores)
+        Z = self._rows(self.plain)
+        plain = unseen_scores(fold, self.n_classes, partial(self._scores, Z))
         changed = np.full_like(plain, np.nan)
+        temperature, losses = self.temperature, (np.inf, np.inf)
         for k in range(ADAPTED_FOLDS):
             n_left = ADAPTED_FOLDS + 1 - k
             part = np.where(fold == k, 0, -1)
@@ -86,18 +143,21 @@ class Decision:
 
             def scores(seen: np.ndarray, asked: np.ndarray, n_left: int = n_left) -> np.ndarray:
                 layers = self._trained(self._with_names(seen), n_left)
-                return self._scores(self._features(layers), seen, asked)
+                return self._scores(self._rows(self._views(layers)), seen, asked)
 
             told = unseen_scores(part, self.n_classes, scores)
             changed[fold == k] = told[fold == k]
             both = np.where(np.isnan(changed), np.nan, plain)
-            self.temperature, with_change = self._temperature(changed)
-            _, loss = self._temperature(both)
-            self.losses = {"as it is": loss, "adapted": with_change}
-            if with_change >= loss and self.asked.adapt == "auto":
+            temperature, with_change = self._temperature(changed)
+            losses = self._temperature(both)[1], with_change
+            if with_change >= losses[0] and self.asked.adapt == "auto":
                 break
-        self.losses = {name: loss for name, loss in self.losses.items() if np.isfinite(loss)}
-        return bool(self.losses) and self.losses["adapted"] < self.losses["as it is"]
+        if np.isfinite(losses).all():
+            self.losses |= {PLAIN: losses[0], ADAPTED: losses[1]}
+        pays = losses[1] < losses[0]
+        if pays or self.asked.adapt is True:
+            self.temperature = temperature
+        return pays
 
     def _folds(self, n_folds: int) -> np.ndarray:
         return folds_of(self.codes[: self.n_sentences], n_folds, self.rng)
@@ -108,19 +168,24 @@ class Decision:
 
     def _with_names(self, rows: np.ndarray) -> np.ndarray:
         """Row numbers, and those of the names, which are never left out."""
-        return np.concatenate([rows, np.arange(self.n_sentences, len(self.codes))])
-
-    def _plain_scores(self, seen: np.ndarray, asked: np.ndarray) -> np.ndarray:
-        return self._scores(self.plain, seen, asked)
+        return np.concatenate([rows, self.named])
 
     def _scores(self, Z: np.ndarray, seen: np.ndarray, asked: np.ndarray) -> np.ndarray:
-        head = self._head(Z, self._with_names(seen))
-        found = np.full((len(asked), self.n_classes), np.log(TINY))
-        found[:, head.classes_] = log_probabilities(head, Z[asked])
-        return found
+        return log_probabilities(self._head(Z, seen), Z[asked], self.n_classes)
 
-    def _features(self, layers: nn.ModuleList) -> np.ndarray:
-        return features(self.model, self.tokens, self.asked.n_layers, layers)
+    def _head(self, Z: np.ndarray, seen: np.ndarray) -> KernelLogisticClassifier:
+        rows = self._with_names(seen)
+        further = Z[self.unlabelled] if self.with_unlabelled else None
+        return fitted_head(Z[rows], self.codes[rows], self.weights[rows], further)
+
+    def _centre(self, known: Views) -> np.ndarray | None:
+        return known.middle.mean(0) if self.with_middle else None
+
+    def _rows(self, known: Views) -> np.ndarray:
+        return side_by_side(known, self._centre(known))
+
+    def _views(self, layers: nn.ModuleList) -> Views:
+        return views(self.model, self.begun, self.asked.n_layers, layers)
 
     def _trained(self, rows: np.ndarray, n_left: int) -> nn.ModuleList:
         """Layers trained on some rows, of `n_left` trainings that are still to come."""
@@ -130,28 +195,10 @@ class Decision:
         seconds = None if self.until is None else (self.until - time.monotonic()) / n_left
         return trained(
             self.model.bert.layers[-asked.n_layers :],
-            [self.tokens[i] for i in rows],
+            [self.begun.tokens[i] for i in rows],
             self.codes[rows],
             self.weights[rows],
             Training(n_steps, batch, asked.lr),
             int(self.rng.integers(2**31)),
             seconds,
         )
-
-    def _head(self, Z: np.ndarray, rows: np.ndarray) -> KernelLogisticClassifier:
-        head = KernelLogisticClassifier(encoder="residual", lengthscale=1.0, device="cpu")
-        return head.fit(Z[rows], self.codes[rows], self.weights[rows])
-
-
-def features(
-    model: SharedModel, tokens: Sequence[Tensor], n_layers: int, layers: nn.ModuleList | None
-) -> np.ndarray:
-    """Embeddings by the encoder as it is, and beside them those by the adapted one, if any."""
-    plain = embeddings(through(model.bert.layers[-n_layers:], tokens))
-    if layers is None:
-        return plain
-    return np.concatenate([plain, embeddings(through(layers, tokens))], axis=1) / np.sqrt(2)
-
-
-def log_probabilities(head: KernelLogisticClassifier, Z: np.ndarray) -> np.ndarray:
-    return np.log(np.maximum(head.predict_proba(Z), TINY))

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +27,21 @@ CONFIG, VOCABULARY, WEIGHTS = "config.json", "vocab.txt", "model.safetensors"
 BATCH = 32
 
 _loaded = LoadedModels()
+
+
+class Passed(NamedTuple):
+    """Sentences after some layers.
+
+    Parameters
+    ----------
+    tokens : list of Tensor of shape (n_tokens, width)
+        One a sentence.
+    means : Tensor of shape (n_sentences, width) or None
+        Means of the tokens after an earlier layer, where they were asked for.
+    """
+
+    tokens: list[Tensor]
+    means: Tensor | None
 
 
 class SharedModel:
@@ -47,31 +63,12 @@ class SharedModel:
         """Layers of the network."""
         return len(self.bert.layers)
 
-    def tokens(self, sentences: Sequence[str], last: int | None = None) -> list[Tensor]:
-        """Tokens of each sentence after the first layers.
-
-        Parameters
-        ----------
-        sentences : sequence of str
-            Sentences.
-        last : int or None, default=None
-            Number of layers; None is all.
-
-        Returns
-        -------
-        list of Tensor of shape (n_tokens, width)
-            One a sentence.
-        """
+    def begun(self, sentences: Sequence[str]) -> list[Tensor]:
+        """Tokens (n_tokens, width) of each sentence before the first layer."""
         numbers = [self.pieces.numbers(sentence) for sentence in sentences]
-        found: list[Tensor] = [torch.empty(0)] * len(numbers)
         with torch.no_grad():
-            for rows in by_length([len(n) for n in numbers]):
-                x, places = self.bert.begin([numbers[i] for i in rows])
-                x = self.bert.through(x, places, 0, last)
-                told = x.split([len(numbers[i]) for i in rows])
-                for i, tokens in zip(rows, told, strict=True):
-                    found[i] = tokens
-        return found
+            tokens, _ = self.bert.begin(numbers)
+        return list(tokens.split([len(n) for n in numbers]))
 
 
 def by_length(lengths: Sequence[int], batch_size: int = BATCH) -> list[np.ndarray]:
@@ -80,31 +77,52 @@ def by_length(lengths: Sequence[int], batch_size: int = BATCH) -> list[np.ndarra
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
-def through(layers: nn.ModuleList, tokens: Sequence[Tensor]) -> list[Tensor]:
-    """Tokens (n_tokens, width) of each sentence after some layers, without gradients."""
+def through(layers: nn.ModuleList, tokens: Sequence[Tensor], after: int | None = None) -> Passed:
+    """Sentences after some layers, without gradients.
+
+    Parameters
+    ----------
+    layers : nn.ModuleList
+        The layers.
+    tokens : sequence of Tensor of shape (n_tokens, width)
+        What they see of each sentence.
+    after : int or None, default=None
+        After how many of them means are taken; None takes none.
+
+    Returns
+    -------
+    Passed
+        In the order of the sentences.
+    """
     found: list[Tensor] = [torch.empty(0)] * len(tokens)
+    means: list[Tensor] = [torch.empty(0)] * len(tokens)
     with torch.no_grad():
         for rows in by_length([len(t) for t in tokens]):
             x, places = joined([tokens[i] for i in rows])
-            for layer in layers:
-                x = layer(x, places)
+            for number in range(len(layers) + 1):
+                if number == after:
+                    for i, mean in zip(rows, places.mean(x), strict=True):
+                        means[i] = mean
+                if number < len(layers):
+                    x = layers[number](x, places)
             for i, told in zip(rows, x.split([len(tokens[i]) for i in rows]), strict=True):
                 found[i] = told
-    return found
+    return Passed(found, None if after is None else torch.stack(means))
 
 
 def joined(tokens: Sequence[Tensor]) -> tuple[Tensor, Places]:
     """Tokens of sentences one after another, and their places."""
-    return torch.cat(list(tokens)), Places.of(torch.tensor([len(t) for t in tokens]))
+    lengths = torch.tensor([len(t) for t in tokens], device=tokens[0].device)
+    return torch.cat(list(tokens)), Places.of(lengths)
 
 
 def embeddings(tokens: Sequence[Tensor]) -> np.ndarray:
     """Means of the tokens, of length one (n_sentences, width)."""
     means = torch.stack([t.mean(0) for t in tokens])
-    return nn.functional.normalize(means, dim=-1).numpy()
+    return nn.functional.normalize(means, dim=-1).cpu().numpy()
 
 
-def shared_model(model: str | os.PathLike[str] = MINILM) -> SharedModel:
+def shared_model(model: str | os.PathLike[str] = MINILM, device: str = "cpu") -> SharedModel:
     """The one model of that name: read when it is first asked for, or when its file was changed.
 
     Parameters
@@ -112,6 +130,8 @@ def shared_model(model: str | os.PathLike[str] = MINILM) -> SharedModel:
     model : str or path-like, default="all-MiniLM-L6-v2"
         Name of a model that a package carries, or a folder with the files
         config.json, vocab.txt and model.safetensors of a BERT.
+    device : str, default="cpu"
+        A torch device, each of which has a model of its own.
 
     Returns
     -------
@@ -132,7 +152,8 @@ def shared_model(model: str | os.PathLike[str] = MINILM) -> SharedModel:
     for file in (CONFIG, VOCABULARY, WEIGHTS):
         if not (folder / file).is_file():
             raise FileNotFoundError(f"model={os.fspath(model)!r}: {folder} has no file {file}.")
-    shared: SharedModel = _loaded.get((str(folder), as_written(folder)), lambda: _read(folder))
+    key = (str(folder), as_written(folder), str(device))
+    shared: SharedModel = _loaded.get(key, lambda: _read(folder, device))
     return shared
 
 
@@ -164,9 +185,9 @@ def model_folder(model: str | os.PathLike[str]) -> Path:
     return Path(model).resolve()
 
 
-def _read(folder: Path) -> SharedModel:
+def _read(folder: Path, device: str) -> SharedModel:
     config = json.loads((folder / CONFIG).read_text("utf-8"))
-    bert = bert_from(config, load_file(folder / WEIGHTS))
+    bert = bert_from(config, load_file(folder / WEIGHTS)).to(device)
     most = config["max_position_embeddings"]
     told = folder / "sentence_bert_config.json"
     if told.is_file():

