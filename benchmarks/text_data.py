@@ -130,15 +130,25 @@ class Task(NamedTuple):
         Support sentences and their labels.
     text_asked, y_asked : ndarray of shape (n_asked,)
         The others.
+    text_more : ndarray of shape (n_more,)
+        Sentences of the same classes that are neither, whose labels nobody is told.
     """
 
     text: np.ndarray
     y: np.ndarray
     text_asked: np.ndarray
     y_asked: np.ndarray
+    text_more: np.ndarray
 
 
-def draw(data: Sentences, n_way: int | None, n_shot: int, seed: int, n_asked: int = 500) -> Task:
+def draw(
+    data: Sentences,
+    n_way: int | None,
+    n_shot: int,
+    seed: int,
+    n_asked: int = 500,
+    n_more: int = 0,
+) -> Task:
     """A task, drawn from a set.
 
     Parameters
@@ -154,6 +164,8 @@ def draw(data: Sentences, n_way: int | None, n_shot: int, seed: int, n_asked: in
         `n_shot` is where the set has a part for testing.
     n_asked : int, default=500
         At most so many are to be told apart.
+    n_more : int, default=0
+        At most so many come without a label.
 
     Returns
     -------
@@ -176,4 +188,6 @@ def draw(data: Sentences, n_way: int | None, n_shot: int, seed: int, n_asked: in
             [pool[n_shot:][: min(most, n_asked // len(classes))] for pool in pools]
         )
     rest = rest[:n_asked]
-    return Task(data.text[support], data.y[support], data.text[rest], data.y[rest])
+    others = np.setdiff1d(np.concatenate(pools), np.concatenate([support, rest]))
+    more = np.random.default_rng([1, seed]).permutation(others)[:n_more]
+    return Task(data.text[support], data.y[support], data.text[rest], data.y[rest], data.text[more])

@@ -9,7 +9,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 #: Standard deviation of the logarithm of the temperature before any row is seen.
-SPREAD = 1.0
+SPREAD = 0.5
 
 
 def folds_of(codes: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndarray:

@@ -224,10 +224,10 @@ def test_a_sentence_of_weight_zero_is_none(clf):
     few = clone(clf).fit(np.array(SENTENCES)[kept], np.array(LABELS)[kept])
     told = clone(clf).fit(SENTENCES, LABELS, weights)
     np.testing.assert_array_equal(told.predict_proba(ASKED), few.predict_proba(ASKED))
-    clf.set_params(adapt=False)
+    clf.set_params(adapt=False, label_names=False)  # names weigh as much as sentences do
     heavy = np.where(np.array(LABELS) == "change_pin", 9.0, 1.0)
     told = [clone(clf).fit(SENTENCES, LABELS, w) for w in (heavy, None)]
-    odds = [np.log(one.predict_proba(["?"])[0]) * one.temperature_ for one in told]
+    odds = [np.log(one.predict_proba(["pin rate"])[0]) * one.temperature_ for one in told]
     assert odds[0][1] - odds[0][0] > odds[1][1] - odds[1][0]
 
 
@@ -349,8 +349,8 @@ def test_temperature():
     logp = np.log([[0.9, 0.1]] * 400)
     codes = np.array([0] * 300 + [1] * 100)  # sure, and wrong one time in four
     told, loss = likeliest_temperature(logp, codes, np.ones(400))
-    assert told == pytest.approx(2.0, rel=0.02)  # log 9 / log 3
-    assert loss == pytest.approx(-(0.75 * np.log(0.75) + 0.25 * np.log(0.25)), rel=1e-3)
+    assert told == pytest.approx(2.0, rel=0.04)  # log 9 / log 3, and a prior about one
+    assert loss == pytest.approx(-(0.75 * np.log(0.75) + 0.25 * np.log(0.25)), rel=2e-3)
     few, _ = likeliest_temperature(logp[:4], np.zeros(4, dtype=int), np.ones(4))
     assert 0.2 < few < 1
     assert likeliest_temperature(np.full((2, 2), np.nan), np.zeros(2, int), np.ones(2))[0] == 1
