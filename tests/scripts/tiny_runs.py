@@ -208,14 +208,14 @@ RUNS: dict[str, list[Run]] = {
     ],
     "benchmarks/pictures.py": [
         Run(
-            "patches --splits 0",
-            {"N_EPISODES": 2, "N_PATCHES": 12, "N_PERMUTED": 1, "EPOCHS": {"patches": (1, 1)}},
-            (r"\| the same, pretrained \| .*" + FIGURE, r"narrow resnet12.* \| \d+ \|\n"),
+            "patches --splits 0 --n-episodes 2 --resnet12",
+            {"N_PATCHES": 12, "N_PERMUTED": 1, "EPOCHS": {"patches": (1, 1)}},
+            (r"\| the same, pretrained \| .*" + FIGURE, r"narrow resnet12.* \| \d+ \|"),
             before=photographs_at_hand,
         ),
         Run(
-            "emoji --emoji {data} --splits 0 1",
-            {"N_EPISODES": 2, "EPOCHS": {"emoji": (1, 1)}},
+            "emoji --emoji {data} --splits 0 1 --n-episodes 2",
+            {"EPOCHS": {"emoji": (1, 1)}},
             (r"\| ProtoNet, conv4 \| .*" + FIGURE,),
             before=drawings_made_up,
         ),
