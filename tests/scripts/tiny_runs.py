@@ -208,7 +208,7 @@ RUNS: dict[str, list[Run]] = {
     ],
     "benchmarks/pictures.py": [
         Run(
-            "patches --splits 0 --n-episodes 2 --resnet12",
+            "patches --splits 0 --n-episodes 2 --leave-out nothing",
             {"N_PATCHES": 12, "N_PERMUTED": 1, "EPOCHS": {"patches": (1, 1)}},
             (r"\| the same, pretrained \| .*" + FIGURE, r"narrow resnet12.* \| \d+ \|"),
             before=photographs_at_hand,
