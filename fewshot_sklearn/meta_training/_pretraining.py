@@ -9,6 +9,7 @@ for few-shot learning: external data and fine-tuning make a difference. CVPR 202
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -125,4 +126,4 @@ def _under_one_layer(plan: PastTasks) -> Any:
 
 def _beside(checkpoint: Any) -> str | None:
     """File that holds the state of the pretraining."""
-    return None if checkpoint is None else f"{checkpoint}.pretraining"
+    return None if checkpoint is None else f"{os.fspath(checkpoint)}.pretraining"
