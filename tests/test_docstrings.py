@@ -12,7 +12,7 @@ from numpydoc.validate import validate
 
 import fewshot_sklearn
 from fewshot_sklearn import datasets, inspection
-from fewshot_sklearn.tasks import augmentation
+from fewshot_sklearn.tasks import augmentation, color_augmentation
 
 README = ROOT / "README.md"
 
@@ -47,8 +47,9 @@ def public_names():
     """Dotted names of the public classes and functions."""
     own = [
         name
-        for name, value in vars(augmentation).items()
-        if not name.startswith("_") and getattr(value, "__module__", "") == augmentation.__name__
+        for module in (augmentation, color_augmentation)
+        for name, value in vars(module).items()
+        if not name.startswith("_") and getattr(value, "__module__", "") == module.__name__
     ]
     return [
         *(f"fewshot_sklearn.{name}" for name in fewshot_sklearn.__all__),

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from ..tasks import (
     Constraint,
+    Flag,
     OneOf,
     Positive,
     Several,
@@ -36,6 +37,51 @@ def channels_last(module: nn.Module) -> None:
             layer.weight.data = weight.permute(0, 3, 1, 2)
 
 
+#: How a map becomes features: as it is, by the mean of each channel, or by that and the spread.
+POOLS = (None, "mean", "moments")
+#: Features learned from the moments of colours.
+N_OF_COLORS = 32
+#: What a variance is at least.
+LEAST = 1e-6
+
+
+def pooled(x: Tensor, how: str | None) -> Tensor:
+    """Features (n, n_features) of maps (n, C, H, W)."""
+    if how is None:
+        return x.flatten(1)
+    mean = x.mean((2, 3))
+    if how == "mean":
+        return mean
+    variance = (x - mean[..., None, None]).square().mean((2, 3))
+    return torch.cat([mean, (variance + LEAST).sqrt()], 1)
+
+
+class ColorMoments(nn.Module):
+    """A linear layer on mean, spread and skewness of each channel (Stricker and Orengo 1995).
+
+    Norms within a row take away how bright a picture is and of what colours; this keeps it.
+
+    Parameters
+    ----------
+    channels : int
+        Of the pictures.
+    n_features : int, default=32
+        Of the layer.
+    """
+
+    def __init__(self, channels: int, n_features: int = N_OF_COLORS):
+        super().__init__()
+        self.layer = nn.Linear(3 * channels, n_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean((2, 3))
+        rest = x - mean[..., None, None]
+        variance = rest.square().mean((2, 3)) + LEAST
+        # in the unit of the pixels, as the others are
+        skewness = rest.pow(3).mean((2, 3)) / (variance + 1e-2)
+        return self.layer(torch.cat([mean, variance.sqrt(), skewness], 1))
+
+
 class _ImageEncoder(nn.Module):
     """Accepts rows as (n, H, W), (n, H, W, C) or flat and hands on channels-last images."""
 
@@ -46,14 +92,24 @@ class _ImageEncoder(nn.Module):
         "norm": OneOf("group", "layer", "instance") | None,
         "turns": Whole(1, 4),
         "rms": Positive() | None,
+        "pool": OneOf("mean", "moments") | None,
+        "color_moments": Flag(),
         "image_shape": Several(Whole(1), least=2) | None,
     }
 
     def __init__(
-        self, input_shape: Shape, image: Shape | None, turns: int, rms: float | None, **own: Any
+        self,
+        input_shape: Shape,
+        image: Shape | None,
+        turns: int,
+        rms: float | None,
+        pool: str | None,
+        color_moments: bool,
+        **own: Any,
     ):
         super().__init__()
-        check_arguments(self._constraints, image_shape=image, turns=turns, rms=rms, **own)
+        own |= {"turns": turns, "rms": rms, "pool": pool, "color_moments": color_moments}
+        check_arguments(self._constraints, image_shape=image, **own)
         self.height, self.width, self.channels = image_shape(tuple(image or input_shape))
         if self.height * self.width * self.channels != math.prod(input_shape):
             raise ValueError(
@@ -65,21 +121,34 @@ class _ImageEncoder(nn.Module):
             raise ValueError(
                 f"turns=4 needs square images, got {self.height} x {self.width}; turns=2 does not."
             )
-        self.turns, self.rms = turns, rms
+        self.turns, self.rms, self.pool, self.has_moments = turns, rms, pool, color_moments
+
+    def _add_color_moments(self) -> None:
+        """Last of all, so that a seed gives the other weights whether it is there or not."""
+        if self.has_moments:
+            self.color_moments = ColorMoments(self.channels)
 
     def forward(self, x: Tensor) -> Tensor:
         images = x.reshape(x.shape[0], self.height, self.width, self.channels)
         quarters = range(0, 4, 4 // self.turns)
+        colors = (
+            [self._scaled(self.color_moments(images.permute(0, 3, 1, 2)))]
+            if self.has_moments
+            else []
+        )
         if self.turns > 1:
             images = torch.cat([torch.rot90(images, k, (1, 2)) for k in quarters])
         # a view: channels-last strides even for one channel
-        features = self.features(images.permute(0, 3, 1, 2))
-        if self.rms is not None:
-            features = F.normalize(features, dim=1) * (self.rms * math.sqrt(features.shape[1]))
+        features = self._scaled(self.features(images.permute(0, 3, 1, 2)))
         if self.turns == 1:
-            return features
+            return torch.cat([features, *colors], 1) if colors else features
         # of any number of images: whoever chunks them has to know how many there are
-        return torch.cat(features.unflatten(0, (self.turns, -1)).unbind(), 1)
+        return torch.cat([*features.unflatten(0, (self.turns, -1)).unbind(), *colors], 1)
+
+    def _scaled(self, features: Tensor) -> Tensor:
+        if self.rms is None:
+            return features
+        return F.normalize(features, dim=1) * (self.rms * math.sqrt(features.shape[1]))
 
     def features(self, x: Tensor) -> Tensor:
         """Features (n, n_features) of images (n, C, H, W)."""
@@ -110,6 +179,14 @@ class Conv4(_ImageEncoder):
     rms : float or None, default=None
         Root mean square that the features of each view are scaled to, so that their
         products are cosines: for methods with a linear head. None leaves them.
+    pool : {"mean", "moments"} or None, default=None
+        What the last map becomes: None, the whole map, which tells where in the picture
+        something is, of 5 x 5 pixels at 84 x 84; the mean of each channel; or that and its
+        standard deviation, for what may be anywhere, and texture.
+    color_moments : bool, default=False
+        Whether 32 features are learned from mean, standard deviation and skewness of each channel
+        of the picture, and put beside: where colours tell classes apart, which norms within a row
+        take away.
     image_shape : tuple of int or None, default=None
         (H, W) or (H, W, C) of flattened rows; None takes a square.
     """
@@ -121,14 +198,19 @@ class Conv4(_ImageEncoder):
         norm: str | None = "group",
         turns: int = 1,
         rms: float | None = None,
+        pool: str | None = None,
+        color_moments: bool = False,
         image_shape: Shape | None = None,
     ):
-        super().__init__(input_shape, image_shape, turns, rms, width=width, norm=norm)
+        super().__init__(
+            input_shape, image_shape, turns, rms, pool, color_moments, width=width, norm=norm
+        )
         self.convs = nn.ModuleList(
             nn.Conv2d(self.channels if i == 0 else width, width, 3, padding=1, bias=norm is None)
             for i in range(4)
         )
         self.norms = nn.ModuleList(row_norm(norm, width) for _ in range(4))
+        self._add_color_moments()
 
     def features(self, x: Tensor) -> Tensor:
         for conv, norm in zip(self.convs, self.norms, strict=True):
@@ -136,7 +218,7 @@ class Conv4(_ImageEncoder):
             if min(x.shape[-2:]) > 1:
                 x = F.max_pool2d(x, 2)
             x = F.relu(norm(x))
-        return x.flatten(1)
+        return pooled(x, self.pool)
 
 
 class _ResidualBlock(nn.Module):
@@ -184,6 +266,13 @@ class ResNet12(_ImageEncoder):
     rms : float or None, default=None
         Root mean square that the features of each view are scaled to, so that their
         products are cosines: for methods with a linear head. None leaves them.
+    pool : {"mean", "moments"} or None, default="mean"
+        What the last map becomes: the mean of each channel, that and its standard deviation, or
+        None, the whole map.
+    color_moments : bool, default=False
+        Whether 32 features are learned from mean, standard deviation and skewness of each channel
+        of the picture, and put beside: where colours tell classes apart, which norms within a row
+        take away.
     image_shape : tuple of int or None, default=None
         (H, W) or (H, W, C) of flattened rows; None takes a square.
     """
@@ -195,16 +284,21 @@ class ResNet12(_ImageEncoder):
         norm: str | None = "group",
         turns: int = 1,
         rms: float | None = None,
+        pool: str | None = "mean",
+        color_moments: bool = False,
         image_shape: Shape | None = None,
     ):
-        super().__init__(input_shape, image_shape, turns, rms, widths=widths, norm=norm)
+        super().__init__(
+            input_shape, image_shape, turns, rms, pool, color_moments, widths=widths, norm=norm
+        )
         sizes = [self.channels, *widths]
         self.blocks = nn.Sequential(
             *(_ResidualBlock(a, b, norm) for a, b in zip(sizes, sizes[1:], strict=False))
         )
+        self._add_color_moments()
 
     def features(self, x: Tensor) -> Tensor:
-        return self.blocks(x).mean((2, 3))
+        return pooled(self.blocks(x), self.pool)
 
 
 class _ShortBlock(nn.Module):
@@ -245,6 +339,14 @@ class ResNet8(_ImageEncoder):
     rms : float or None, default=None
         Root mean square that the features of each view are scaled to, so that their
         products are cosines: for methods with a linear head. None leaves them.
+    pool : {"mean", "moments"} or None, default=None
+        What the last map becomes: None, the whole map, which tells where in the picture
+        something is, of 5 x 5 pixels at 84 x 84; the mean of each channel; or that and its
+        standard deviation, for what may be anywhere, and texture.
+    color_moments : bool, default=False
+        Whether 32 features are learned from mean, standard deviation and skewness of each channel
+        of the picture, and put beside: where colours tell classes apart, which norms within a row
+        take away.
     image_shape : tuple of int or None, default=None
         (H, W) or (H, W, C) of flattened rows; None takes a square.
     """
@@ -256,16 +358,21 @@ class ResNet8(_ImageEncoder):
         norm: str | None = "group",
         turns: int = 1,
         rms: float | None = None,
+        pool: str | None = None,
+        color_moments: bool = False,
         image_shape: Shape | None = None,
     ):
-        super().__init__(input_shape, image_shape, turns, rms, widths=widths, norm=norm)
+        super().__init__(
+            input_shape, image_shape, turns, rms, pool, color_moments, widths=widths, norm=norm
+        )
         self.stem = nn.Conv2d(self.channels, widths[0], 3, padding=1, bias=norm is None)
         self.stem_norm = row_norm(norm, widths[0])
         self.blocks = nn.Sequential(
             *(_ShortBlock(a, b, norm) for a, b in zip(widths, widths[1:], strict=False))
         )
+        self._add_color_moments()
 
     def features(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         x = F.max_pool2d(x, 2) if min(x.shape[-2:]) > 1 else x
-        return self.blocks(F.relu(self.stem_norm(x))).flatten(1)
+        return pooled(self.blocks(F.relu(self.stem_norm(x))), self.pool)

@@ -18,9 +18,13 @@ from ._past_tasks import PastTasks
 
 #: A meta-init, its name or its file.
 Source = MetaInit | str | os.PathLike[str]
+#: Weights of an encoder that was pretrained.
+Weights = dict[str, torch.Tensor]
 
 
-def new_learner(plan: PastTasks, encoder_from: Source | None, seed: int) -> Learner:
+def new_learner(
+    plan: PastTasks, encoder_from: Source | None, seed: int, pretrained: Weights | None = None
+) -> Learner:
     """Build the learner, from the seed or from the estimator's meta-init.
 
     Parameters
@@ -31,6 +35,8 @@ def new_learner(plan: PastTasks, encoder_from: Source | None, seed: int) -> Lear
         Whose encoder's weights to start from; not looked at where the estimator has a meta-init.
     seed : int
         Seeds the weights.
+    pretrained : dict of str to Tensor or None, default=None
+        Weights of the encoder to start from, in the place of those of `encoder_from`.
 
     Returns
     -------
@@ -63,7 +69,9 @@ def new_learner(plan: PastTasks, encoder_from: Source | None, seed: int) -> Lear
         learner.fit_scale(X, y)
         if not learner.frozen:
             _check_ids(learner, X)
-            if (init := _found(encoder_from)) is not None:
+            if pretrained is not None:
+                learner.encoder.load_state_dict(pretrained)
+            elif (init := _found(encoder_from)) is not None:
                 _take_encoder(learner, init)
         own = learner.learned_at_once()
         fixed_encoder = not any(p.requires_grad for p in learner.encoder.parameters())

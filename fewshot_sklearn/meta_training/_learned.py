@@ -56,7 +56,11 @@ def learned(trainer: Any, plan: PastTasks) -> MetaInit:
     best = getattr(trainer, "best_epoch_", None)
     last = trainer.history[-1 if best is None else best - 1] if len(trainer.history) else {}
     # a generator draws tasks of its own sizes
-    told = ("lr",) if plan.tasks is None else ("n_way", "n_shot", "n_query", "lr")
+    told: tuple[str, ...] = ("lr",)
+    if plan.tasks is not None:
+        told = ("n_way", "n_shot", "n_query", "lr")
+    if trainer.pretrain is not None:
+        told += ("pretrain", "pretrain_epochs")
     earlier = begun_from(plan, trainer.encoder_from) if plan.afresh else trainer.meta_init_
     before = {} if earlier is None else earlier.provenance
     provenance = {

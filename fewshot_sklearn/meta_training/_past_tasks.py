@@ -174,6 +174,9 @@ class PastTasks:
         Says which settings and data a checkpoint belongs to.
     """
 
+    #: What a headline begins with.
+    told = ""
+
     def __init__(self, trainer: Any, X: Any, y: Any, groups: Any, afresh: bool):
         self.trainer, self.classification = trainer, is_classifier(trainer.estimator)
         self.afresh = afresh
@@ -312,9 +315,7 @@ class PastTasks:
         X = self._checked_rows(X, train, targets, groups)
         self.integers = self._takes_whole(X)
         X = rows_as_taken(X, self.integers)
-        augment = trainer.augment
-        if augment is not None and self.integers:
-            augment = OfWholeNumbers(augment)
+        augment = self._augment()
         # in the precision of all trainings
         check_range(X, torch.float32, "X", labels_of_numbers(self.table, labels))
         if targets is not None:
@@ -573,11 +574,45 @@ class PastTasks:
                     "validation, if random_state is not an int. To learn from new classes, fit "
                     "from the meta-init: MetaTrainer(trainer.estimator_)."
                 )
-        augment = trainer.augment
-        if augment is not None and self.integers:
-            augment = OfWholeNumbers(augment)
-        source = ArrayTasks(self._rows, None, sampler, augment)
+        source = ArrayTasks(self._rows, None, sampler, self._augment())
         return Episodes(source, trainer.n_episodes, seed=trainer.seed_)
+
+    def _augment(self) -> Any:
+        """What alters the rows of an episode."""
+        augment = self.trainer.augment
+        return augment if augment is None or not self.integers else OfWholeNumbers(augment)
+
+    def to_pretrain(self, trainer: Any, estimator: Any, n_rows: int) -> PastTasks:
+        """The same rows for a training that comes before this one.
+
+        Parameters
+        ----------
+        trainer : MetaTrainer
+            Whose training that is.
+        estimator : estimator
+            What it trains: a regressor by the same tasks, a classifier that tells all past
+            classes apart by batches of rows, so many of them that each row has its turn.
+        n_rows : int
+            Rows of a batch.
+
+        Returns
+        -------
+        PastTasks
+            A copy that shares the rows, without validation.
+        """
+        made = copy(self)
+        made.trainer, made.estimator, made.valid = trainer, estimator, None
+        made.classes = made._of_new_classes = None
+        made.told = "Pretraining: "
+        if not self.classification:
+            return made
+        # labels that recur are the same classes in all groups
+        groups = self._task_of_row if self.classes is None else None
+        sampler = PooledRows(self._targets, groups, n_way=2, n_shot=1, n_query=n_rows // 2 - 1)
+        made.n_classes = sampler.n_classes
+        source = ArrayTasks(self._rows, None, sampler, self._augment())
+        made.train = Episodes(source, -(-len(self._rows) // n_rows), seed=trainer.seed_ + 3)
+        return made
 
     def learns_at_once(self) -> bool:
         """Whether what has a closed form is to be learned from all tasks at once."""

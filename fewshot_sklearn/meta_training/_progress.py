@@ -68,9 +68,10 @@ def headline(trainer: Any, plan: PastTasks) -> str:
             tasks += f", {plan.n_held_out:,} more held out"
     if plan.classes is not None:
         tasks += f", whose {len(plan.classes)} classes recur"
+    kind = "batches" if plan.estimator._learner_class.pretrains else "episodes"
     return (
-        f"{type(plan.estimator).__name__} ({plan.encoder_told}, {size}) on {tasks}: at most "
-        f"{trainer.max_epochs:,} epochs of {trainer.n_episodes:,} episodes."
+        f"{plan.told}{type(plan.estimator).__name__} ({plan.encoder_told}, {size}) on {tasks}: at "
+        f"most {trainer.max_epochs:,} epochs of {len(plan.train):,} {kind}."
     )
 
 

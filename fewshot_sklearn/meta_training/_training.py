@@ -34,6 +34,7 @@ from ._beginning import new_learner
 from ._encoder_choice import PLAIN, encoders_to_try, surely_lower
 from ._learned import finish, learned
 from ._past_tasks import PastTasks
+from ._pretraining import check_pretraining, pretrained_encoder
 from ._progress import Progress
 from ._resume import check_place, load_epoch, save_epoch
 from ._stopping import Enough, Stopping, load_changing
@@ -55,7 +56,12 @@ class Training(EpisodicNet):
     n_iter_no_change: int | None
     keep_best: bool
     time_budget: float | None
+    pretrain: str | None
+    pretrain_epochs: int
     meta_init_: MetaInit
+    pretrain_history_: Any
+    #: Weights of the encoder that was pretrained.
+    _pretrained: dict[str, torch.Tensor] | None = None
     #: Parameters of the estimator that say which encoder was chosen.
     _encoder: dict[str, Any] = PLAIN
     #: Whether one of many weights may be chosen where a simpler one can.
@@ -65,7 +71,7 @@ class Training(EpisodicNet):
 
     def initialize_module(self) -> Training:
         """Build the learner, from the seed or from the estimator's meta-init."""
-        learner = new_learner(self._plan(), self.encoder_from, self.seed_)
+        learner = new_learner(self._plan(), self.encoder_from, self.seed_, self._pretrained)
         self._prepare(learner)
         self.module_ = learner
         return self
@@ -107,6 +113,8 @@ class Training(EpisodicNet):
         judged = plan.valid is not None and self.max_epochs > 0
         with within(seconds_left() * FOR_CHOICE):
             tries = encoders_to_try(plan, judged, self._tries_networks)
+        if self.pretrain is not None:
+            check_pretraining(self, [plan.with_encoder(settings) for settings in tries])
         kept: tuple[dict[str, Any], np.ndarray] | None = None
         for i, settings in enumerate(tries):
             last = i == len(tries) - 1
@@ -134,9 +142,25 @@ class Training(EpisodicNet):
                 module.given_features = False
 
     def _run_once(self, plan: PastTasks) -> None:
+        self._descend(plan)
+        self._learn_at_once_if_better()
+        finish(self.module_, plan)
+        self.meta_init_ = self._make_meta_init()
+
+    def _descend_on(self, plan: PastTasks) -> None:
+        """Descend, and leave it at that: for what only wants the weights."""
+        self.plan_ = plan
+        self._descend(plan)
+        del self.plan_
+
+    def _descend(self, plan: PastTasks) -> None:
+        """From the beginning, or where training stands, to the best weights."""
         if plan.afresh:
+            if self.pretrain is not None:
+                self._pretrained, self.pretrain_history_ = pretrained_encoder(self, plan)
             self.initialized_ = False  # nothing to tell of what was tried before
             self.initialize()
+            self._pretrained = None
         elif known := getattr(self, "meta_init_", None):
             plan.check_fits(known)
             plan.become_features(self.module_)
@@ -150,9 +174,6 @@ class Training(EpisodicNet):
         with self._own_random_numbers(), threads:
             super().partial_fit(plan.train, None)
         self._take_best()
-        self._learn_at_once_if_better()
-        finish(self.module_, plan)
-        self.meta_init_ = self._make_meta_init()
 
     @contextmanager
     def _own_random_numbers(self) -> Iterator[None]:

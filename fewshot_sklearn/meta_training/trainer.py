@@ -114,6 +114,15 @@ default="from_dtype"
     encoder_from : MetaInit, name, path or None, default=None
         A meta-init, of any method, whose encoder's weights training starts from; it
         must have the same encoder. None starts from random ones.
+    pretrain : {"labels"} or None, default=None
+        What trains the encoder before there are episodes (Chen et al. 2021; Hu et al. 2022):
+        ``"labels"`` is one layer on top of it for all past tasks at once, thrown away afterwards.
+        Classification: cosines to a vector for each past class, by batches of 64 rows, `augment`
+        applied; those of classes held out for validation are left out. Regression: a linear layer
+        for each task, in closed form, as `RidgeHeadRegressor` has it.
+    pretrain_epochs : int, default=20
+        Epochs of it, in each of which a row has one turn on average (of a regression, `n_episodes`
+        tasks have). They go before `max_epochs`, with `lr`, which falls to 0.
     encoder_lr : float or None, default=None
         Learning rate of the encoder's weights, such as a tenth of `lr` for a network that has
         learned much already. None is `lr`.
@@ -189,6 +198,8 @@ default="from_dtype"
         Losses by epoch and batch.
     module_ : Learner
         The trained learner.
+    pretrain_history_ : skorch.history.History
+        Of the pretraining; its ``dur`` are seconds.
 
     See Also
     --------
@@ -244,6 +255,8 @@ default="from_dtype"
         "fall_back_parts": Whole(2),
         "augment": Function("a function augment(X, rng) -> X") | None,
         "encoder_from": Kind(MetaInit, told="a MetaInit, a name") | FilePath() | None,
+        "pretrain": OneOf("labels") | None,
+        "pretrain_epochs": Whole(1),
         "encoder_lr": Number(0) | None,
         "checkpoint": FilePath() | None,
         "chunk_size": Whole(1) | OneOf("auto") | None,
@@ -288,6 +301,8 @@ default="from_dtype"
         fall_back_parts: int = 5,
         augment: Callable[..., Any] | None = None,
         encoder_from: MetaInit | str | os.PathLike[str] | None = None,
+        pretrain: str | None = None,
+        pretrain_epochs: int = 20,
         encoder_lr: float | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         chunk_size: int | str | None = "auto",
@@ -322,6 +337,8 @@ default="from_dtype"
         self.fall_back_parts = fall_back_parts
         self.augment = augment
         self.encoder_from = encoder_from
+        self.pretrain = pretrain
+        self.pretrain_epochs = pretrain_epochs
         self.encoder_lr = encoder_lr
         self.checkpoint = checkpoint
         self.chunk_size = chunk_size

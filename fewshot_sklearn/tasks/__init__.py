@@ -13,6 +13,7 @@ from .batch import (
     stack_tasks,
 )
 from .by_task import RowsByTask, padded_size
+from .color_augmentation import RandomColorCrop
 from .columns import check_columns, check_like, column_names, columns_named, warn_of_words
 from .constraints import (
     N_JOBS,
@@ -110,6 +111,7 @@ __all__ = [
     "PooledRows",
     "Positive",
     "RandomAffine",
+    "RandomColorCrop",
     "RandomElastic",
     "RowsByTask",
     "Seed",

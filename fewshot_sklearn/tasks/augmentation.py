@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from .images import image_shape
+from .constraints import OneOf, check_arguments
+from .images import as_images, image_shape
 
 
 def add_rotations(X: Any, y: Any, *others: Any) -> tuple[np.ndarray, ...]:
@@ -19,8 +20,8 @@ def add_rotations(X: Any, y: Any, *others: Any) -> tuple[np.ndarray, ...]:
 
     Parameters
     ----------
-    X : array-like of shape (n_rows, H, W) or (n_rows, H, W, C)
-        Images; H = W.
+    X : array-like of shape (n_rows, H, W), (n_rows, H, W, C) or (n_rows, H * W * C)
+        Images; H = W. Flat rows are of one or three channels, the last axis.
     y : array-like of shape (n_rows,)
         Class labels.
     *others : array-like of shape (n_rows,)
@@ -28,12 +29,17 @@ def add_rotations(X: Any, y: Any, *others: Any) -> tuple[np.ndarray, ...]:
 
     Returns
     -------
-    X : ndarray of shape (4 * n_rows, H, W[, C])
-        Images.
+    X : ndarray of shape (4 * n_rows, H, W[, C]) or (4 * n_rows, H * W * C)
+        Images, of the type they had.
     y : ndarray of shape (4 * n_rows,)
         Strings ``label@angle`` where turned, ``label@0`` where not.
     *others : ndarray of shape (4 * n_rows,)
         Repeated columns.
+
+    Raises
+    ------
+    ValueError
+        When images are not square, or there are more or fewer of something than of them.
 
     Examples
     --------
@@ -44,11 +50,26 @@ def add_rotations(X: Any, y: Any, *others: Any) -> tuple[np.ndarray, ...]:
     ((4, 2, 2), ['a@0', 'a@90', 'a@180', 'a@270'])
     """
     X, y = np.asarray(X), np.asarray(y).astype(str)
-    if X.ndim not in (3, 4) or X.shape[1] != X.shape[2]:
-        raise ValueError(f"X must hold square images (n, H, W) or (n, H, W, C), got {X.shape}.")
-    turned = np.concatenate([np.rot90(X, k, axes=(1, 2)) for k in range(4)])
+    images = X
+    if X.ndim == 2:
+        images = X.reshape(len(X), *image_shape(X.shape[1:]))
+    if images.ndim not in (3, 4) or images.shape[1] != images.shape[2]:
+        raise ValueError(
+            "X must hold square images (n, H, W) or (n, H, W, C), channels last, or flat rows of "
+            f"such, got {X.shape}. Crop them to squares first."
+        )
+    columns = {"y": y} | {f"others[{i}]": np.asarray(other) for i, other in enumerate(others)}
+    for name, column in columns.items():
+        if column.shape[:1] != (len(X),):
+            raise ValueError(f"{name} must have {len(X)} rows, as X has, got {column.shape}.")
+    turned = np.concatenate([np.rot90(images, k, axes=(1, 2)) for k in range(4)])
+    turned = turned.reshape(4 * len(X), *X.shape[1:])
     labels = np.concatenate([np.char.add(y, f"@{90 * k}") for k in range(4)])
     return (turned, labels, *(np.tile(np.asarray(column), 4) for column in others))
+
+
+#: How torch calls what stands where nothing was.
+_BORDERS = {"zeros": "zeros", "edge": "border", "mirror": "reflection"}
 
 
 class RandomAffine:
@@ -66,6 +87,9 @@ class RandomAffine:
         Largest shear factor.
     translate : float, default=0.15
         Largest shift, as a share of half the image.
+    border : {"zeros", "edge", "mirror"}, default="zeros"
+        What stands where nothing was: zeros, which of drawings are paper and of photographs a
+        black frame; the pixel at the edge; or the image, mirrored.
 
     Examples
     --------
@@ -82,11 +106,14 @@ class RandomAffine:
         scale: float = 0.2,
         shear: float = 0.2,
         translate: float = 0.15,
+        border: str = "zeros",
     ):
+        check_arguments({"border": OneOf(*_BORDERS)}, border=border)
         self.degrees, self.scale, self.shear, self.translate = degrees, scale, shear, translate
+        self.border = border
 
     def __repr__(self) -> str:
-        given = ", ".join(f"{name}={value}" for name, value in vars(self).items())
+        given = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
         return f"{type(self).__name__}({given})"
 
     def __call__(self, X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -94,7 +121,7 @@ class RandomAffine:
 
         Parameters
         ----------
-        X : ndarray of shape (n, H, W), (n, H, W, C) or (n, H * W)
+        X : ndarray of shape (n, H, W), (n, H, W, C) or (n, H * W * C)
             Images, any type.
         rng : numpy.random.Generator
             Source of randomness.
@@ -102,10 +129,9 @@ class RandomAffine:
         Returns
         -------
         ndarray of the same shape, float32
-            Images, with zeros where nothing was.
+            Images, of the range that they had.
         """
         n = len(X)
-        height, width, channels = image_shape(X.shape[1:])
 
         def spread(limit: float, *shape: int) -> np.ndarray:
             return rng.uniform(-limit, limit, (n, *shape))
@@ -119,12 +145,12 @@ class RandomAffine:
         matrix[:, 1, 0] = np.sin(angle) * stretch[:, 0]
         matrix[:, 1, 1] = np.cos(angle) * stretch[:, 1]
         matrix[:, :, 2] = shift
-        images = torch.from_numpy(np.ascontiguousarray(X)).to(torch.float32)
-        images = images.reshape(n, height, width, channels).permute(0, 3, 1, 2)
+        images = as_images(X)
         grid = F.affine_grid(torch.from_numpy(matrix), list(images.shape), align_corners=False)
         grid = self._bent(grid, rng)
-        moved = F.grid_sample(images, grid, align_corners=False).permute(0, 2, 3, 1)
-        return moved.reshape(X.shape).numpy()
+        mode = _BORDERS[self.border]
+        moved = F.grid_sample(images, grid, padding_mode=mode, align_corners=False)
+        return moved.permute(0, 2, 3, 1).reshape(X.shape).numpy()
 
     def _bent(self, grid: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         """The points (n, H, W, 2) at which images are read."""
@@ -145,6 +171,8 @@ class RandomElastic(RandomAffine):
     knots : int, default=5
         Points a side of the coarse grid: the more, the finer the bends.
     degrees, scale, shear, translate : float
+        As for `RandomAffine`.
+    border : {"zeros", "edge", "mirror"}, default="zeros"
         As for `RandomAffine`.
 
     References
@@ -169,8 +197,9 @@ class RandomElastic(RandomAffine):
         scale: float = 0.2,
         shear: float = 0.2,
         translate: float = 0.15,
+        border: str = "zeros",
     ):
-        super().__init__(degrees, scale, shear, translate)
+        super().__init__(degrees, scale, shear, translate, border)
         self.bend, self.knots = bend, knots
 
     def _bent(self, grid: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:

@@ -1,8 +1,11 @@
-"""Which rows are images."""
+"""Which rows are images, and how torch wants them."""
 
 from __future__ import annotations
 
 import math
+
+import numpy as np
+import torch
 
 
 def image_shape(input_shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -36,3 +39,20 @@ def image_shape(input_shape: tuple[int, ...]) -> tuple[int, int, int]:
         f"Rows of shape {input_shape} are not images. Pass X of shape (n, H, W) or "
         "(n, H, W, C), or say encoder__image_shape=(H, W, C) for flattened rows."
     )
+
+
+def as_images(X: np.ndarray) -> torch.Tensor:
+    """Bring rows to the layout of torch's functions for images.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, H, W), (n, H, W, C) or (n, H * W * C)
+        Images of any type.
+
+    Returns
+    -------
+    Tensor of shape (n, C, H, W), float32
+        The same; it may share their memory.
+    """
+    images = torch.from_numpy(np.ascontiguousarray(X)).to(torch.float32)
+    return images.reshape(len(X), *image_shape(X.shape[1:])).permute(0, 3, 1, 2)

@@ -181,6 +181,120 @@ def test_features_of_every_view_have_the_length_asked_for(name):
         torch.testing.assert_close(F.cosine_similarity(before, after), torch.ones(3))
 
 
+OF_IMAGES = ["conv4", "resnet8", "resnet12"]
+
+
+@pytest.mark.parametrize("name", OF_IMAGES)
+@pytest.mark.parametrize("shape", [(33, 45, 3), (40, 40)])
+def test_maps_are_pooled_as_asked(name, shape):
+    images = rows(3, *shape)
+    whole, mean, moments = (
+        build(name, shape, pool=pool, **SMALL[name])(images) for pool in (None, "mean", "moments")
+    )
+    maps = whole.unflatten(1, (8, -1))
+    torch.testing.assert_close(mean, maps.mean(2))
+    expected = torch.cat([maps.mean(2), (maps.var(2, correction=0) + 1e-6).sqrt()], 1)
+    torch.testing.assert_close(moments, expected)
+    given = build(name, shape, **SMALL[name])(images)
+    torch.testing.assert_close(given, mean if name == "resnet12" else whole)
+
+
+@pytest.mark.parametrize("name", OF_IMAGES)
+@pytest.mark.parametrize("shape", [(12, 9, 3), (8, 8, 1)])
+def test_moments_of_colors_stand_beside_the_rest(name, shape):
+    images = rows(4, *shape)
+    plain = build(name, shape, **SMALL[name])(images)
+    encoder = build(name, shape, color_moments=True, **SMALL[name])
+    both = encoder(images)
+    torch.testing.assert_close(both[:, :-32], plain)
+    x = images.flatten(1, 2)
+    mean, variance = x.mean(1), x.var(1, correction=0) + 1e-6
+    third = (x - x.mean(1, keepdim=True)).pow(3).mean(1) / (variance + 0.01)
+    layer = encoder.color_moments.layer
+    torch.testing.assert_close(both[:, -32:], layer(torch.cat([mean, variance.sqrt(), third], 1)))
+
+
+@pytest.mark.parametrize("name", OF_IMAGES)
+def test_moments_of_colors_are_of_the_picture_not_of_its_views(name):
+    images = rows(3, 8, 8, 3)
+    params = SMALL[name] | {"color_moments": True, "rms": 0.5}
+    one, several = (build(name, (8, 8, 3), turns=turns, **params) for turns in (1, 4))
+    first, second = one(images)[:, -32:], several(images)[:, -32:]
+    torch.testing.assert_close(first, second)
+    torch.testing.assert_close(first.square().mean(1).sqrt(), torch.full((3,), 0.5))
+    assert n_features_out(several, (8, 8, 3)) == 4 * (n_features_out(one, (8, 8, 3)) - 32) + 32
+
+
+def test_moments_of_colors_tell_what_norms_take_away(margin):
+    """Plain pictures of one colour each differ by nothing but that."""
+    rng = np.random.default_rng(0)
+    colors = rng.uniform(0.2, 0.8, (12, 3))
+    y = np.repeat(np.arange(12), 12)
+    X = 255 * (colors[y][:, None, None] + rng.normal(0, 0.02, (144, 12, 12, 3))).clip(0, 1)
+    X, past = X.astype(np.uint8), y < 8
+    scores = []
+    for moments in (False, True):
+        made = ProtoNetClassifier(
+            encoder="conv4", encoder__width=8, encoder__pool="mean", encoder__color_moments=moments
+        )
+        trainer = MetaTrainer(
+            made, n_way=4, n_shot=1, n_query=3, n_episodes=32, batch_size=4, max_epochs=5, lr=5e-3,
+            validation_fraction=0, random_state=0, verbose=0,
+        ).fit(X[past], y[past])  # fmt: skip
+        scores.append(trainer.meta_init_.provenance["scores"]["train_loss"])
+    margin.below(scores[1], 0.3)
+
+
+@pytest.mark.parametrize("name", OF_IMAGES)
+@pytest.mark.parametrize("moments", [False, True])
+def test_gradients_are_finite_on_plain_pictures(name, moments):
+    encoder = build(name, (16, 16, 3), pool="moments", color_moments=moments, **SMALL[name])
+    images = torch.full((2, 16, 16, 3), 0.3, requires_grad=True)
+    encoder(images).square().sum().backward()
+    assert torch.isfinite(images.grad).all()
+    assert all(torch.isfinite(p.grad).all() for p in encoder.parameters())
+
+
+@pytest.mark.parametrize("name", OF_IMAGES)
+@pytest.mark.parametrize("size", [32, 33, 84])
+def test_bytes_and_floats_in_color_are_learned_from_alike(name, size):
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(4), 3)
+    X = rng.integers(0, 256, (12, size, size, 3), dtype=np.uint8)
+
+    def fitted(rows):
+        made = ProtoNetClassifier(
+            encoder=name, **{f"encoder__{k}": v for k, v in SMALL[name].items()}
+        )
+        trainer = MetaTrainer(
+            made, n_way=2, n_shot=1, n_query=1, n_episodes=2, batch_size=2, max_epochs=1,
+            validation_fraction=0, random_state=0, verbose=0,
+        )  # fmt: skip
+        clf = trainer.fit(rows, y).estimator_.fit(rows, y)
+        alone = np.concatenate([clf.predict_proba(rows[i : i + 1]) for i in range(4)])
+        np.testing.assert_allclose(alone, clf.predict_proba(rows)[:4], atol=1e-4)
+        return clf.predict_proba(rows)
+
+    np.testing.assert_allclose(fitted(X), fitted(X / 255), atol=5e-3)
+
+
+def test_resnet12_learns_to_tell_colors_and_shapes_apart(margin):
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(6), 16)
+    X = rng.normal(0, 0.05, (96, 21, 21, 3)) + 0.5
+    for i, c in enumerate(y):  # a bar that stands or lies, in one of three colours, anywhere
+        at = rng.integers(4, 16)
+        bar = (slice(None), slice(at, at + 3)) if c < 3 else (slice(at, at + 3), slice(None))
+        X[i][(*bar, c % 3)] += 0.4
+    trainer = MetaTrainer(
+        ProtoNetClassifier(encoder="resnet12", encoder__widths=(8, 16, 16, 32)),
+        n_way=5, n_shot=1, n_query=3, n_episodes=16, batch_size=2, max_epochs=6, lr=3e-3,
+        validation_fraction=0, random_state=0, verbose=0,
+    )  # fmt: skip
+    losses = trainer.fit(X.clip(0, 1), y).history[:, "train_loss"]
+    margin.below(losses[-1], 0.5 * np.log(5))
+
+
 @pytest.mark.parametrize(
     ("shape", "n_features"),
     [
@@ -286,6 +400,8 @@ def test_what_is_no_encoder_is_an_error(encoder):
         ("conv4", {"turns": 3}, "turns must be 1, 2 or 4"),
         ("resnet12", {"image_shape": [8, 2], "turns": 4}, "square images"),
         ("conv4", {"rms": 0.0}, "encoder__rms must be a positive"),
+        ("conv4", {"pool": "max"}, "encoder__pool must be 'mean', 'moments' or None"),
+        ("resnet12", {"color_moments": 3}, "encoder__color_moments must be"),
         ("conv4", {"image_shape": [3, 3]}, "image_shape"),
         ("conv4", {"image_shape": "4x4"}, "image_shape"),
         ("resnet12", {"norm": "batch"}, "norm"),

@@ -6,6 +6,7 @@ A new script needs a line here: a `Run` of its own, or in `USED_BY` the script t
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -58,6 +59,20 @@ def the_extra(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     """Left out where what writes .onnx files is not installed."""
     for name in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(name)
+
+
+def photographs_at_hand(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    """Left out where the wheel that they travel in is not installed."""
+    try:
+        distribution("scikit-image")
+    except PackageNotFoundError:
+        pytest.skip("scikit-image is not installed")
+
+
+def drawings_made_up(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    """Two of each of 24 emoji."""
+    X = np.random.default_rng(0).integers(0, 256, (48, 32, 32, 3), dtype=np.uint8)
+    patch.setattr(module, "drawings", lambda folder: (X, np.repeat(np.arange(24).astype(str), 2)))
 
 
 def accuracies_made_up(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
@@ -190,6 +205,20 @@ RUNS: dict[str, list[Run]] = {
             (r"\| ProtoNetClassifier \| \d", r"\| Gaussian process.* \| \d"),
             ("found/omniglot-proto.json", "found/sinusoids-gp.json"),
         )
+    ],
+    "benchmarks/pictures.py": [
+        Run(
+            "patches --splits 0 --n-episodes 2 --leave-out nothing",
+            {"N_PATCHES": 12, "N_PERMUTED": 1, "EPOCHS": {"patches": (1, 1)}},
+            (r"\| the same, pretrained \| .*" + FIGURE, r"narrow resnet12.* \| \d+ \|"),
+            before=photographs_at_hand,
+        ),
+        Run(
+            "emoji --emoji {data} --splits 0 1 --n-episodes 2",
+            {"EPOCHS": {"emoji": (1, 1)}},
+            (r"\| ProtoNet, conv4 \| .*" + FIGURE,),
+            before=drawings_made_up,
+        ),
     ],
     "benchmarks/queries.py": [
         Run(f"omniglot-5 --meta-init {CONV4} --episodes 2", prints=(r"\| bald \|.*" + FIGURE,)),

@@ -40,10 +40,36 @@ def test_labels_of_any_kind_become_strings(labels):
     assert len(set(y)) == 8
 
 
-@pytest.mark.parametrize("shape", [(3, 4, 5), (3, 16), (3,), (3, 4, 5, 1)])
+@pytest.mark.parametrize("shape", [(3, 4, 5), (3,), (3, 4, 5, 1), (3, 3, 8, 8), (3, 8, 6, 3)])
 def test_what_is_not_square_is_an_error(shape):
-    with pytest.raises(ValueError, match="square images"):
+    with pytest.raises(ValueError, match=r"square images .* channels last.*got \(3"):
         add_rotations(np.zeros(shape), np.zeros(3))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_flat_rows_are_turned_as_their_pictures_are(channels):
+    X = (255 * images(3, 5, 5, channels)).astype(np.uint8)
+    y, groups, prices = ["a", "b", "a"], [7, 8, 7], np.array([0.5, 1.5, 2.5])
+    flat = add_rotations(X.reshape(3, -1), y, groups, prices)
+    whole = add_rotations(X, y, groups, prices)
+    np.testing.assert_array_equal(flat[0].reshape(12, 5, 5, channels), whole[0])
+    assert flat[0].dtype == np.uint8
+    for column, expected in zip(flat[1:], whole[1:], strict=True):
+        np.testing.assert_array_equal(column, expected)
+    assert whole[3].tolist() == 4 * prices.tolist()
+
+
+def test_flat_rows_that_are_no_square_pictures_say_what_to_do():
+    with pytest.raises(ValueError, match=r"not images\. Pass X of shape"):
+        add_rotations(np.zeros((3, 15)), np.zeros(3))
+
+
+def test_columns_of_another_length_are_named():
+    X = images(3, 4, 4, 3)
+    with pytest.raises(ValueError, match=r"y must have 3 rows, as X has, got \(2,\)"):
+        add_rotations(X, [0, 1])
+    with pytest.raises(ValueError, match=r"others\[1\] must have 3 rows"):
+        add_rotations(X, [0, 1, 1], [0, 0, 0], [1])
 
 
 # ---------------------------------------------------------------- RandomAffine
@@ -119,8 +145,34 @@ def test_a_scale_changes_the_size_of_what_is_drawn():
 
 
 def test_it_says_what_it_is():
-    expected = "RandomAffine(degrees=5, scale=0.2, shear=0.2, translate=0.15)"
+    expected = "RandomAffine(degrees=5, scale=0.2, shear=0.2, translate=0.15, border='zeros')"
     assert repr(RandomAffine(5)) == expected
+
+
+@pytest.mark.parametrize("kind", [RandomAffine, RandomElastic])
+def test_a_border_takes_what_is_there_and_makes_no_new_colour(kind):
+    X = np.full((4, 9, 9, 3), 200, np.uint8)
+    X[:, 2:7, 2:7] = [10, 90, 250]
+    for border in ("edge", "mirror"):
+        moved = kind(translate=0.6, border=border)(X, np.random.default_rng(0))
+        assert (moved >= X.min((0, 1, 2)) - 1e-3).all()
+        assert (moved <= X.max((0, 1, 2)) + 1e-3).all()
+    black = kind(translate=0.6)(X, np.random.default_rng(0))
+    assert black.min() == 0 and black.max() <= 250 + 1e-3
+    assert "border='mirror'" in repr(kind(border="mirror"))
+
+
+def test_a_border_of_no_kind_is_an_error():
+    with pytest.raises(ValueError, match=r"border must be 'zeros', .* got 'white'"):
+        RandomAffine(border="white")
+
+
+def test_edges_are_drawn_out():
+    X = images(2, 8, 8, 3)
+    moved = only(translate=1.0)
+    moved.border = "edge"
+    moved = moved(X, Fixed())
+    np.testing.assert_allclose(moved[:, 4:, :4], np.repeat(X[:, -1:, 4:], 4, 1), atol=1e-5)
 
 
 def test_meta_training_takes_it_and_stays_reproducible():
