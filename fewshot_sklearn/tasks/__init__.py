@@ -73,6 +73,7 @@ from .sampling import (
     split_tasks,
     usable_rows,
 )
+from .series_rows import LEAST_TIMES, check_padded, pad_series
 from .shots import IntOrRange, check_int_or_range, check_n_shots, warn_of_n_way
 from .splits import TaskKFold, TaskShuffleSplit
 from .table_format import Column, TableFormat
@@ -81,6 +82,7 @@ from .whole_numbers import OfWholeNumbers
 
 __all__ = [
     "IGNORED_CODE",
+    "LEAST_TIMES",
     "MOST_KNOWN",
     "N_JOBS",
     "SCORING",
@@ -135,6 +137,7 @@ __all__ = [
     "check_like",
     "check_n_shots",
     "check_parameters",
+    "check_padded",
     "check_rows",
     "class_labels",
     "column_labels",
@@ -158,6 +161,7 @@ __all__ = [
     "n_rows",
     "number_targets",
     "numbered",
+    "pad_series",
     "pad_tasks",
     "padded_size",
     "places",
