@@ -212,9 +212,9 @@ def make_encoder(
     encoder : str, nn.Module subclass or nn.Module
         A name: ``"identity"``, ``"mlp"``, ``"fourier"``, which flatten rows of several axes;
         ``"spline"``, ``"residual"``, which refuse them; for images ``"conv4"``, ``"resnet8"``,
-        ``"resnet12"``; for series ``"series"``, ``"conv1d"``. A class to be called with `params` (and
-        ``input_shape``, where it accepts one). Or a module,
-        which is copied and never changed.
+        ``"resnet12"``; for series ``"series"``, ``"conv1d"``. A class to be called with `params`
+        (and ``input_shape``, where it accepts one). Or a module, which is copied and never
+        changed.
     input_shape : tuple of int
         Shape of one row.
     params : dict

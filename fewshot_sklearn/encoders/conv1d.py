@@ -29,7 +29,7 @@ _NUMBERS = 4
 #: Frequencies, in radians a unit, of the waves that tell these, and waves of each.
 _FREQUENCIES, _WAVES = (0.5, 1.0, 2.0, 4.0), 64
 #: Of shares in one unit of output, and of waves: alpha=1 of a ridge head is then of use.
-_GAIN, _GAIN_OF_WAVES = 1.0, 1.0
+_GAIN, _GAIN_OF_WAVES = 9.0, 2.0
 #: Numbers that are made at once of a few rows: what stays in a processor's cache.
 _AT_ONCE = 20_000
 #: How a share counts what is near a threshold, in units of the filter's output.
@@ -224,7 +224,9 @@ def _thresholds(n_dilations: int, shares: tuple[float, ...]) -> Tensor:
     for top in (50, 20, 10, 3):  # smooth ones, down to waves of so many a series
         k = np.arange(1, top + 1)
         a = rng.normal(size=(2, 16, top)) / k ** rng.uniform(0.3, 1.2, (16, 1))
-        made.append(a[0] @ np.cos(np.pi * np.outer(k, t)) + a[1] @ np.sin(2 * np.pi * np.outer(k, t)))
+        made.append(
+            a[0] @ np.cos(np.pi * np.outer(k, t)) + a[1] @ np.sin(2 * np.pi * np.outer(k, t))
+        )
     for memory in (0.0, 0.5, 0.9, 0.98):
         x = rng.normal(size=(16, len(t)))
         for i in range(1, len(t)):

@@ -231,7 +231,8 @@ def check_range(
     most = LARGEST[dtype]
     if array.dtype.kind != "f" or not array.size:
         return
-    if not (np.abs(array) > most).any():  # of which NaN, the padding of series, is none
+    # of NaN, which may follow series, regardless
+    if max(np.fmax.reduce(array, None, float), -np.fmin.reduce(array, None, float)) <= most:
         return
     told = f"Input {name} contains a value too large for dtype('{str(dtype)[6:]}')"
     turn = f"Bring {name} to another unit."
@@ -255,7 +256,8 @@ def usual_unit(rows: torch.Tensor) -> float:
         When all values are too small to compute with.
     """
     array, dtype = rows.detach().cpu().numpy(), rows.dtype
-    array = array[~np.isnan(array).any(tuple(range(1, array.ndim)))] if np.isnan(array).any() else array
+    if (gone := np.isnan(array)).any():  # of series
+        array = np.where(gone, array[~gone].mean(), array)
     largest = max(float(array.max()), -float(array.min())) if array.size else 0.0
     if 0 < largest < SMALLEST[dtype]:
         raise ValueError(

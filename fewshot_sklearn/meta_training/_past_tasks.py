@@ -460,9 +460,7 @@ class PastTasks:
                 rows = as_numbers(self.table, X)
                 rows[train] = own
                 return rows
-        return as_numbers(
-            self.table, X, self.estimator._own_network, ragged=self.estimator._ragged
-        )
+        return as_numbers(self.table, X, self.estimator._own_network, ragged=self.estimator._ragged)
 
     def range_of_pixels(self, learner: Learner) -> dict[str, Any]:
         """What a meta-init is to say of the pixels of past images, looked at but once."""
