@@ -53,7 +53,8 @@ class Conv1d(nn.Module):
 
     Series of different lengths are padded with NaN at their end, see
     `fewshot_sklearn.tasks.pad_series`; a channel that is not there is NaN throughout. Features
-    of a series do not depend on how it was padded, nor on other rows.
+    of a series do not depend on how it was padded, nor on other rows. A graph that is exported
+    takes series of one length, without NaN.
 
     Meta-training learns how much each view, dilation and threshold counts, and with
     `learn_filters` filters and thresholds, too, which takes several times as long.
@@ -130,6 +131,8 @@ class Conv1d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x[..., None] if x.ndim == 2 else x
         there = ~x.isnan()
+        if torch.compiler.is_exporting():  # a graph is of series of one length; NaN stays NaN
+            return self._of_one_length(x, there[:, 0])
         n_times = there.any(2).sum(1)
         out = x.new_zeros(len(x), self.log_weights.numel() * len(self.filters) + _N_WAVES)
         parts, order = [], []
