@@ -88,13 +88,8 @@ def rocket_features(data: Data) -> np.ndarray | None:
 
 def scores_of(data: Data) -> dict[str, np.ndarray]:
     """Accuracies (n_shots, n_episodes), in per cent, of each method."""
-    rivals = {
-        'RidgeHeadClassifier("series-conv1d-ridge")': (
-            RidgeHeadClassifier("series-conv1d-ridge"),
-            data.X,
-        ),
-        'RidgeHeadClassifier(encoder="conv1d")': (RidgeHeadClassifier(encoder="conv1d"), data.X),
-    }
+    shipped = RidgeHeadClassifier("series-conv1d-ridge")
+    rivals = {'RidgeHeadClassifier("series-conv1d-ridge")': (shipped, data.X)}
     if (features := rocket_features(data)) is not None:
         ridge = make_pipeline(StandardScaler(), RidgeClassifierCV(np.logspace(-3, 3, 10)))
         rivals["MiniRocket, ridge"] = (ridge, features)
