@@ -10,7 +10,8 @@ new. Those two are trained on their past classes. Any other name is that of a da
 one channel, resampled: what is trained on the past classes of `made` is tried there.
 
 MiniRocket is aeon's, fitted to the past series, with scikit-learn's ridge; without aeon it is left
-out. Dynamic time warping has a band of a tenth of the length.
+out. Dynamic time warping has a band of a tenth of the length. `series_archive.py` has the data sets
+of aeon as they are, of any length and number of channels.
 """
 
 from __future__ import annotations
@@ -155,6 +156,8 @@ def methods(
     for kind in (ProtoNetClassifier, RidgeHeadClassifier):
         trained, seconds = meta_trained(kind, data.source, table, epochs)
         yield f'{kind.__name__}(encoder="series")', trained, data.new, seconds
+    shipped = RidgeHeadClassifier("series-conv1d-ridge")
+    yield 'RidgeHeadClassifier("series-conv1d-ridge")', shipped, data.new, 0.0
     untrained = ProtoNetClassifier(encoder="series", random_state=0)
     yield "the same ProtoNet without past", untrained, data.new, 0.0
     try:

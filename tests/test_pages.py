@@ -32,6 +32,7 @@ WHOLE = [
     "molecules",
     "own_network",
     "pretrained",
+    "series",
     "serving",
     "small_tables",
     "your_own_table",

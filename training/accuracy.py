@@ -24,6 +24,7 @@ import torch
 from curves import measure_curves
 from glyphs import Letters, measure_glyphs, past_and_new
 from intents import measure_intents
+from series import measure_series
 from tabular_in_context import measure_tabular
 from tabular_in_context_regression import measure_tabular_regression
 
@@ -66,6 +67,7 @@ MEASURES: dict[str, Measure] = {
     "omniglot-resnet8-turns": _glyphs(ProtoNetClassifier),
     "omniglot-conv4-maml": _glyphs(MAMLClassifier, n_episodes=600),
     "omniglot-conv4-ridge": _glyphs(RidgeHeadClassifier),
+    "series-conv1d-ridge": measure_series,
     "sinusoid-maml": _curves(MAMLRegressor),
     "sinusoid-ridge": _curves(RidgeHeadRegressor),
     "sinusoid-ridge-noisy": _curves(RidgeHeadRegressor, "sinusoids", 0.3),

@@ -70,7 +70,7 @@ class StartsFromTables(LearnsTable):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         try:
-            tags.input_tags.allow_nan = self._learns_table()
+            tags.input_tags.allow_nan = self._ragged or self._learns_table()
         except (ValueError, OSError):
             tags.input_tags.allow_nan = False  # tags are no place to complain: fit will
         return tags

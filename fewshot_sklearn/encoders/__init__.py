@@ -13,8 +13,10 @@ from .by_name import (
     make_encoder,
     n_features_out,
     safe_under_vmap,
+    takes_padding,
     wants_ids,
 )
+from .conv1d import Conv1d
 from .image import Conv4, ResNet8, ResNet12, channels_last
 from .layout import LAYOUTS, layout_taken, possible_layouts
 from .loaded_models import LoadedModels, as_written
@@ -41,6 +43,7 @@ __all__ = [
     "MINILM",
     "MLP",
     "PACKAGED",
+    "Conv1d",
     "Conv4",
     "Fourier",
     "Identity",
@@ -71,6 +74,7 @@ __all__ = [
     "possible_layouts",
     "safe_under_vmap",
     "shared_sentence_model",
+    "takes_padding",
     "takes_whole_numbers",
     "wants_ids",
     "wants_whole_numbers",

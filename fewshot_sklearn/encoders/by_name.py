@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from ..tasks import Number, OneOf, Positive, Several, Whole, check_arguments, constraints_of
+from .conv1d import Conv1d
 from .image import Conv4, ResNet8, ResNet12, Shape, _ImageEncoder
 from .layout import resolved_layout
 from .own_network import NoFeatures, RowsAsTaken, adjusted, hang, tried
@@ -188,6 +189,7 @@ ENCODERS: dict[str, type[nn.Module]] = {
     "resnet12": ResNet12,
     "residual": Residual,
     "series": Series,
+    "conv1d": Conv1d,
 }
 
 
@@ -210,9 +212,9 @@ def make_encoder(
     encoder : str, nn.Module subclass or nn.Module
         A name: ``"identity"``, ``"mlp"``, ``"fourier"``, which flatten rows of several axes;
         ``"spline"``, ``"residual"``, which refuse them; for images ``"conv4"``, ``"resnet8"``,
-        ``"resnet12"``; for series ``"series"``. A class to be called with `params` (and
-        ``input_shape``, where it accepts one). Or a module,
-        which is copied and never changed.
+        ``"resnet12"``; for series ``"series"``, ``"conv1d"``. A class to be called with `params`
+        (and ``input_shape``, where it accepts one). Or a module, which is copied and never
+        changed.
     input_shape : tuple of int
         Shape of one row.
     params : dict
@@ -282,6 +284,12 @@ def make_encoder(
 def is_of_images(encoder: type[nn.Module] | nn.Module) -> bool:
     """Whether an encoder is one of this package's networks for images."""
     return issubclass(encoder if isinstance(encoder, type) else type(encoder), _ImageEncoder)
+
+
+def takes_padding(encoder: Any) -> bool:
+    """Whether an encoder takes series of any length, which NaN may follow."""
+    kind = type(encoder) if isinstance(encoder, nn.Module) else encoder
+    return kind == "conv1d" or (isinstance(kind, type) and issubclass(kind, Conv1d))
 
 
 def is_own_network(encoder: Any) -> bool:

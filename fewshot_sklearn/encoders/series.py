@@ -16,11 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..tasks import Constraint, OneOf, Positive, Several, Whole, check_arguments
+from ..tasks import LEAST_TIMES, Constraint, OneOf, Positive, Several, Whole, check_arguments
 from ._row_norm import row_norm
-
-#: Times that a series must have.
-LEAST_TIMES = 4
 
 
 class Series(nn.Module):

@@ -234,11 +234,11 @@ class TakesFurtherRows(FewShotEstimator):
     def _check_further(self, X: np.ndarray, n_outputs: int | None) -> None:
         """Refuse rows of another shape than those that `fit` saw."""
         shape, spec = X.shape[1:], self.meta_init_.spec
-        if not spec.get("any_width") and shape != tuple(spec["input_shape"]):
-            raise ValueError(
-                f"X has rows of shape {shape}, but fit saw rows of shape "
-                f"{tuple(spec['input_shape'])}."
-            )
+        seen = tuple(spec["input_shape"])
+        if self.meta_init_.inputs.get("ragged"):
+            seen = getattr(self, "_shape_in_fit", seen)
+        if not spec.get("any_width") and shape != seen:
+            raise ValueError(f"X has rows of shape {shape}, but fit saw rows of shape {seen}.")
         known = self._n_targets if spec.get("any_width") else spec["n_outputs"]
         if n_outputs is not None and n_outputs != known:
             raise ValueError(f"y has {n_outputs} output(s), but fit saw {known} of them.")

@@ -19,12 +19,13 @@ from ..encoders import (
     how_rows_come,
     layout_taken,
     make_encoder,
+    takes_padding,
     wants_whole_numbers,
 )
 from ..learners import Learner, OwnRandomNumbers, State
 from ..meta_init import MetaInit
 from ..pretrained import find_meta_init
-from ..tasks import TableFormat
+from ..tasks import LEAST_TIMES, TableFormat
 from ._own_network import OF_ENCODER, digest_of, left_to_the_user
 from ._parameters import HasParameters
 from .known_classes import classes_of_past
@@ -108,6 +109,17 @@ class HasLearner(HasParameters):
             (built.encoder if isinstance(built, TableEncoder) else built).requires_grad_(False)
         return built
 
+    @property
+    def _ragged(self) -> bool:
+        """Whether rows are series of any length, which NaN may follow."""
+        encoder, init = self.encoder, self.meta_init
+        if encoder is None and init is not None:
+            try:
+                return bool(self._resolve_meta_init().inputs.get("ragged", False))  # type: ignore[union-attr]
+            except (ValueError, OSError):
+                return False  # fit will say what is wrong
+        return takes_padding(encoder)
+
     def _layout_of(self, init: MetaInit) -> str:
         known = init.inputs.get("layout", "")
         if self.layout != "auto" and known and self.layout != known:
@@ -187,6 +199,8 @@ class HasLearner(HasParameters):
             inputs["integers"] = True
         if not learner.scales_inputs:
             inputs["scaled"] = False
+        if takes_padding(encoder):
+            inputs["ragged"] = True
         return inputs
 
     def _left_to_the_user(
@@ -243,6 +257,8 @@ class HasLearner(HasParameters):
                 f"{_listed(names)}, in that order{_difference(columns, names)}."
             )
         fits = len(shape) == 1 if spec.get("any_width") else shape == trained
+        if init.inputs.get("ragged"):
+            fits = len(shape) in (1, 2) and shape[0] >= LEAST_TIMES
         if not fits:
             raise ValueError(
                 f"X has rows of shape {shape}, but {init.told} was meta-trained on rows of shape "

@@ -69,6 +69,7 @@ class FewShotEstimator(HasLearner):
             rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
             augment = OfWholeNumbers(self.augment) if X.dtype == np.int64 else self.augment
             X, y, w = with_altered_copies(X, y, w, n, augment, rng)
+        self._shape_in_fit = X.shape[1:]
         self._fitted_dtype = str(self._compute_dtype())
         support = self._as_support(X, y, w, n_outputs)
         self.meta_init_ = self._meta_init_for(support, n_outputs)
@@ -199,6 +200,8 @@ class FewShotEstimator(HasLearner):
         spec = self.meta_init_.spec
         shape = tuple(spec["input_shape"])
         # of any width: then as wide as in fit, which is checked above
+        if self.meta_init_.inputs.get("ragged"):
+            shape = getattr(self, "_shape_in_fit", shape)
         if X.ndim != 2 if spec.get("any_width") else X.shape[1:] != shape:
             raise ValueError(
                 f"X has rows of shape {X.shape[1:]}, but fit saw rows of shape {shape}."
@@ -263,7 +266,8 @@ class FewShotEstimator(HasLearner):
         init, columns = self._init_in_use(), column_names(X)
         if hasattr(self, "state_"):  # the columns are known, even if the meta-init has no names
             check_columns(columns, self._columns())
-        X = as_numbers(self._known_format() if hasattr(self, "state_") else init.table, X)
+        table = self._known_format() if hasattr(self, "state_") else init.table
+        X = as_numbers(table, X, ragged=self._ragged)
         self._check_fits(init, X.shape[1:], None, columns)
         check_pixels(init, X)
         learner = self._rebuild(init)
@@ -297,6 +301,11 @@ class FewShotEstimator(HasLearner):
         check_is_fitted(self)
         X_support, y_support = given_support(self)
         return explain(self, X, X_support, y_support, n_neighbors=n_neighbors, past=past)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self._ragged
+        return tags
 
     def _html_repr(self) -> str:
         """The diagram that notebooks show, with the card of the meta-init beneath."""

@@ -75,7 +75,7 @@ class ManyTasks:
         self, estimator: Any, X: Any, n_outputs: int | None = None, validated: bool = False
     ):
         init = estimator._resolve_meta_init()
-        self.X = X if validated else as_numbers(init.table, X)
+        self.X = X if validated else as_numbers(init.table, X, ragged=estimator._ragged)
         names = column_names(X)
         estimator._check_fits(init, self.X.shape[1:], n_outputs, names)
         # of rows that are numbers already the estimator knows the columns

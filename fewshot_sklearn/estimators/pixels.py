@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..encoders import Series, is_of_images
+from ..encoders import Series, is_of_images, takes_padding
 from ..learners import Learner
 from ..meta_init import MetaInit
 
@@ -33,7 +33,8 @@ def range_of_pixels(learner: Learner, X: np.ndarray) -> dict[str, Any]:
         ``low``, ``high`` and ``steps``, whether all are whole; empty where rows are no images.
     """
     encoder = learner.encoder
-    images = is_of_images(encoder) or (X.ndim > 2 and not isinstance(encoder, Series))
+    series = isinstance(encoder, Series) or takes_padding(encoder)
+    images = is_of_images(encoder) or (X.ndim > 2 and not series)
     if not images or learner.integers or not X.size:
         return {}
     whole = X.dtype.kind in "iub" or bool((np.rint(X) == X).all())

@@ -14,6 +14,7 @@ from sklearn.utils.validation import validate_data
 from ..tasks import (
     Constraint,
     TableFormat,
+    check_padded,
     check_rows,
     column_labels,
     columns_named,
@@ -103,10 +104,13 @@ class Device(Constraint):
             resolve_device(value)  # which says why not
 
 
-def as_numbers(table: TableFormat | None, X: Any, integers: bool = False) -> np.ndarray:
+def as_numbers(
+    table: TableFormat | None, X: Any, integers: bool = False, ragged: bool = False
+) -> np.ndarray:
     """Rows of numbers, checked as scikit-learn does; a table's in the format that is known of it.
 
-    With `integers` rows of a type of integers stay so.
+    With `integers` rows of a type of integers stay so. With `ragged` they are series, which NaN
+    may follow.
 
     Raises
     ------
@@ -119,8 +123,16 @@ def as_numbers(table: TableFormat | None, X: Any, integers: bool = False) -> np.
     with columns_named(X):
         column_labels(X)  # which are one each
         _refuse_dates(X)
-        rows = check_array(X, dtype=ROW_DTYPES + INTEGERS * integers, allow_nd=True, input_name="X")
+        rows = check_array(
+            X,
+            dtype=ROW_DTYPES + INTEGERS * integers,
+            allow_nd=True,
+            input_name="X",
+            ensure_all_finite="allow-nan" if ragged else True,
+        )
     warn_of_words(X)
+    if ragged:
+        check_padded(rows)
     return rows
 
 
@@ -173,10 +185,20 @@ def validated(
         with columns_named(X):
             _refuse_dates(X)
             kinds = ROW_DTYPES + INTEGERS * bool(getattr(estimator, "_own_network", False))
+            ragged = bool(getattr(estimator, "_ragged", False))
             checked = validate_data(
-                estimator, X, dtype=kinds, allow_nd=True, reset=reset, **given, **of_y
+                estimator,
+                X,
+                dtype=kinds,
+                allow_nd=True,
+                reset=reset,
+                ensure_all_finite="allow-nan" if ragged else True,
+                **given,
+                **of_y,
             )
         warn_of_words(X)
+        if ragged:
+            check_padded(checked[0] if isinstance(checked, tuple) else checked)
         return checked
     if getattr(X, "ndim", 2) == 1 or isinstance(X, dict):
         check_array(X, dtype=None)  # which says what is wrong
@@ -209,7 +231,8 @@ def check_range(
     most = LARGEST[dtype]
     if array.dtype.kind != "f" or not array.size:
         return
-    if max(float(array.max()), -float(array.min())) <= most:
+    # of NaN, which may follow series, regardless
+    if max(np.fmax.reduce(array, None, float), -np.fmin.reduce(array, None, float)) <= most:
         return
     told = f"Input {name} contains a value too large for dtype('{str(dtype)[6:]}')"
     turn = f"Bring {name} to another unit."
@@ -233,6 +256,8 @@ def usual_unit(rows: torch.Tensor) -> float:
         When all values are too small to compute with.
     """
     array, dtype = rows.detach().cpu().numpy(), rows.dtype
+    if (gone := np.isnan(array)).any():  # of series
+        array = np.where(gone, array[~gone].mean(), array)
     largest = max(float(array.max()), -float(array.min())) if array.size else 0.0
     if 0 < largest < SMALLEST[dtype]:
         raise ValueError(

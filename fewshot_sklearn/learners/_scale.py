@@ -17,9 +17,10 @@ def mean_and_scale(values: Tensor, w: Tensor | None, like: Tensor) -> tuple[Tens
     w = torch.ones(len(values)) if w is None else w
     w = w.to(values.device, values.dtype)
     if like.ndim == 0:  # one scale for all pixels
-        rows = values.flatten(1)
-        mean = (rows.mean(1) * w).sum() / w.sum()
-        variance = ((rows - mean).square().mean(1) * w).sum() / w.sum()
+        rows = values.flatten(1)  # which NaN may follow, of series
+        w = w * ~rows.isnan().all(1)
+        mean = (rows.nanmean(1).nan_to_num() * w).sum() / w.sum()
+        variance = ((rows - mean).square().nanmean(1).nan_to_num() * w).sum() / w.sum()
     else:
         mean = (w[:, None] * values).sum(0) / w.sum()
         variance = (w[:, None] * (values - mean).square()).sum(0) / w.sum()

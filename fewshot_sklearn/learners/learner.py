@@ -18,6 +18,7 @@ from ..encoders import (
     channels_last,
     n_features_out,
     safe_under_vmap,
+    takes_padding,
     takes_whole_numbers,
 )
 from ..tasks import Support
@@ -118,7 +119,9 @@ class Learner(InParts, FurtherRows):
         self.input_shape = tuple(input_shape)
         self.n_outputs = n_outputs
         self.n_features = n_features_out(encoder, self.input_shape)
-        self.convolves = any(isinstance(m, nn.modules.conv._ConvNd) for m in encoder.modules())
+        self.convolves = takes_padding(encoder) or any(
+            isinstance(m, nn.modules.conv._ConvNd) for m in encoder.modules()
+        )
         #: Whether rows are whole numbers, such as ids of tokens.
         self.integers = takes_whole_numbers(encoder)
         #: Names in the state of what training leaves as it is.

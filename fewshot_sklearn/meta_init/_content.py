@@ -42,6 +42,7 @@ NUMPY_HAS = (torch.float16, torch.float32, torch.float64)
 #: What may be told of rows, and its types.
 INPUTS: dict[str, tuple[type, ...]] = {
     "layout": (str,), "integers": (bool,), "scaled": (bool,),
+    "ragged": (bool,),
     "low": (int, float), "high": (int, float), "steps": (bool,),
 }  # fmt: skip
 

@@ -453,14 +453,15 @@ class PastTasks:
             asked = self.trainer.categorical_features
             past = taken(indexable(X), train)
             refuse_sparse(past, self.estimator)
-            self.table = TableFormat.of(past, asked)
+            ragged = self.estimator._ragged  # whose NaN are no gaps of a table
+            self.table = None if ragged else TableFormat.of(past, asked)
             warn_of_columns(past, self.table, asked)
             if self.table is not None and self.table.sizes and targets is not None:
                 self.table, own = self.table.with_means(past, targets[train], groups[train])
                 rows = as_numbers(self.table, X)
                 rows[train] = own
                 return rows
-        return as_numbers(self.table, X, integers=self.estimator._own_network)
+        return as_numbers(self.table, X, self.estimator._own_network, ragged=self.estimator._ragged)
 
     def range_of_pixels(self, learner: Learner) -> dict[str, Any]:
         """What a meta-init is to say of the pixels of past images, looked at but once."""

@@ -75,6 +75,7 @@ from .sampling import (
     split_tasks,
     usable_rows,
 )
+from .series_rows import LEAST_TIMES, check_padded, pad_series
 from .shots import IntOrRange, check_int_or_range, check_n_shots, warn_of_n_way
 from .splits import TaskKFold, TaskShuffleSplit
 from .table_format import Column, TableFormat
@@ -83,6 +84,7 @@ from .whole_numbers import OfWholeNumbers
 
 __all__ = [
     "IGNORED_CODE",
+    "LEAST_TIMES",
     "MOST_KNOWN",
     "N_JOBS",
     "SCORING",
@@ -138,6 +140,7 @@ __all__ = [
     "check_int_or_range",
     "check_like",
     "check_n_shots",
+    "check_padded",
     "check_parameters",
     "check_rows",
     "class_labels",
@@ -163,6 +166,7 @@ __all__ = [
     "number_targets",
     "numbered",
     "one_column",
+    "pad_series",
     "pad_tasks",
     "padded_size",
     "places",

@@ -27,6 +27,7 @@ SMALL = {
     "resnet8": {"widths": [4, 8, 8]},
     "resnet12": {"widths": [4, 4, 8, 8]},
     "series": {"width": 8},
+    "conv1d": {"n_dilations": 3, "n_thresholds": 2},
 }
 
 
@@ -64,7 +65,7 @@ def test_a_name_gives_an_encoder_of_that_kind(name):
 def test_rows_of_a_wrong_rank_are_refused_or_flattened_as_is_said(name, shape):
     flattens, is_list = name in ("identity", "mlp", "fourier"), len(shape) == 1
     fits = flattens or (is_list and name in OF_NUMBERS)
-    fits |= name == "series" and shape == (8, 8)
+    fits |= name in ("series", "conv1d") and shape == (8, 8)
     fits |= name in ("conv4", "resnet8", "resnet12") and len(shape) in (2, 3)
     if fits:
         assert n_features_out(build(name, shape, **SMALL[name]), shape) >= 1

@@ -271,6 +271,13 @@ RUNS: dict[str, list[Run]] = {
             (r'ProtoNetClassifier\(encoder="series"\) \| .*' + FIGURE, r"warping \| .*" + FIGURE),
         )
     ],
+    "benchmarks/series_archive.py": [
+        Run(
+            "made",
+            {"N_EPISODES": 2, "MADE": (6, 12), "series.N_TIMES": 16},
+            (r"\| made \| .*" + FIGURE, r"\| mean \| .*" + FIGURE),
+        )
+    ],
     "benchmarks/sinusoids.py": [
         Run(
             f"{what} --folder {{out}}",
@@ -435,6 +442,14 @@ RUNS: dict[str, list[Run]] = {
             (f"{name}.safetensors",),
         )
         for name in ("sinusoid-ridge-noisy", "sinusoid-maml", "harmonic-ridge")
+    ],
+    "training/series.py": [
+        Run(
+            "--epochs 2 --output {out}/series.safetensors",
+            {"N_TASKS": 3, "NEW_TASKS": 2, "EPISODES": 2, "PER_STEP": 1},
+            (r"made-up series, 5-way 1-shot +accuracy, % +\d",),
+            ("series.safetensors",),
+        )
     ],
     "training/tabular_in_context.py": [
         Run(
