@@ -22,17 +22,14 @@ from ._head import fitted_head, log_probabilities
 from ._shared_model import SharedModel
 from ._views import Views, begun, side_by_side, views
 
-#: Folds in which adapted encoders are compared with the one as it is: each is a training.
-ADAPTED_FOLDS = 2
+#: Folds in which heads on the encoder as it is are compared.
+FOLDS = 5
 #: The encoder as it is is left so where it tells that share of the sentences left out.
 WELL_TOLD = 0.9
-#: Folds in which heads on the encoder as it is are compared.
-FROZEN_FOLDS = 5
 #: Without a number of steps: how often each sentence is seen, and the fewest steps.
 EPOCHS, FEWEST_STEPS = 10, 30
 #: Names of what is compared, by losses.
 ALONE, WITH_MIDDLE, WITH_UNLABELLED = "embeddings", "with the middle layer", "with unlabelled"
-PLAIN, ADAPTED = "as it is", "adapted"
 
 
 class Decision:
@@ -76,28 +73,29 @@ class Decision:
         self.until: float | None = None
         self.layers: nn.ModuleList | None = None
         self.with_middle = self.with_unlabelled = False
-        self.share_told = 0.0
+        self.temperature, self.share_told = 1.0, 1.0
         self.losses: dict[str, float] = {}
 
     def decide(self) -> None:
         """Fit the head: to which views, with which sentences, of an encoder adapted or not."""
         self._choose_views()
-        adapt, known = self._asked_to_adapt(), self.plain
-        if adapt and (self._adapting_pays() or adapt is True):
-            self.layers = self._trained(np.arange(len(self.codes) - len(self.unlabelled)), 1)
+        known = self.plain
+        if self._to_adapt():
+            self.layers = self._trained(self._with_names(np.arange(self.n_sentences)))
             known = self._views(self.layers)
+            # surer of the sentences that it was trained on than it may be of others
+            self.temperature = max(self.temperature, 1.0)
         self.centre = self._centre(known)
         self.head = self._head(side_by_side(known, self.centre), np.arange(self.n_sentences))
 
-    def _asked_to_adapt(self) -> bool | str:
+    def _to_adapt(self) -> bool:
         pairs = np.bincount(self.codes[self.codes >= 0]).max() > 1 and self.n_classes > 1
-        if not pairs or (self.asked.adapt == "auto" and self.share_told >= WELL_TOLD):
-            return False
-        return self.asked.adapt
+        asked = self.asked.adapt
+        return pairs and (self.share_told < WELL_TOLD if asked == "auto" else asked)
 
     def _choose_views(self) -> None:
         """Whether the middle layer and sentences without a label help; the temperature."""
-        fold = self._folds(FROZEN_FOLDS)
+        fold = folds_of(self.codes[: self.n_sentences], FOLDS, self.rng)
         least = np.inf
         for name, choice in (
             (ALONE, None), (WITH_MIDDLE, "with_middle"), (WITH_UNLABELLED, "with_unlabelled")
@@ -118,49 +116,12 @@ class Decision:
                 setattr(self, choice, False)
 
     def _share(self, logp: np.ndarray) -> float:
-        """The share of sentences left out that are told right."""
+        """The share of sentences left out that are told right; one where none could be."""
         own = slice(self.n_sentences)
         counted = ~np.isnan(logp).any(1)
         right = (logp.argmax(1) == self.codes[own])[counted]
         weights = self.weights[own][counted]
-        return float(weights @ right / weights.sum()) if len(weights) else 0.0
-
-    def _adapting_pays(self) -> bool:
-        """Whether sentences left out are told better by an adapted encoder; its temperature.
-
-        Where it does worse on the first half, the second is not tried.
-        """
-        fold = self._folds(ADAPTED_FOLDS)
-        Z = self._rows(self.plain)
-        plain = unseen_scores(fold, self.n_classes, partial(self._scores, Z))
-        changed = np.full_like(plain, np.nan)
-        temperature, losses = self.temperature, (np.inf, np.inf)
-        for k in range(ADAPTED_FOLDS):
-            n_left = ADAPTED_FOLDS + 1 - k
-            part = np.where(fold == k, 0, -1)
-            if not (part == 0).any():
-                continue
-
-            def scores(seen: np.ndarray, asked: np.ndarray, n_left: int = n_left) -> np.ndarray:
-                layers = self._trained(self._with_names(seen), n_left)
-                return self._scores(self._rows(self._views(layers)), seen, asked)
-
-            told = unseen_scores(part, self.n_classes, scores)
-            changed[fold == k] = told[fold == k]
-            both = np.where(np.isnan(changed), np.nan, plain)
-            temperature, with_change = self._temperature(changed)
-            losses = self._temperature(both)[1], with_change
-            if with_change >= losses[0] and self.asked.adapt == "auto":
-                break
-        if np.isfinite(losses).all():
-            self.losses |= {PLAIN: losses[0], ADAPTED: losses[1]}
-        pays = losses[1] < losses[0]
-        if pays or self.asked.adapt is True:
-            self.temperature = temperature
-        return pays
-
-    def _folds(self, n_folds: int) -> np.ndarray:
-        return folds_of(self.codes[: self.n_sentences], n_folds, self.rng)
+        return float(weights @ right / weights.sum()) if len(weights) else 1.0
 
     def _temperature(self, logp: np.ndarray) -> tuple[float, float]:
         own = slice(self.n_sentences)
@@ -187,12 +148,12 @@ class Decision:
     def _views(self, layers: nn.ModuleList) -> Views:
         return views(self.model, self.begun, self.asked.n_layers, layers)
 
-    def _trained(self, rows: np.ndarray, n_left: int) -> nn.ModuleList:
-        """Layers trained on some rows, of `n_left` trainings that are still to come."""
+    def _trained(self, rows: np.ndarray) -> nn.ModuleList:
+        """Layers trained on some rows."""
         asked = self.asked
         batch = min(asked.batch_size, len(rows))
         n_steps = asked.n_steps or max(FEWEST_STEPS, -(-EPOCHS * len(rows) // batch))
-        seconds = None if self.until is None else (self.until - time.monotonic()) / n_left
+        seconds = None if self.until is None else self.until - time.monotonic()
         return trained(
             self.model.bert.layers[-asked.n_layers :],
             [self.begun.tokens[i] for i in rows],

@@ -53,11 +53,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
     """Tell sentences apart from a few of each class, with a sentence encoder that adapts to them.
 
     A kernel logistic regression is fitted to the embeddings of the sentences and, beside them, to
-    the means of a middle layer, which knows more of how a thing is said. The upper layers of the
-    encoder may be trained for some seconds so that sentences of a class come closer together
-    than others [1]_, as SetFit does by pairs [2]_. Each of these is taken only if it is better
-    on sentences that are left out, and probabilities are calibrated on these. A class's name,
-    where it is a word, is one more sentence of it.
+    the means of a middle layer, which knows more of how a thing is said, if that is better on
+    sentences that are left out. Where it then tells fewer than nine in ten of these, the upper
+    layers of the encoder are trained for some seconds, so that sentences of a class come closer
+    together than others [1]_, as SetFit does by pairs [2]_. Probabilities are calibrated on the
+    sentences that were left out. A class's name, where it is a word, is one more sentence of it.
 
     Sentences whose class is not known can take part: say by `unlabelled` how they are labelled.
     Each counts as the probabilities that the head itself gives it, in three rounds [3]_.
@@ -73,8 +73,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         model.safetensors of a sentence encoder of BERT's kind, whose embedding is the mean of
         the tokens.
     adapt : {"auto"} or bool, default="auto"
-        Whether the encoder is adapted; "auto" finds out which is better, unless the encoder as
-        it is tells nine in ten of the sentences that are left out.
+        Whether the encoder is adapted; "auto" leaves it as it is where it tells nine in ten of the
+        sentences that are left out.
     label_names : bool or dict, default=True
         Whether the name of each class is one more sentence of it. Labels that are no str have
         none. A dict has a name, or a description, for some labels.
@@ -112,8 +112,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         What the scores are divided by.
     losses_ : dict of str to float
         Mean negative log-likelihood of sentences left out, each at its best temperature, as far as
-        it was measured. Fifths were left out for "embeddings", "with the middle layer" and "with
-        unlabelled", each with what was taken before; halves for "as it is" and "adapted".
+        it was measured, by the encoder as it is: of "embeddings", "with the middle layer" and
+        "with unlabelled", each with what was taken before.
     n_features_in_ : int
         One; only when `fit` got a data frame.
     feature_names_in_ : ndarray of shape (1,)
