@@ -32,6 +32,7 @@ default_role = "code"
 myst_enable_extensions = ["deflist"]
 
 autosummary_generate = True
+toc_object_entries_show_parents = "hide"  # beside the page there is no room for them
 autodoc_typehints = "none"
 autodoc_default_options = {"member-order": "bysource"}
 numpydoc_show_class_members = False

@@ -11,7 +11,7 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 
-#: Where public names are, as the reference lists them; of two that are called alike the first counts.
+#: Where public names are, as the reference lists them; of two of one name the first counts.
 MODULES = (
     "fewshot_sklearn",
     "fewshot_sklearn.datasets",
@@ -33,14 +33,7 @@ def public_names() -> dict[str, str]:
 
 
 def full_name(text: str, names: Mapping[str, str]) -> str | None:
-    """What a literal names: ``X``, ``X()``, ``X.method`` or ``fewshot_sklearn.X``; None if nothing.
-
-    >>> names = {"MetaInit": "fewshot_sklearn.MetaInit"}
-    >>> full_name("MetaInit.load()", names)
-    'fewshot_sklearn.MetaInit.load'
-    >>> full_name("MetaInit(path)", names) is None
-    True
-    """
+    """What is named by ``X``, ``X()``, ``X.method`` or ``fewshot_sklearn.X``; None otherwise."""
     text = text.removesuffix("()")
     first, dot, rest = text.partition(".")
     if first in names:
