@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -33,8 +34,8 @@ def public_names() -> dict[str, str]:
 
 
 def full_name(text: str, names: Mapping[str, str]) -> str | None:
-    """What is named by ``X``, ``X()``, ``X.method`` or ``fewshot_sklearn.X``; None otherwise."""
-    text = text.removesuffix("()")
+    """What is named by ``X``, ``X(...)``, ``X.method`` or ``fewshot_sklearn.X``; None otherwise."""
+    text = re.sub(r"\(.*\)$", "", text)
     first, dot, rest = text.partition(".")
     if first in names:
         return names[first] + dot + rest

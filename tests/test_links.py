@@ -30,7 +30,7 @@ Reference
 PROSE = """\
 # `MetaInit` in a heading does not
 
-`MetaInit`, `MetaInit.load()` and `fewshot_sklearn.datasets.load_omniglot` do; `MetaInit(path)`,
+`MetaInit`, `MetaInit.load()` and `fewshot_sklearn.datasets.load_omniglot` do;
 `MetaInit.nothing`, `fit` and [`MetaInit` in a link](reference.rst) do not, nor does `MetaTrainer`,
 which has no page here.
 """
@@ -41,11 +41,13 @@ which has no page here.
     [
         ("MetaInit", "fewshot_sklearn.MetaInit"),
         ("MetaInit()", "fewshot_sklearn.MetaInit"),
+        ('MetaTrainer(fall_back="strong")', "fewshot_sklearn.MetaTrainer"),
+        ("MetaTrainer(MetaEmbedding(), lr=(1, 2))", "fewshot_sklearn.MetaTrainer"),
         ("MetaInit.load", "fewshot_sklearn.MetaInit.load"),
         ("load_omniglot", "fewshot_sklearn.datasets.load_omniglot"),
         ("fewshot_sklearn.datasets.load_omniglot", "fewshot_sklearn.datasets.load_omniglot"),
         ("fewshot_sklearn.MetaInit.load", "fewshot_sklearn.MetaInit.load"),
-        ("MetaInit(path)", None),
+        ("print(MetaInit)", None),
         ("fit", None),
         ("fewshot_sklearn", None),
         ("KNeighborsClassifier", None),
