@@ -71,6 +71,7 @@ class LinkNames(SphinxTransform):
         return False
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: Sphinx) -> dict[str, Any]:
     app.add_transform(LinkNames)
-    return {"parallel_read_safe": True}
+    # pages that were read by another version are read again
+    return {"env_version": 2, "parallel_read_safe": True}
