@@ -2,7 +2,7 @@
 PYTHON ?= python
 export MPLBACKEND = Agg
 
-.PHONY: install demo test clients lint docs doctest counts bench methods accuracy seeds
+.PHONY: install demo test clients lint docs docs-check doctest counts bench methods accuracy seeds
 
 install:
 	$(PYTHON) -m pip install -c constraints.txt -e ".[plot,test,docs]"
@@ -30,6 +30,10 @@ lint:
 
 docs:
 	$(PYTHON) -m sphinx -W --keep-going -b html docs docs/_build/html
+
+# every page in a browser: Debian's chromium and the extra "site" (playwright)
+docs-check: docs
+	$(PYTHON) docs/check_site.py
 
 doctest:
 	$(PYTHON) -m pytest -q --doctest-modules fewshot_sklearn

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import fewshot_sklearn
+
+here = Path(__file__).parent
+sys.path.append(str(here))  # where links is
 
 project = "fewshot_sklearn"
 author = "the fewshot_sklearn developers"
@@ -16,6 +20,8 @@ version = release = fewshot_sklearn.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.viewcode",
+    "links",
     "numpydoc",
     "myst_parser",
     "sphinx_gallery.gen_gallery",
@@ -23,18 +29,33 @@ extensions = [
 exclude_patterns = ["_build", "rooms.rst"]
 templates_path = ["_templates"]
 default_role = "code"
+myst_enable_extensions = ["deflist"]
 
 autosummary_generate = True
+toc_object_entries_show_parents = "hide"  # beside the page there is no room for them
 autodoc_typehints = "none"
 autodoc_default_options = {"member-order": "bysource"}
 numpydoc_show_class_members = False
 
 html_theme = "pydata_sphinx_theme"
-html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
+html_title = project  # with the version and "documentation" it would not fit beside the search
+html_theme_options = {
+    "logo": {"text": project},
+    "header_links_before_dropdown": 5,  # the five sections of index.rst
+    "show_toc_level": 2,
+    "navigation_with_keys": False,
+}
+html_sidebars = {  # pages of no section have nothing to show there
+    "index": [],
+    "search": [],
+    "genindex": [],
+    "_modules/**": [],
+}
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_sourcelink = False
 
 # sphinx-gallery wants its heading beside the scripts; examples/ holds scripts alone
-here = Path(__file__).parent
 staged = here / "_build" / "examples"
 shutil.rmtree(staged, ignore_errors=True)
 shutil.copytree(here.parent / "examples", staged, ignore=shutil.ignore_patterns("__pycache__"))

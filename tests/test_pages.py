@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from importlib.util import find_spec
+from textwrap import dedent
 from zlib import crc32
 
 import matplotlib.pyplot as plt
@@ -26,6 +27,7 @@ PAGES = ROOT / "docs"
 #: Pages whose code stands alone; that of the others continues what a reader has at hand.
 WHOLE = [
     "does_it_help",
+    "faq",
     "label_budget",
     "looking",
     "many_tasks",
@@ -62,13 +64,38 @@ def test_the_code_of_the_page_runs(at_hand, page):
         exec(block, names)
 
 
-def test_the_code_about_sentences_runs(at_hand, monkeypatch):
+@pytest.fixture
+def tiny_sentences(at_hand, monkeypatch):
+    """A tiny encoder of sentences stands in for the one that is asked for."""
     folder = write_tiny_model(at_hand / "minilm")
     monkeypatch.setattr(_shared_model, "model_folder", lambda model: folder)
+
+
+def test_the_code_about_sentences_runs(tiny_sentences):
     names: dict = {}
     for block in blocks_of("text_classification"):
         exec(block, names)
     assert set(names["clf"].classes_) == {"card_arrival", "change_pin"}
+
+
+def test_what_is_done_elsewhere_is_done_here(tiny_sentences):
+    names: dict = {}
+    for block in blocks_of("coming_from"):
+        exec(block, names)
+    assert names["score"].mean > 0.9
+    slope = names["reg"].coef_[0]
+    assert 10 < slope < 20  # of the new patient, whose two days have one of 17
+
+
+def test_the_ten_lines_of_the_first_page_run(at_hand):
+    page = (PAGES / "index.rst").read_text("utf-8")
+    (block,) = re.findall(r"(?m)^.. code-block:: python\n\n((?:    .*\n|\n)+)", page)
+    names: dict = {}
+    exec(dedent(block), names)
+    known = names["drawer"] == 0
+    score = names["clf"].score(names["X"][~known], names["y"][~known])
+    told = float(re.search(r"others did: ([\d.]+)", block)[1])
+    assert score == pytest.approx(told, abs=0.01)
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from ..tasks import (
     check_columns,
     check_parameters,
     column_names,
+    refuse_rounded_away,
     tell_far_targets,
     with_altered_copies,
 )
@@ -65,7 +66,13 @@ class FewShotEstimator(HasLearner):
     def _adapt(self, X: np.ndarray, y: np.ndarray, w: np.ndarray, n_outputs: int | None) -> None:
         """`Learner.adapt` on validated arrays; y are memberships or targets, two-dimensional."""
         X = given = rows_as_taken(X, self._takes_whole(X))
+        if self._ragged:
+            refuse_rounded_away(X, self._compute_dtype())
         if n := check_scalar(self.n_augment, "n_augment", Integral, min_val=0):
+            if self._ragged and self.augment is None:
+                raise ValueError(
+                    f"n_augment={n} needs augment=, a callable (X, rng) -> X, for series."
+                )
             rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
             augment = OfWholeNumbers(self.augment) if X.dtype == np.int64 else self.augment
             X, y, w = with_altered_copies(X, y, w, n, augment, rng)
@@ -213,6 +220,8 @@ class FewShotEstimator(HasLearner):
     def _rows_for(self, learner: Learner, X: np.ndarray) -> Tensor:
         dtype, device = self._compute_dtype(), resolve_device(self.device)
         X = rows_as_taken(X, learner.integers)
+        if self._ragged:
+            refuse_rounded_away(X, dtype)
         return exact(X, learner.rounds_itself, dtype, device, "X", self._names_of_numbers())
 
     def _state_on(self, device: torch.device) -> State:

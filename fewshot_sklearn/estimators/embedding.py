@@ -100,6 +100,7 @@ class MetaEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FewShotEs
         X = validated(self, self._table(), X)
         whole = self._takes_whole(X)
         dtype = torch.long if whole else self._compute_dtype()
+        self._shape_in_fit = X.shape[1:]
         rows = torch.empty((0, *X.shape[1:]), dtype=dtype, device="cpu")
         self.meta_init_ = self._meta_init_for(Support(rows, rows, rows), None)
         return self

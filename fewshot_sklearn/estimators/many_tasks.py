@@ -16,7 +16,15 @@ from torch import Tensor
 from torch.func import vmap
 
 from ..learners import TASKS_PER_CHUNK, FeatureLearner, Outputs, State, joined
-from ..tasks import Support, TargetMove, column_names, memberships, padded_size, tell_far_targets
+from ..tasks import (
+    Support,
+    TargetMove,
+    column_names,
+    memberships,
+    padded_size,
+    refuse_rounded_away,
+    tell_far_targets,
+)
 from ._far_tasks import (
     LEVEL,
     SPREAD,
@@ -84,6 +92,8 @@ class ManyTasks:
         self.init, self.learner = init, estimator._rebuild(init)
         self.dtype, self.device = estimator._compute_dtype(), resolve_device(estimator.device)
         check_range(self.X, self.dtype, "X", self._labels)
+        if estimator._ragged:
+            refuse_rounded_away(self.X, self.dtype)
         self._told_far = self._columns_near = False
         self.by_features = isinstance(self.learner, FeatureLearner)
         self._features: Tensor | None = None

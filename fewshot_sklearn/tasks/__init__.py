@@ -75,7 +75,7 @@ from .sampling import (
     split_tasks,
     usable_rows,
 )
-from .series_rows import LEAST_TIMES, check_padded, pad_series
+from .series_rows import LEAST_TIMES, check_padded, pad_series, refuse_rounded_away
 from .shots import IntOrRange, check_int_or_range, check_n_shots, warn_of_n_way
 from .splits import TaskKFold, TaskShuffleSplit
 from .table_format import Column, TableFormat
@@ -172,6 +172,7 @@ __all__ = [
     "places",
     "refuse_missing",
     "refuse_no_numbers",
+    "refuse_rounded_away",
     "refuse_sparse",
     "same_family",
     "shares",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_scalar
 
 #: Times that a series must have.
 LEAST_TIMES = 4
@@ -33,7 +35,8 @@ def pad_series(series: Sequence[Any], n_times: int | None = None) -> np.ndarray:
     Raises
     ------
     ValueError
-        When a series is longer than `n_times`, empty, or no series.
+        When a series is longer than `n_times`, empty, or no series, or when data frames have
+        different columns.
 
     Examples
     --------
@@ -42,6 +45,14 @@ def pad_series(series: Sequence[Any], n_times: int | None = None) -> np.ndarray:
     array([[ 1.,  2.,  3.,  4., nan],
            [ 5.,  6.,  7.,  8.,  9.]])
     """
+    if n_times is not None:
+        check_scalar(n_times, "n_times", Integral, min_val=1)
+    names = [list(one.columns) for one in series if hasattr(one, "columns")]
+    if any(found != names[0] for found in names):
+        raise ValueError(
+            "The series are data frames whose columns differ. Choose the same columns of all, in "
+            "one order: one[names]."
+        )
     given = [np.asarray(one, dtype=np.float64) for one in series]
     if not given:
         raise ValueError("series is empty: there must be one or more.")
@@ -64,6 +75,35 @@ def pad_series(series: Sequence[Any], n_times: int | None = None) -> np.ndarray:
         one = one.reshape(len(one), -1)
         row[: one.shape[0], : one.shape[1]] = one
     return out if any(one.ndim == 2 for one in given) else out[..., 0]
+
+
+def refuse_rounded_away(X: np.ndarray, dtype: Any) -> None:
+    """Refuse series so far from zero that nothing of their course is left after rounding.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, n_times) or (n, n_times, n_channels)
+        Rows as they were given.
+    dtype : torch.dtype
+        What is computed in.
+
+    Raises
+    ------
+    ValueError
+        When the span of a channel, in float64, is less than four steps of float32.
+    """
+    if X.dtype != np.float64 or str(dtype) == "torch.float64" or X.ndim not in (2, 3):
+        return
+    X = X.reshape(*X.shape[:2], -1)
+    most, least = np.fmax.reduce(X, 1), np.fmin.reduce(X, 1)
+    step = np.maximum(np.abs(most), np.abs(least)) * np.finfo(np.float32).eps
+    lost = (most > least) & (most - least < 4 * step)
+    if lost.any():
+        i, j = np.argwhere(lost)[0]
+        raise ValueError(
+            f"Row {i} of X runs from {least[i, j]:g} to {most[i, j]:g}, of which float32 leaves "
+            'next to nothing. Subtract a level, such as X.min(), or set dtype="float64".'
+        )
 
 
 def check_padded(X: np.ndarray) -> None:

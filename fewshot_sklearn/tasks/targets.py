@@ -72,7 +72,8 @@ def is_labelled(y: np.ndarray, unlabelled: Any, name: str = "y") -> np.ndarray:
     Raises
     ------
     ValueError
-        When the mark is no string, and the labels hold what numpy makes of it among strings.
+        When the mark is no string, and the labels hold what numpy makes of it among strings;
+        or the other way round.
     """
     if unlabelled is None:
         return np.ones(len(y), dtype=bool)
@@ -81,6 +82,15 @@ def is_labelled(y: np.ndarray, unlabelled: Any, name: str = "y") -> np.ndarray:
             f"{name} holds strings, {str(unlabelled)!r} among them, but unlabelled={unlabelled!r} "
             f"is none, and marks none of these rows: say unlabelled={str(unlabelled)!r}, or give "
             f"{name} as an array of objects."
+        )
+    if (
+        y.dtype.kind in "iuf"
+        and isinstance(unlabelled, str)
+        and (y.astype(str) == unlabelled).any()
+    ):
+        raise ValueError(
+            f"{name} holds numbers, {unlabelled} among them, but unlabelled={unlabelled!r} is a "
+            f"string, and marks none of these rows: say unlabelled={unlabelled}."
         )
     return np.asarray(y != unlabelled, dtype=bool)
 

@@ -7,6 +7,7 @@ transformers for language understanding. NAACL 2019.
 from __future__ import annotations
 
 import unicodedata
+import warnings
 from collections.abc import Sequence
 
 #: A word of more characters is unknown as a whole.
@@ -56,6 +57,13 @@ class WordPieces:
         """Numbers of a sentence's pieces, between those of ``[CLS]`` and ``[SEP]``."""
         found = [i for word in words(sentence) for i in self.pieces(word)]
         inner = found[: self.max_length - 2]
+        if len(inner) < len(found):
+            warnings.warn(
+                f"A sentence has {len(found)} pieces of words, of which the encoder reads the "
+                f"first {len(inner)}. Cut long texts in parts.",
+                UserWarning,
+                stacklevel=2,
+            )
         return [self.number["[CLS]"], *inner, self.number["[SEP]"]]
 
     def pieces(self, word: str) -> list[int]:

@@ -77,7 +77,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         sentences that are left out.
     label_names : bool or dict, default=True
         Whether the name of each class is one more sentence of it. Labels that are no str have
-        none. A dict has a name, or a description, for some labels.
+        none. A dict has a name, or a description, for some labels; a key that is none is an error.
     n_layers : int, default=3
         Upper layers that are adapted.
     n_steps : int or None, default=None
@@ -315,6 +315,12 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         """Names of classes, as sentences, by number."""
         if isinstance(self.label_names, Mapping):
             names = {i: self.label_names.get(c) for i, c in enumerate(classes.tolist())}
+            unknown = [name for name in self.label_names if name not in set(classes.tolist())]
+            if unknown:
+                raise ValueError(
+                    f"label_names has {unknown[0]!r}, which is no class: these are "
+                    f"{', '.join(map(repr, classes.tolist()[:5]))}{', ...' * (len(classes) > 5)}."
+                )
             wrong = [n for n in names.values() if not isinstance(n, str | None)]
             if wrong:
                 raise ValueError(f"label_names must hold str, got {wrong[0]!r}.")
@@ -327,7 +333,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
 def _labels(y: Any) -> np.ndarray:
     known = np.asarray(y)
     if known.ndim and known.dtype.kind == "O":
-        refuse_missing(known, "y", "class")
+        refuse_missing(known, "y", "class")  # unlabelled, too, is a label
     return column_or_1d(known, warn=True)
 
 

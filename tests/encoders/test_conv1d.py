@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
@@ -11,6 +12,7 @@ from sklearn.utils import get_tags
 import fewshot_sklearn
 from fewshot_sklearn import (
     MAMLClassifier,
+    MetaEmbedding,
     MetaTrainer,
     ProtoNetClassifier,
     RidgeHeadClassifier,
@@ -215,3 +217,41 @@ def test_what_ships_knows_series_better_than_untrained_weights(margin):
     score = few_shot_score(clf, X, y, **asked).mean
     plain = few_shot_score(fewshot_sklearn.RidgeHeadClassifier(), X, y, **asked).mean
     margin.above(score - plain, 0.1)
+
+
+# ------------------------------------------------------------------ wrong turns
+@pytest.mark.parametrize("fitted", [False, True])
+def test_series_whose_course_is_rounded_away_are_refused(fitted):
+    series, y = waves(3, 40)
+    X = pad_series(series)
+    clf = RidgeHeadClassifier(**SMALL, random_state=0, device="cpu", dtype="float32").fit(X, y)
+    far = X + 1.7e9
+    with pytest.raises(ValueError, match=r'such as X\.min\(\), or set dtype="float64"'):
+        clf.predict(far) if fitted else clone(clf).fit(far, y)
+    clf.fit(X + 1e4, y).predict(X + 1e4)
+    clf.fit(np.where(np.isnan(X), X, 1.7e9), y)  # which are constant, and stay so
+    clf.set_params(dtype="float64").fit(far, y).predict(far)
+
+
+def test_series_are_not_altered_as_images_are():
+    series, y = waves(3, 40, 3)
+    clf = RidgeHeadClassifier(**SMALL, n_augment=2, random_state=0, device="cpu")
+    with pytest.raises(ValueError, match=r"needs augment=.*for series"):
+        clf.fit(pad_series(series), y)
+    clf.set_params(augment=lambda X, rng: -X).fit(pad_series(series), y)
+
+
+def test_frames_of_other_columns_are_refused():
+    one = pd.DataFrame({"a": [0, 1, 2, 3], "b": 9})
+    assert pad_series([one, one]).shape == (2, 4, 2)
+    with pytest.raises(ValueError, match="whose columns differ"):
+        pad_series([one, one[["b", "a"]]])
+    with pytest.raises(TypeError, match="n_times must be an instance of int"):
+        pad_series([one], n_times="5")
+
+
+def test_features_of_series_of_another_length_than_a_meta_init_saw():
+    series, _ = waves(3, 40, 3)
+    X = pad_series(series)
+    rows = MetaEmbedding("series-conv1d-ridge", device="cpu").fit(X).transform(X)
+    assert len(rows) == len(X) and np.isfinite(rows).all()

@@ -447,3 +447,9 @@ def test_counting_the_features_leaves_the_encoder_in_its_mode():
         encoder = build("mlp", (5,), hidden=[4]).train(mode)
         n_features_out(encoder, (5,))
         assert encoder.training == mode
+
+
+def test_a_shape_of_images_against_that_of_the_rows_is_refused():
+    make_encoder("conv4", (12, 9, 3), {"image_shape": (12, 9, 3)})
+    with pytest.raises(ValueError, match=r"image_shape=\(9, 12, 3\) is for flat rows"):
+        make_encoder("conv4", (12, 9, 3), {"image_shape": (9, 12, 3)})

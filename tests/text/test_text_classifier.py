@@ -199,6 +199,17 @@ def test_without_adapting_it_is_the_head_on_embeddings(clf, folder):
     np.testing.assert_allclose(clf.predict_proba(ASKED), expected, atol=1e-5)
 
 
+def test_names_of_no_class_are_refused(clf):
+    with pytest.raises(ValueError, match=r"label_names has '1', which is no class: these are 0, 1"):
+        clf.set_params(label_names={"1": "about cards"}).fit(SENTENCES, [0, 1] * 6)
+
+
+def test_a_text_that_is_cut_off_is_told(clf):
+    clf.set_params(adapt=False).fit(SENTENCES, LABELS)
+    with pytest.warns(UserWarning, match="has 60 pieces of words, of which the encoder reads the"):
+        clf.predict(["card " * 60])
+
+
 def test_names_are_sentences(clf):
     clf.set_params(adapt=False, label_names=False)
     more = [*SENTENCES, "card arrival", "change pin", "exchange rate"]
@@ -384,6 +395,8 @@ def test_marks_of_sentences_without_a_label(clf):
         clf.fit(SENTENCES, ["?"] * 12)
     with pytest.raises(ValueError, match="unlabelled=-1 is none"):
         clf.set_params(unlabelled=-1).fit(SENTENCES, ["-1", *LABELS[1:]])
+    with pytest.raises(ValueError, match="say unlabelled=-1"):
+        clf.set_params(unlabelled="-1").fit(SENTENCES, [-1, *range(11)])
 
 
 def test_at_most_so_many_without_a_label_are_learned_from(clf, monkeypatch):
