@@ -25,8 +25,8 @@ import numpy as np
 from fewshot_sklearn import ESPolicyTrainer
 
 N_PAST = 200
-N_NEW = 200
-MAX_ITER = 100  # steps of meta-training
+N_NEW = 100
+MAX_ITER = 60  # steps of meta-training
 N_STEPS = 20  # of a walk
 ADAPTATIONS = range(4)
 
@@ -62,8 +62,7 @@ new = [partial(reach, goal=goal) for goal in goals(N_NEW, 1)]
 
 def trained(**options):
     began = time.process_time()
-    settings = {"layers": (2, 16, 2), "n_pairs": 8, "random_state": 0}
-    trainer = ESPolicyTrainer(**(settings | options)).fit(past)
+    trainer = ESPolicyTrainer((2, 16, 2), n_pairs=8, lr=0.05, random_state=0, **options).fit(past)
     took = time.process_time() - began
     print(f"{trainer.n_rollouts_} walks, {took:.0f} CPU-seconds")
     return trainer
@@ -71,7 +70,7 @@ def trained(**options):
 
 starts = {
     "learned to adapt": trained(max_iter=MAX_ITER, inner_lr=0.1),
-    "learned without adapting": trained(n_steps=0, max_iter=17 * MAX_ITER, inner_lr=0.1),
+    "learned without adapting": trained(n_steps=0, max_iter=17 * MAX_ITER, inner_lr=0.3),
     "random": trained(max_iter=0, inner_lr=0.1),
 }
 

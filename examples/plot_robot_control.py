@@ -32,7 +32,7 @@ from fewshot_sklearn import MetaTrainer, RidgeHeadRegressor, TaskwiseRegressor
 
 N_PAST = 300  # robots
 N_ROWS = 64  # transitions of each
-N_NEW = 24
+N_NEW = 40
 N_STEPS = 200
 N_PROBES = 4  # commands at random, before there is anything to adapt to
 WINDOW = 48  # transitions to adapt to
@@ -270,7 +270,7 @@ plt.show()
 # ----------
 
 figure, axis = plt.subplots(figsize=(7, 3))
-for place, (name, found) in enumerate(returns.items()):
+for place, found in enumerate(returns.values()):
     axis.plot(found, np.full(N_NEW, place), "o", color=f"C{place}", alpha=0.4)
     half = 1.96 * found.std(ddof=1) / np.sqrt(N_NEW)
     axis.errorbar(found.mean(), place + 0.25, xerr=half, fmt="|", color="k", capsize=3)

@@ -103,9 +103,7 @@ def test_same_seed_same_policy_whatever_the_processes():
     for other in (learned(), learned(n_jobs=2)):
         np.testing.assert_array_equal(one.policy_.parameters, other.policy_.parameters)
         np.testing.assert_array_equal(one.history_, other.history_)
-    assert not np.array_equal(
-        one.policy_.parameters, learned(random_state=1).policy_.parameters
-    )
+    assert not np.array_equal(one.policy_.parameters, learned(random_state=1).policy_.parameters)
     a, b = (one.adapt(noisy, 2).parameters for _ in range(2))
     np.testing.assert_array_equal(a, b)
     assert not np.array_equal(a, one.adapt(noisy, 2, random_state=5).parameters)
@@ -134,9 +132,9 @@ def test_adapt_changes_nothing_that_was_learned_and_counts_are_right():
     trainer.adapt(task, 3)
     assert len(counted) == 3 * 2 * 3
     np.testing.assert_array_equal(trainer.policy_.parameters, before)
-    state = np.random.get_state()[1]
+    state = np.random.get_state()[1]  # noqa: NPY002
     trainer.fit([task])
-    np.testing.assert_array_equal(np.random.get_state()[1], state)
+    np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
 
 
 # ------------------------------------------------------------------ refused

@@ -483,7 +483,10 @@ RUNS: dict[str, list[Run]] = {
                 "HORIZON": 2,
                 "N_PLANS": 3,
             },
-            prints=(r"adapted ridge head .* by -?" + FIGURE, r"one model for all .*CPU-ms a control"),
+            prints=(
+                r"adapted ridge head .* by -?" + FIGURE,
+                r"one model for all .*CPU-ms a control",
+            ),
             before=the_simulator,
         )
     ],
