@@ -32,7 +32,7 @@ from fewshot_sklearn import MetaTrainer, RidgeHeadRegressor, TaskwiseRegressor
 
 N_PAST = 300  # robots
 N_ROWS = 64  # transitions of each
-N_NEW = 40
+N_NEW = 24
 N_STEPS = 200
 N_PROBES = 4  # commands at random, before there is anything to adapt to
 WINDOW = 48  # transitions to adapt to
