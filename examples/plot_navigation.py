@@ -106,6 +106,6 @@ for i, task in enumerate(new[:5]):
         places = walk(learned.adapt(task, n, random_state=i), goal)
         plane.plot(*np.vstack([np.zeros(2), places]).T, style, color=f"C{i}")
     plane.plot(*goal, "*", color=f"C{i}", markersize=12)
-plane.set(aspect="equal", title=f"{learned.n_pairs * 2 * 3} walks after the first")
+plane.set(aspect="equal", title="before, and after 48 walks")
 figure.tight_layout()
 plt.show()
