@@ -41,6 +41,7 @@ __version__ = "0.1.0.dev0"
 # loaded when first asked for: skorch alone takes as long to import as torch and scikit-learn
 _LAZY = {
     "ESMetaTrainer": "meta_training",
+    "ESPolicyTrainer": "meta_training",
     "EpisodeSplit": "model_selection",
     "Experience": "strategies",
     "FewShotScore": "model_selection",
@@ -85,6 +86,7 @@ __all__ = [
     "DeepKernelClassifier",
     "DeepKernelRegressor",
     "ESMetaTrainer",
+    "ESPolicyTrainer",
     "EpisodeSplit",
     "Experience",
     "FewShotScore",

@@ -55,6 +55,11 @@ def few_episodes_scored(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(fewshot_sklearn, "few_shot_score", lambda *a, **kw: whole(*a, **(few | kw)))
 
 
+def the_simulator(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    """Left out where gymnasium is not installed."""
+    pytest.importorskip("gymnasium")
+
+
 def the_extra(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     """Left out where what writes .onnx files is not installed."""
     for name in ("onnx", "onnxscript", "onnxruntime"):
@@ -474,6 +479,30 @@ RUNS: dict[str, list[Run]] = {
         Run(
             prints=(r"meta-learned ridge head: regret .*\d", r"Gaussian process: regret .*\d"),
             before=accuracies_made_up,
+        )
+    ],
+    "examples/plot_navigation.py": [
+        Run(
+            smaller={"N_PAST": 4, "N_NEW": 5, "MAX_ITER": 1, "N_STEPS": 3},
+            prints=(r"learned to adapt: return .*" + FIGURE, r"random: return .*" + FIGURE),
+        )
+    ],
+    "examples/plot_robot_control.py": [
+        Run(
+            smaller={
+                "N_PAST": 12,
+                "N_ROWS": 20,
+                "N_NEW": 3,
+                "N_STEPS": 7,
+                "WINDOW": 4,
+                "HORIZON": 2,
+                "N_PLANS": 3,
+            },
+            prints=(
+                r"adapted ridge head .* by -?" + FIGURE,
+                r"one model for all .*CPU-ms a control",
+            ),
+            before=the_simulator,
         )
     ],
     "examples/plot_inspection.py": [Run(prints=(r"it is: ", "errors: "))],

@@ -46,6 +46,7 @@ SMALL = {
 #: The estimators that cannot be exported, and what the error says to do.
 REFUSED = {
     "ESMetaTrainer": "export its `estimator_`",
+    "ESPolicyTrainer": r"`policy_\.parameters`",
     "ImageEncoder": "export what comes after",
     "ImageReader": "export what comes after",
     "MetaEmbedding": "Export a classifier or a regressor",
