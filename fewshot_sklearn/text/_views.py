@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from ..encoders import of_unit_length
-from ._shared_model import SharedModel, embeddings, through
+from ._shared_model import Passed, SharedModel, embeddings, through
 
 #: Which layer is the middle one, of all.
 MIDDLE = 2 / 3
@@ -35,30 +35,15 @@ class Views(NamedTuple):
     middle: np.ndarray
 
 
-class Begun(NamedTuple):
-    """Sentences after the layers that nobody adapts.
-
-    Parameters
-    ----------
-    tokens : list of Tensor of shape (n_tokens, width)
-        One a sentence.
-    means : Tensor of shape (n_sentences, width) or None
-        Means after the middle layer, where it is one of those.
-    """
-
-    tokens: list[Tensor]
-    means: Tensor | None
-
-
-def begun(model: SharedModel, sentences: Sequence[str], n_layers: int) -> Begun:
+def begun(model: SharedModel, sentences: Sequence[str], n_layers: int) -> Passed:
     """Sentences after all but the last `n_layers` layers of a model."""
     n_below = model.n_layers - n_layers
     middle = _middle(model)
     after = middle if middle <= n_below else None
-    return Begun(*through(model.bert.layers[:n_below], model.begun(sentences), after))
+    return through(model.bert.layers[:n_below], model.begun(sentences), after)
 
 
-def views(model: SharedModel, sentences: Begun, n_layers: int, layers: nn.ModuleList) -> Views:
+def views(model: SharedModel, sentences: Passed, n_layers: int, layers: nn.ModuleList) -> Views:
     """Sentences as a model whose last `n_layers` layers are `layers` has them."""
     if sentences.means is not None:
         end, means = through(layers, sentences.tokens).tokens, sentences.means
