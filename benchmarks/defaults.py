@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import made_series_classes as series
 import numpy as np
-import series
 import torch
 from own_table import read as read_table
 from skorch.callbacks import GradientNormClipping, LRScheduler
@@ -115,7 +115,7 @@ def leaves(path: Path) -> Family:
 
 
 def shapes() -> Family:
-    """Series of made shapes; settings of benchmarks/series.py."""
+    """Series of made shapes; settings of benchmarks/made_series_classes.py."""
     data = series.data_of("made", None)
     past, new = ((X[..., None], y, None) for X, y in
                  ((data.past, data.past_y), (data.new, data.new_y)))  # fmt: skip

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 import sklearn
 import torch
-from series import made
+from made_series_classes import made
 from sklearn.linear_model import RidgeClassifierCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler

@@ -199,7 +199,7 @@ RUNS: dict[str, list[Run]] = {
     "benchmarks/defaults.py": [
         Run(
             "--data waves leaves series Chem97 --leaves {data}/leaves99/train.csv",
-            {"N_EPISODES": 8, "N_WAVES": (20, 4), "series.MADE": (12, 6, 12), "series.N_TIMES": 16},
+            {"N_EPISODES": 8, "N_WAVES": (20, 4), "made_series_classes.MADE": (12, 6, 12), "made_series_classes.N_TIMES": 16},
             (r"\| series \| .*" + FIGURE + r".*\| series \|", r"\| Chem97 \| .*\d \|\n"),
         )
     ],
@@ -269,7 +269,7 @@ RUNS: dict[str, list[Run]] = {
             ("scaling.png",),
         )
     ],
-    "benchmarks/series.py": [
+    "benchmarks/made_series_classes.py": [
         Run(
             "made leaves --table {data}/leaves99/train.csv --epochs 1",
             {"N_EPISODES": 2, "MADE": (12, 6, 12), "N_TIMES": 16},
@@ -279,7 +279,7 @@ RUNS: dict[str, list[Run]] = {
     "benchmarks/series_archive.py": [
         Run(
             "made",
-            {"N_EPISODES": 2, "MADE": (6, 12), "series.N_TIMES": 16},
+            {"N_EPISODES": 2, "MADE": (6, 12), "made_series_classes.N_TIMES": 16},
             (r"\| made \| .*" + FIGURE, r"\| mean \| .*" + FIGURE),
         )
     ],

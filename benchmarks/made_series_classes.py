@@ -1,8 +1,8 @@
 """Series of new classes: meta-trained estimators beside nearest neighbours and MiniRocket.
 
-    python benchmarks/series.py made
-    python benchmarks/series.py leaves --table data/leaves99/train.csv --epochs 10
-    python benchmarks/series.py GunPoint ArrowHead      # needs `pip install aeon`
+    python benchmarks/made_series_classes.py made
+    python benchmarks/made_series_classes.py leaves --table data/leaves99/train.csv --epochs 10
+    python benchmarks/made_series_classes.py GunPoint ArrowHead      # needs `pip install aeon`
 
 `made` are noisy, shifted, warped and drifting copies of random periodic shapes; `leaves` are
 outlines of 99 species (the distance from the middle, all the way around), a third of which are
