@@ -199,7 +199,12 @@ RUNS: dict[str, list[Run]] = {
     "benchmarks/defaults.py": [
         Run(
             "--data waves leaves series Chem97 --leaves {data}/leaves99/train.csv",
-            {"N_EPISODES": 8, "N_WAVES": (20, 4), "made_series_classes.MADE": (12, 6, 12), "made_series_classes.N_TIMES": 16},
+            {
+                "N_EPISODES": 8,
+                "N_WAVES": (20, 4),
+                "made_series_classes.MADE": (12, 6, 12),
+                "made_series_classes.N_TIMES": 16,
+            },
             (r"\| series \| .*" + FIGURE + r".*\| series \|", r"\| Chem97 \| .*\d \|\n"),
         )
     ],
@@ -540,6 +545,7 @@ USED_BY = {
     "benchmarks/hyperparameters_table.py": "benchmarks/hyperparameters.py",
     "benchmarks/peers.py": "benchmarks/speed.py",
     "benchmarks/text_data.py": "benchmarks/text.py",
+    "training/made_series.py": "training/series.py",
     "benchmarks/timing.py": "benchmarks/speed.py",
     "benchmarks/workloads/__init__.py": "benchmarks/speed.py",
     "benchmarks/workloads/omniglot.py": "benchmarks/workloads/scoring.py",
