@@ -115,16 +115,16 @@ class _ImageEncoder(nn.Module):
             raise ValueError(
                 f"encoder__image_shape={image} does not fit rows of shape {input_shape}."
             )
-        if image and len(input_shape) > 1 and image_shape(tuple(image)) != image_shape(input_shape):
-            raise ValueError(
-                f"encoder__image_shape={tuple(image)} is for flat rows, and these rows have the "
-                f"shape {tuple(input_shape)}: leave it out."
-            )
         if turns not in (1, 2, 4):
             raise ValueError(f"turns must be 1, 2 or 4, got {turns!r}.")
         if turns == 4 and self.height != self.width:
             raise ValueError(
                 f"turns=4 needs square images, got {self.height} x {self.width}; turns=2 does not."
+            )
+        if image and len(input_shape) > 1 and image_shape(tuple(image)) != image_shape(input_shape):
+            raise ValueError(
+                f"encoder__image_shape={tuple(image)} is for flat rows, and these rows have the "
+                f"shape {tuple(input_shape)}: leave it out."
             )
         self.turns, self.rms, self.pool, self.has_moments = turns, rms, pool, color_moments
 
