@@ -57,7 +57,7 @@ class Constraint:
             When it may not be; says the name, what may be and what was given.
         """
         if not self.allows(value):
-            raise ValueError(f"{name} must be {self.told}, got {_short(value)}.")
+            raise ValueError(f"{name} must be {self.told}, got {in_short(value)}.")
 
     def __or__(self, other: Constraint | None) -> Constraint:
         mine = self.either if isinstance(self, _Either) else (self,)
@@ -475,7 +475,7 @@ def _listed(parts: list[str]) -> str:
     return f"{', '.join(first)}{closed}or {last}"
 
 
-def _short(value: Any) -> str:
+def in_short(value: Any) -> str:
     """How a value is written, not too long."""
     text = repr(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import validate_data
 
+from .constraints import in_short
 from .rows import column_labels
 
 
@@ -65,7 +66,7 @@ def as_sentences(X: Any, owner: Any) -> list[str]:
     name = type(owner).__name__
     if isinstance(X, str | bytes | Mapping) or not isinstance(X, Iterable):
         raise ValueError(
-            f"{name} takes a list, an array or a Series of sentences, got {_short(X)}. Put a "
+            f"{name} takes a list, an array or a Series of sentences, got {in_short(X)}. Put a "
             "single sentence in a list: [sentence]."
         )
     if getattr(X, "ndim", 1) != 1:
@@ -81,7 +82,7 @@ def as_sentences(X: Any, owner: Any) -> list[str]:
     for i, sentence in enumerate(given):
         if not isinstance(sentence, str):
             raise ValueError(
-                f"{name} takes sentences (str), got {_short(sentence)} in row {i}."
+                f"{name} takes sentences (str), got {in_short(sentence)} in row {i}."
                 + _what_to_do(sentence)
             )
         if not _can_be_written(sentence):
@@ -109,8 +110,3 @@ def _can_be_written(sentence: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."
