@@ -72,7 +72,15 @@ def add_rotations(X: Any, y: Any, *others: Any) -> tuple[np.ndarray, ...]:
 _BORDERS = {"zeros": "zeros", "edge": "border", "mirror": "reflection"}
 
 
-class RandomAffine:
+class Augmentation:
+    """Base class: what alters rows, told by the parameters that it was made with."""
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({given})"
+
+
+class RandomAffine(Augmentation):
     """Turn, scale, shear and shift every image of an episode at random.
 
     Pass it as ``MetaTrainer(..., augment=RandomAffine())``.
@@ -111,10 +119,6 @@ class RandomAffine:
         check_arguments({"border": OneOf(*_BORDERS)}, border=border)
         self.degrees, self.scale, self.shear, self.translate = degrees, scale, shear, translate
         self.border = border
-
-    def __repr__(self) -> str:
-        given = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
-        return f"{type(self).__name__}({given})"
 
     def __call__(self, X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Transform images.

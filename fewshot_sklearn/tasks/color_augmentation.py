@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from .augmentation import Augmentation
 from .constraints import Constraint, Number, check_arguments
 from .images import as_images
 
@@ -17,7 +18,7 @@ GREY = np.array([0.299, 0.587, 0.114])
 RATIO = 4 / 3
 
 
-class RandomColorCrop:
+class RandomColorCrop(Augmentation):
     """Crop, mirror and recolour every picture of an episode at random.
 
     The usual augmentation of colour pictures (Szegedy et al. 2015; Chen et al. 2020), each
@@ -99,10 +100,6 @@ class RandomColorCrop:
         self.crop, self.flip = crop, flip
         self.brightness, self.contrast, self.saturation = brightness, contrast, saturation
         self.hue, self.grey = hue, grey
-
-    def __repr__(self) -> str:
-        given = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
-        return f"{type(self).__name__}({given})"
 
     def __call__(self, X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Alter pictures.
