@@ -98,24 +98,25 @@ class Decision:
     def _choose_views(self) -> None:
         """Whether the middle layer and sentences without a label help; the temperature."""
         fold = folds_of(self.codes[: self.n_sentences], FOLDS, self.rng)
-        least = np.inf
-        for name, choice in (
-            (ALONE, None), (WITH_MIDDLE, "with_middle"), (WITH_UNLABELLED, "with_unlabelled")
-        ):  # fmt: skip
-            if name == WITH_UNLABELLED and not len(self.unlabelled):
-                break
-            if choice:
-                setattr(self, choice, True)
-            Z = self._rows(self.plain)
-            logp = unseen_scores(fold, self.n_classes, partial(self._scores, Z))
-            temperature, loss = self._temperature(logp)
-            if np.isfinite(loss):
-                self.losses[name] = loss
-            # also where none could be left out, and all losses are infinite
-            if loss <= least:
-                least, self.temperature, self.share_told = loss, temperature, self._share(logp)
-            elif choice:
-                setattr(self, choice, False)
+        least = self._tried(fold, ALONE, np.inf)
+        self.with_middle = True
+        found = self._tried(fold, WITH_MIDDLE, least)
+        # also where none could be left out, and both losses are infinite
+        self.with_middle, least = found <= least, min(found, least)
+        if len(self.unlabelled):
+            self.with_unlabelled = True
+            self.with_unlabelled = self._tried(fold, WITH_UNLABELLED, least) <= least
+
+    def _tried(self, fold: np.ndarray, name: str, least: float) -> float:
+        """Loss of unseen sentences as things stand; what else they tell is kept if it is least."""
+        Z = self._rows(self.plain)
+        logp = unseen_scores(fold, self.n_classes, partial(self._scores, Z))
+        temperature, loss = self._temperature(logp)
+        if np.isfinite(loss):
+            self.losses[name] = loss
+        if loss <= least:
+            self.temperature, self.share_told = temperature, self._share(logp)
+        return loss
 
     def _share(self, logp: np.ndarray) -> float:
         """The share of sentences left out that are told right; one where none could be."""
