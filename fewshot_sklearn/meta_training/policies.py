@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from joblib import Parallel, delayed
 from scipy.stats import rankdata
 from sklearn.base import BaseEstimator
@@ -62,8 +63,18 @@ class Policy:
         -------
         ndarray of shape (n_actions,) or (n, n_actions)
             Actions, without bounds.
+
+        Raises
+        ------
+        ValueError
+            When an observation is not as many numbers as the policy takes.
         """
         h, at = np.asarray(observations, dtype=float), 0
+        if h.ndim not in (1, 2) or h.shape[-1] != self.layers[0]:
+            raise ValueError(
+                f"An observation must be {self.layers[0]} numbers, the first of layers="
+                f"{self.layers}; got an array of shape {h.shape}."
+            )
         for i, (n_in, n_out) in enumerate(zip(self.layers, self.layers[1:], strict=False)):
             if i:
                 h = np.tanh(h)
@@ -244,7 +255,8 @@ class ESPolicyTrainer(BaseEstimator):
         tasks = _checked_tasks(tasks)
         seed = _seed(self.random_state)
         policy = _first_policy(tuple(int(n) for n in self.layers), np.random.default_rng(seed))
-        moments = np.zeros((2, len(policy.parameters)))
+        parameters = torch.tensor(policy.parameters)
+        optimizer = torch.optim.Adam([parameters], lr=self.lr)
         history = []
         # one pool for all steps; the work of one pair depends on nothing but its seeds
         with Parallel(n_jobs=self.n_jobs) as parallel:
@@ -253,8 +265,9 @@ class ESPolicyTrainer(BaseEstimator):
                 pairs = parallel(delayed(self._pair)(policy, tasks, s) for s in seeds)
                 returns = np.array(pairs)
                 noise = np.stack([_perturbation(policy, s) for s in seeds])
-                gradient = self._gradient(returns, noise, "ranks")
-                policy = policy.moved(self.lr * _adam(gradient, moments, step + 1))
+                parameters.grad = -torch.from_numpy(self._gradient(returns, noise, "ranks"))
+                optimizer.step()  # uphill
+                policy = Policy(policy.layers, parameters.numpy().copy())
                 history.append(returns.mean())
         self.policy_, self.history_ = policy, np.array(history)
         each = 2 * self.n_steps * self.n_pairs + 1
@@ -382,11 +395,3 @@ def _seed(random_state: Any) -> int:
 def _perturbation(policy: Policy, seeds: tuple[int, ...]) -> np.ndarray:
     """Drawn anew where it is needed, from its seeds alone."""
     return np.random.default_rng([*seeds, 0]).normal(size=len(policy.parameters))
-
-
-def _adam(gradient: np.ndarray, moments: np.ndarray, step: int) -> np.ndarray:
-    """Adam's direction (Kingma and Ba 2015); changes its moments in place."""
-    for moment, decay, new in zip(moments, (0.9, 0.999), (gradient, gradient**2), strict=True):
-        moment += (1 - decay) * (new - moment)
-    first, second = moments[0] / (1 - 0.9**step), moments[1] / (1 - 0.999**step)
-    return first / (np.sqrt(second) + 1e-8)

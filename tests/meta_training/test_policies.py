@@ -159,3 +159,12 @@ def test_wrong_tasks():
     for name, value in (("n_steps", -1), ("random_state", "seed")):
         with pytest.raises(ValueError, match=f"{name} must be"):
             trainer.adapt(noisy, **{name: value})
+
+
+@pytest.mark.parametrize("observations", [0.0, [1.0, 2.0, 3.0], [[1.0], [2.0]], [[[1.0, 2.0]]]])
+def test_an_observation_of_another_size_is_refused(observations):
+    policy = ESPolicyTrainer((2, 1), max_iter=0).fit([lambda policy, rng: 0.0]).policy_
+    assert policy.predict([1.0, 2.0]).shape == (1,)
+    assert policy.predict([[1.0, 2.0]] * 3).shape == (3, 1)
+    with pytest.raises(ValueError, match="An observation must be 2 numbers"):
+        policy.predict(observations)
