@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..tasks import LEAST_TIMES, Constraint, Flag, Whole, check_arguments
+from .series import times_and_channels
 
 #: Times a filter takes, of which `_RAISED` weigh two and the others minus one.
 _TIMES, _RAISED = 9, 3
@@ -118,10 +119,10 @@ class Conv1d(nn.Module):
             n_thresholds=n_thresholds,
             learn_filters=learn_filters,
         )
-        _check_series(tuple(input_shape))
+        times_and_channels(tuple(input_shape))
         self.n_dilations = n_dilations
         shares = (torch.arange(n_thresholds) + 0.5) / n_thresholds
-        self.filters = nn.Parameter(_filters(), learn_filters)
+        self.filters = nn.Parameter(_filters().clone(), learn_filters)
         found = _thresholds(n_dilations, tuple(shares.tolist()))
         self.thresholds = nn.Parameter(found.clone(), learn_filters)
         self.log_weights = nn.Parameter(torch.zeros(_VIEWS, n_dilations, n_thresholds))
@@ -263,16 +264,3 @@ def _channel_marks(n_channels: int, n_shares: int) -> tuple[Tensor, Tensor]:
         torch.tensor(np.array(signs), dtype=torch.float32),
         torch.tensor(np.array(phases), dtype=torch.float32),
     )
-
-
-def _check_series(shape: tuple[int, ...]) -> None:
-    if len(shape) > 2:
-        raise ValueError(
-            f"Rows of shape {shape} are not series. Pass X of shape (n, n_times) or "
-            "(n, n_times, n_channels)."
-        )
-    if shape[0] < LEAST_TIMES:
-        raise ValueError(
-            f"A series must have {LEAST_TIMES} times or more, got rows of shape {shape}, which is "
-            "(n_times, n_channels). Where channels come first, pass X.transpose(0, 2, 1)."
-        )

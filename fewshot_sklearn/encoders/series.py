@@ -101,7 +101,7 @@ class Series(nn.Module):
                 f"width must be at least the number of kernel_sizes, {len(kernel_sizes)}, "
                 f"got {width}."
             )
-        self.times, self.channels = _times_and_channels(input_shape, series_shape)
+        self.times, self.channels = times_and_channels(input_shape, series_shape)
         self.rms = rms
         share, more = divmod(width, len(kernel_sizes))
         self.filters = nn.ModuleList(
@@ -160,8 +160,8 @@ def _halved(x: Tensor) -> Tensor:
     return F.max_pool2d(x, (1, 2)) if x.shape[-1] > 1 else x
 
 
-def _times_and_channels(
-    input_shape: tuple[int, ...], series_shape: Sequence[int] | None
+def times_and_channels(
+    input_shape: tuple[int, ...], series_shape: Sequence[int] | None = None
 ) -> tuple[int, int]:
     shape = tuple(input_shape if series_shape is None else series_shape)
     if len(shape) > 2:

@@ -219,6 +219,16 @@ def test_what_ships_knows_series_better_than_untrained_weights(margin):
     margin.above(score - plain, 0.1)
 
 
+def test_what_one_encoder_learns_is_not_in_the_next():
+    one = build(learn_filters=True)
+    untouched = {name: tensor.clone() for name, tensor in one.state_dict().items()}
+    with torch.no_grad():
+        for parameter in one.parameters():
+            parameter.add_(1.0)
+    for name, tensor in build(learn_filters=True).state_dict().items():
+        torch.testing.assert_close(tensor, untouched[name], rtol=0, atol=0)
+
+
 # ------------------------------------------------------------------ wrong turns
 @pytest.mark.parametrize("fitted", [False, True])
 def test_series_whose_course_is_rounded_away_are_refused(fitted):
