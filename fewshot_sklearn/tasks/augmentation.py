@@ -72,7 +72,7 @@ def add_rotations(X: Any, y: Any, *others: Any) -> tuple[np.ndarray, ...]:
 _BORDERS = {"zeros": "zeros", "edge": "border", "mirror": "reflection"}
 
 
-class Augmentation:
+class _Augmentation:
     """Base class: what alters rows, told by the parameters that it was made with."""
 
     def __repr__(self) -> str:
@@ -80,7 +80,7 @@ class Augmentation:
         return f"{type(self).__name__}({given})"
 
 
-class RandomAffine(Augmentation):
+class RandomAffine(_Augmentation):
     """Turn, scale, shear and shift every image of an episode at random.
 
     Pass it as ``MetaTrainer(..., augment=RandomAffine())``.

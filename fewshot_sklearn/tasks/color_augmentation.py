@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from .augmentation import Augmentation
+from .augmentation import _Augmentation
 from .constraints import Constraint, Number, check_arguments
 from .images import as_images
 
@@ -18,7 +18,7 @@ GREY = np.array([0.299, 0.587, 0.114])
 RATIO = 4 / 3
 
 
-class RandomColorCrop(Augmentation):
+class RandomColorCrop(_Augmentation):
     """Crop, mirror and recolour every picture of an episode at random.
 
     The usual augmentation of colour pictures (Szegedy et al. 2015; Chen et al. 2020), each
