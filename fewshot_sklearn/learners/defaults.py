@@ -20,6 +20,9 @@ _OF_DEFAULT_DTYPE = {
     torch.empty, torch.empty_strided, torch.eye, torch.linspace, torch.logspace, torch.ones,
     torch.rand, torch.randn, torch.zeros,
 }  # fmt: skip
+#: What makes tensors. Torch lists it at its first call, and so leaves out what another library has
+#: replaced just then, as transformers does with linspace while it loads a model.
+_MAKERS = _OF_DEFAULT_DTYPE | _device_constructors()
 
 
 def own_defaults() -> AbstractContextManager[Any]:
@@ -48,7 +51,7 @@ class _OwnDefaults(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        if func not in _device_constructors():
+        if func not in _MAKERS:
             return func(*args, **kwargs)
         if kwargs.get("device") is None:
             arrays = (a.device for a in args if isinstance(a, Tensor))
