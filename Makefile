@@ -11,7 +11,7 @@ demo:
 	$(PYTHON) examples/plot_omniglot.py
 
 test:
-	$(PYTHON) -m pytest -q
+	$(PYTHON) -m pytest -q -n auto --dist loadfile
 
 # that other people's tools work with it, in an environment of its own
 clients:
@@ -36,7 +36,7 @@ docs-check: docs
 	$(PYTHON) docs/check_site.py
 
 doctest:
-	$(PYTHON) -m pytest -q --doctest-modules fewshot_sklearn
+	$(PYTHON) -m pytest -q -n auto --doctest-modules fewshot_sklearn
 	$(PYTHON) -m pytest -q --doctest-glob="*.rst" docs
 
 counts:
