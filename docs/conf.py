@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from pathlib import Path
 
 import fewshot_sklearn
 
 here = Path(__file__).parent
-sys.path.append(str(here))  # where links is
+sys.path.append(str(here))  # where links and gallery are
+import gallery  # noqa: E402
 
 project = "fewshot_sklearn"
 author = "the fewshot_sklearn developers"
@@ -22,6 +22,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.viewcode",
     "links",
+    "gallery",
     "numpydoc",
     "myst_parser",
     "sphinx_gallery.gen_gallery",
@@ -55,15 +56,12 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 
-# sphinx-gallery wants its heading beside the scripts; examples/ holds scripts alone
 staged = here / "_build" / "examples"
-shutil.rmtree(staged, ignore_errors=True)
-shutil.copytree(here.parent / "examples", staged, ignore=shutil.ignore_patterns("__pycache__"))
-shutil.copy(here / "gallery_heading.txt", staged / "GALLERY_HEADER.rst")
+gallery.stage(staged)
 sphinx_gallery_conf = {
     "examples_dirs": str(staged),
     "gallery_dirs": "auto_examples",
-    "plot_gallery": False,  # meta-training takes minutes
+    "plot_gallery": False,  # meta-training takes minutes; gallery.py shows what was recorded
     "download_all_examples": False,
     "show_memory": False,
     "show_signature": False,

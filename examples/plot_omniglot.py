@@ -35,6 +35,7 @@ output = Path(os.environ.get("FEWSHOT_DEMO_OUTPUT", "demo_output"))
 output.mkdir(exist_ok=True)
 epochs = int(os.environ.get("FEWSHOT_DEMO_EPOCHS", "14"))
 
+print("reading the drawings that come with the package ...", flush=True)
 images, letters, alphabets = load_omniglot(return_X_y_groups=True)
 names = np.unique(alphabets.astype(str))
 new = np.isin(alphabets, np.random.default_rng(0).permutation(names)[:6])
@@ -42,6 +43,7 @@ X_past, y_past, alphabets_past = add_rotations(images[~new], letters[~new], alph
 X_new, y_new, alphabets_new = images[new], letters[new], alphabets[new]
 print(f"past: {len(np.unique(y_past))} letters of 24 alphabets, turned ones included")
 print(f"new:  {len(np.unique(y_new))} letters of {', '.join(np.unique(alphabets_new.astype(str)))}")
+print(f"meta-training: {epochs} epochs, some minutes in all; acc is of the validation alphabets")
 
 # %%
 # Meta-train once
@@ -120,27 +122,34 @@ print(f"harder: 20 letters of one alphabet, 1 shot:  {told}")
 # The picture
 # -----------
 # Above, the five drawings that were learned from, and what was made of ten
-# others; below, the comparison.
+# others, in green where it is right and in red where it is wrong, with what
+# they are; below, the comparison.
 
-figure = plt.figure(figsize=(10, 7), layout="constrained")
-top, bottom = figure.subfigures(2, 1, height_ratios=[1.15, 1])
+
+def short(letter):
+    return str(letter).replace("/character", " ")
+
+
+figure = plt.figure(figsize=(10, 8), layout="constrained")
+top, bottom = figure.subfigures(2, 1, height_ratios=[1.4, 1])
 tiles = top.subplots(3, 5)
 shown = rng.permutation(len(query))[:10]
 for column, tile in enumerate(tiles[0]):
     tile.imshow(X_new[support[column]], cmap="gray_r")
-    tile.set_title(str(y_new[support[column]]).replace("/character", " "), fontsize=8)
+    tile.set_title(short(y_new[support[column]]), fontsize=8)
 for tile, chosen in zip(tiles[1:].flat, shown, strict=True):
-    right = predicted[chosen] == y_new[query[chosen]]
+    told, truth = predicted[chosen], y_new[query[chosen]]
     tile.imshow(X_new[query[chosen]], cmap="gray_r")
     tile.set_title(
-        str(predicted[chosen]).replace("/character", " "),
+        f"told: {short(told)}\nis: {short(truth)}",
         fontsize=8,
-        color="tab:green" if right else "tab:red",
+        color="tab:green" if told == truth else "tab:red",
     )
 for tile in tiles.flat:
     tile.set(xticks=[], yticks=[])
 tiles[0, 0].set_ylabel("learned from")
 tiles[1, 0].set_ylabel("predicted")
+top.suptitle("One drawing of each of five new letters, and ten others (green: right, red: wrong)")
 axis = bottom.subplots()
 height = 0.8 / len(rivals)
 for i, name in enumerate(rivals):

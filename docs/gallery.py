@@ -1,0 +1,188 @@
+"""What the examples print and draw, recorded by hand since they take minutes, is on their pages.
+
+    python docs/gallery.py [NAME ...]
+
+runs the named examples, or those that were changed since they last ran, cell by cell. What they
+print and draw goes to docs/recorded/, from where this Sphinx extension puts it below the code. A
+cell that was changed since has nothing below it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TextIO
+
+from sphinx.application import Sphinx
+from sphinx_gallery.py_source_parser import split_code_and_text_blocks
+
+HERE = Path(__file__).parent
+EXAMPLES, RECORDS = HERE.parent / "examples", HERE / "recorded"
+INCHES, DOTS = 6.4, 100  # a figure is at most as wide as a page's text
+MADE_WITH = ("scikit-learn", "torch")
+
+
+def examples() -> list[Path]:
+    """The scripts, in order of their names."""
+    return sorted(EXAMPLES.glob("plot_*.py"))
+
+
+def cells_of(script: Path) -> list[str]:
+    """The code between the texts of a script."""
+    return [code for kind, code, _ in split_code_and_text_blocks(str(script))[1] if kind == "code"]
+
+
+def digest(code: str) -> str:
+    return hashlib.sha256(code.strip().encode()).hexdigest()[:16]
+
+
+def record_of(script: Path) -> dict[str, Any]:
+    """What was recorded of a script; nothing, if it never was."""
+    path = RECORDS / f"{script.stem}.json"
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {"cells": []}
+
+
+def is_current(script: Path) -> bool:
+    recorded = [cell["code"] for cell in record_of(script)["cells"]]
+    return recorded == [digest(code) for code in cells_of(script)]
+
+
+# ------------------------------------------------------------------ running
+class _Both(io.StringIO):
+    """Keeps what is written, and shows it at once."""
+
+    def __init__(self, shown: TextIO):
+        super().__init__()
+        self.shown = shown
+
+    def write(self, text: str) -> int:
+        self.shown.write(text)
+        self.shown.flush()
+        return super().write(text)
+
+
+def run(script: Path) -> None:
+    """Run a script and record what its cells print and draw."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    for old in RECORDS.glob(f"{script.stem}-*.png"):
+        old.unlink()
+    sys.argv = [str(script)]
+    names = {"__name__": "__main__", "__file__": str(script)}
+    cells, drawn, began = [], 0, time.process_time()
+    for code in cells_of(script):
+        printed = _Both(sys.stdout)
+        with contextlib.redirect_stdout(printed), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            exec(compile(code, str(script), "exec"), names)
+        pictures = [f"{script.stem}-{drawn + k}.png" for k in _save_figures(script.stem, drawn)]
+        drawn += len(pictures)
+        cells.append({"code": digest(code), "printed": printed.getvalue(), "pictures": pictures})
+    told = {
+        "date": date.today().isoformat(),
+        "cpu_seconds": round(time.process_time() - began),
+        "versions": {name: version(name) for name in MADE_WITH},
+        "cells": cells,
+    }
+    (RECORDS / f"{script.stem}.json").write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+
+
+def _save_figures(stem: str, drawn: int) -> Iterator[int]:
+    """Save what is open and close it; yields 1, 2, ..."""
+    import matplotlib.pyplot as plt
+
+    for k, number in enumerate(plt.get_fignums(), 1):
+        figure = plt.figure(number)
+        dots = min(DOTS, DOTS * 1.5 * INCHES / figure.get_size_inches()[0])
+        figure.savefig(
+            RECORDS / f"{stem}-{drawn + k}.png",
+            dpi=dots,
+            metadata={"Software": None},
+            pil_kwargs={"optimize": True},
+        )
+        yield k
+    plt.close("all")
+
+
+def main(argv: list[str] | None = None) -> None:
+    given = sys.argv[1:] if argv is None else argv
+    RECORDS.mkdir(exist_ok=True)
+    if len(given) == 1:
+        run(EXAMPLES / f"{given[0]}.py")
+        return
+    for script in examples():
+        if script.stem in given or (not given and not is_current(script)):
+            print(f"== {script.stem}", flush=True)
+            subprocess.run([sys.executable, __file__, script.stem], check=True)
+
+
+# ------------------------------------------------------------------ showing
+def shown(cell: dict[str, Any]) -> str:
+    """What stands below the code of a cell."""
+    lines = [f".. image:: /recorded/{name}\n    :alt: What the code above draws\n"
+             for name in cell["pictures"]]  # fmt: skip
+    if cell["printed"].strip():
+        printed = "".join(f"    {line}\n" for line in cell["printed"].rstrip().split("\n"))
+        lines.append(f".. rst-class:: sphx-glr-script-out\n\n.. code-block:: none\n\n{printed}")
+    return "\n".join(["", *lines, ""])
+
+
+#: Where a page ends, for which the last block has no heading of its own.
+FOOT = "\n.. _sphx_glr_download"
+
+
+def with_record(page: str, record: dict[str, Any], cells: list[str]) -> str:
+    """The page that sphinx-gallery wrote, with the record below the code of each cell."""
+    known = {cell["code"]: cell for cell in record["cells"]}
+    blocks = re.split(r"(?m)^(?=\.\. GENERATED FROM PYTHON SOURCE LINES)", page)
+    codes, done = iter(cells), []
+    for block in blocks:
+        if ".. code-block:: Python" in block:
+            cell = known.get(digest(next(codes)))
+            if cell:
+                block, foot, rest = block.partition(FOOT)
+                block = block.rstrip() + "\n\n" + shown(cell) + "\n" + foot + rest
+        done.append(block)
+    return "".join(done)
+
+
+def stage(folder: Path) -> None:
+    """Copy the scripts to where sphinx-gallery reads them, with their heading and thumbnails."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    shutil.copy(HERE / "gallery_heading.txt", folder / "GALLERY_HEADER.rst")
+    for script in examples():
+        pictures = [name for cell in record_of(script)["cells"] for name in cell["pictures"]]
+        text = script.read_text("utf-8")
+        if pictures:
+            text += f"\n# sphinx_gallery_thumbnail_path = 'recorded/{pictures[-1]}'\n"
+        (folder / script.name).write_text(text, "utf-8")
+
+
+def put_records(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Put the record of an example on its page, which has just been read."""
+    script = EXAMPLES / f"{docname.removeprefix('auto_examples/')}.py"
+    if docname.startswith("auto_examples/") and script.is_file():
+        source[0] = with_record(source[0], record_of(script), cells_of(script))
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.connect("source-read", put_records)
+    return {"parallel_read_safe": True}
+
+
+if __name__ == "__main__":
+    main()
