@@ -2,7 +2,7 @@
 PYTHON ?= python
 export MPLBACKEND = Agg
 
-.PHONY: install demo test clients lint docs docs-check doctest counts bench methods accuracy seeds
+.PHONY: install demo test clients lint docs docs-check gallery doctest counts dist oldest bench methods accuracy seeds
 
 install:
 	$(PYTHON) -m pip install -c constraints.txt -e ".[plot,test,docs]"
@@ -35,12 +35,26 @@ docs:
 docs-check: docs
 	$(PYTHON) docs/check_site.py
 
+# run the examples that were changed, and keep what they print and draw for their pages
+gallery:
+	$(PYTHON) docs/gallery.py
+
 doctest:
 	$(PYTHON) -m pytest -q -n auto --doctest-modules fewshot_sklearn
 	$(PYTHON) -m pytest -q --doctest-glob="*.rst" docs
 
 counts:
 	$(PYTHON) -W ignore benchmarks/counts.py
+
+# the wheel and the source distribution, and that they work alone
+dist:
+	rm -rf build/release && $(PYTHON) tests/check_dist.py build/release
+
+# the tests with the oldest versions that are allowed
+oldest:
+	rm -rf build/oldest && $(PYTHON) -m venv build/oldest
+	build/oldest/bin/python -m pip install -q -c constraints-oldest.txt ".[plot]" pytest pytest-xdist
+	build/oldest/bin/python -m pytest -q -n auto --dist loadfile
 
 bench:
 	PYTHON=$(PYTHON) sh benchmarks/install_peers.sh

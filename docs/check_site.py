@@ -3,8 +3,8 @@
     python docs/check_site.py [FOLDER]
 
 It looks for links and anchors within the site that lead nowhere, pages wider than the window,
-things in the header that lie on each other, sections that hide under "More", and a search that
-finds nothing. It needs playwright and a Chromium (Debian's is enough); the links need neither.
+things in the header that lie on each other, sections that hide under "More", text that is hard to
+read on its background, in the light theme or in the dark one, and a search that finds nothing. It needs playwright and a Chromium (Debian's is enough); the links need neither.
 """
 
 from __future__ import annotations
@@ -41,6 +41,38 @@ LOOK = """() => {
   }));
   if (document.querySelector('.bd-header .nav-item.dropdown')) wrong.push('hides a section');
   return wrong;
+}"""
+
+THEMES = ("light", "dark")
+#: Text whose contrast with what is behind it is below that of WCAG 2.2's level AA.
+FAINT = """theme => {
+  document.documentElement.dataset.theme = theme;
+  const numbers = color => (color.match(/[\\d.]+/g) || []).map(Number);
+  const light = color => {
+    const [r, g, b] = color.map(part => part / 255).map(
+      part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = part => {
+    for (; part; part = part.parentElement) {
+      const [r, g, b, a = 1] = numbers(getComputedStyle(part).backgroundColor);
+      if (a > 0.5) return [r, g, b];
+    }
+    return theme === 'dark' ? [0, 0, 0] : [255, 255, 255];
+  };
+  const faint = new Map(), walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const text = walker.currentNode.textContent.trim(), part = walker.currentNode.parentElement;
+    if (!text || !part.checkVisibility({visibilityProperty: true, opacityProperty: true})) continue;
+    const style = getComputedStyle(part), back = behind(part);
+    const [r, g, b, a = 1] = numbers(style.color);
+    const front = [r, g, b].map((own, i) => a * own + (1 - a) * back[i]);
+    const [low, high] = [light(front), light(back)].sort((x, y) => x - y);
+    const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.6 && style.fontWeight >= 700);
+    const contrast = (high + 0.05) / (low + 0.05);
+    if (contrast < (large ? 3 : 4.5)) faint.set(`${front.map(Math.round)} on ${back}`, text.slice(0, 30));
+  }
+  return [...faint].map(([colors, text]) => `has faint text, "${text}" (${colors})`);
 }"""
 
 
@@ -95,6 +127,9 @@ def looks_wrong(folder: Path, window: Any) -> Iterator[str]:
             window.set_viewport_size({"width": width, "height": 900})
             for wrong in window.evaluate(LOOK):
                 yield f"{path.relative_to(folder.resolve())} at {width} {wrong}"
+        for theme in THEMES:
+            for wrong in window.evaluate(FAINT, theme):
+                yield f"{path.relative_to(folder.resolve())} in the {theme} theme {wrong}"
 
 
 def finds_nothing(folder: Path, window: Any) -> Iterator[str]:

@@ -36,7 +36,7 @@ from .algorithms import (
 from .meta_init import MetaInit
 from .pretrained import list_meta_inits, load_meta_init
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 # loaded when first asked for: skorch alone takes as long to import as torch and scikit-learn
 _LAZY = {

@@ -1,0 +1,48 @@
+"""What a release says of itself is the same everywhere, and it holds what it needs."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+from conftest import ROOT
+
+import fewshot_sklearn
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+
+
+def pins(name):
+    """Of a file of constraints, exact versions by name."""
+    lines = (ROOT / name).read_text("utf-8").splitlines()
+    return dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+
+
+def lower_bounds(requirements):
+    return dict(re.fullmatch(r"([\w-]+)>=([\d.]+)", told).groups() for told in requirements)
+
+
+def test_one_version():
+    version = fewshot_sklearn.__version__
+    cited = (ROOT / "CITATION.cff").read_text("utf-8")
+    released = re.findall(
+        r"(?m)^## \[(\d\S+)\] - ([\d-]+)$", (ROOT / "CHANGELOG.md").read_text("utf-8")
+    )
+    told = [re.search(rf"(?m)^{key}: (\S+)$", cited)[1] for key in ("version", "date-released")]
+    assert told == list(released[0])
+    assert version == told[0] or re.fullmatch(r"\d+\.\d+\.\d+\.dev\d+", version)
+
+
+def test_the_lower_bounds_are_what_the_oldest_environment_has():
+    bounds, oldest = lower_bounds(PROJECT["dependencies"]), pins("constraints-oldest.txt")
+    bounds |= lower_bounds(PROJECT["optional-dependencies"]["plot"])
+    assert set(oldest) == set(bounds)
+    for name, version in oldest.items():
+        assert f"{version}.".startswith(f"{bounds[name]}."), name
+
+
+def test_whatever_is_asked_for_has_an_exact_version_that_is_tested():
+    asked = {*lower_bounds(PROJECT["dependencies"])}
+    for extra in PROJECT["optional-dependencies"].values():
+        asked |= {*lower_bounds(extra)}
+    assert asked <= {*pins("constraints.txt")}
