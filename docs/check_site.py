@@ -4,7 +4,8 @@
 
 It looks for links and anchors within the site that lead nowhere, pages wider than the window,
 things in the header that lie on each other, sections that hide under "More", text that is hard to
-read on its background, in the light theme or in the dark one, and a search that finds nothing. It needs playwright and a Chromium (Debian's is enough); the links need neither.
+read on its background, in the light theme or in the dark one, and a search that finds nothing. It
+needs playwright and a Chromium (Debian's is enough); the links need neither.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ FAINT = """theme => {
       const [r, g, b, a = 1] = numbers(getComputedStyle(part).backgroundColor);
       if (a > 0.5) return [r, g, b];
     }
-    return theme === 'dark' ? [0, 0, 0] : [255, 255, 255];
+    return [255, 255, 255];
   };
   const faint = new Map(), walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
@@ -68,9 +69,10 @@ FAINT = """theme => {
     const [r, g, b, a = 1] = numbers(style.color);
     const front = [r, g, b].map((own, i) => a * own + (1 - a) * back[i]);
     const [low, high] = [light(front), light(back)].sort((x, y) => x - y);
-    const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.6 && style.fontWeight >= 700);
+    const size = parseFloat(style.fontSize) * (style.fontWeight >= 700 ? 1.29 : 1);
     const contrast = (high + 0.05) / (low + 0.05);
-    if (contrast < (large ? 3 : 4.5)) faint.set(`${front.map(Math.round)} on ${back}`, text.slice(0, 30));
+    if (contrast >= (size >= 24 ? 3 : 4.5)) continue;
+    faint.set(`${front.map(Math.round)} on ${back}`, text.slice(0, 30));
   }
   return [...faint].map(([colors, text]) => `has faint text, "${text}" (${colors})`);
 }"""

@@ -66,6 +66,16 @@ def test_links(site):
             HEADER.format(style=BESIDE, more='<ul><li class="nav-item dropdown">More</li></ul>'),
             [f"index.html at {width} hides a section" for width in (1280, 390)],
         ),
+        (
+            "<style>[data-theme=dark] p { background: rgb(34, 34, 34) }</style><p>dark</p>"
+            '<p style="color: white">a</p>',
+            [
+                'index.html in the light theme has faint text, "a" (255,255,255 on 255,255,255)',
+                'index.html in the dark theme has faint text, "dark" (0,0,0 on 34,34,34)',
+            ],
+        ),
+        ('<p style="color: gray; font-size: 24px">large</p>', []),
+        ('<p style="color: white; visibility: hidden">not seen</p>', []),
     ],
 )
 def test_looks(site, window, body, wrong):
