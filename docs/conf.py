@@ -9,7 +9,7 @@ from pathlib import Path
 import fewshot_sklearn
 
 here = Path(__file__).parent
-sys.path.append(str(here))  # where links and gallery are
+sys.path.append(str(here))  # where our own extensions are
 import gallery  # noqa: E402
 
 project = "fewshot_sklearn"
@@ -23,6 +23,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "links",
     "gallery",
+    "short_cells",
     "numpydoc",
     "myst_parser",
     "sphinx_gallery.gen_gallery",
@@ -65,6 +66,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "show_memory": False,
     "show_signature": False,
+    "write_computation_times": False,
 }
 
 

@@ -53,8 +53,10 @@ def main(argv: list[str] | None = None) -> None:
     given = sys.argv[1:] if argv is None else argv
     made = Path(given[0] if given else tempfile.mkdtemp()).resolve()
 
-    def do(*command: object, cwd: Path = made) -> None:
-        subprocess.run([str(part) for part in command], cwd=cwd, check=True)
+    def do(*command: object) -> None:
+        done = subprocess.run([str(c) for c in command], cwd=made, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
 
     made.mkdir(parents=True, exist_ok=True)
     builder = environment(made / "builder")
