@@ -94,7 +94,7 @@ def table_of_livers() -> pd.DataFrame:
             "id": patient,
             "day": day,
             "age": 40.0 + 7 * patient % 11,
-            "sex": np.array(["f", "m"])[patient % 2],
+            "sex": np.array(["f", "m"])[patient // 3 % 2],
             "bili": np.exp(level + slope * day / 1000 + 0.3 * rng.normal(size=n)),
         }
     )
