@@ -43,10 +43,10 @@ class TaskwiseClassifier(ClassifierMixin, Taskwise):
     unseen : {"prior", "error"}, default="prior"
         What to do about rows to predict whose task `fit` did not see. ``"prior"``
         answers as for a task without labels: a meta-trained estimator gives
-        the known classes equal probabilities (see ``fit_prior`` of the
-        estimator). In place of any other, a clone fitted on the rows of all
-        tasks together answers; `fit` fits it, and `partial_fit` and `forget`
-        leave it as it is. ``"error"`` raises an error.
+        the known classes equal probabilities, or those that it learned where
+        classes recur (see ``fit_prior`` of the estimator). In place of any other,
+        a clone fitted on the rows of all tasks together answers; `fit` fits it, and
+        `partial_fit` and `forget` leave it as it is. ``"error"`` raises an error.
     updatable : bool, default=False
         Whether to keep beside the states what ``partial_fit(mode="add")`` needs:
         sums by class, or the features of all rows, as the method has it. Methods

