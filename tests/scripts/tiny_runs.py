@@ -5,6 +5,7 @@ A new script needs a line here: a `Run` of its own, or in `USED_BY` the script t
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -46,6 +47,12 @@ class Run(NamedTuple):
 def molecules_at_hand(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     """Without rdkit, and the tables that it would read."""
     patch.setattr(module, "read_assays", lambda path: made_data.assays(module.Assays))
+
+
+def chemistry_made_up(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    """Without rdkit, which a table of made SMILES would not please."""
+    for name, stand_in in made_data.package_of_molecules().items():
+        patch.setitem(sys.modules, name, stand_in)
 
 
 def few_episodes_scored(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
@@ -486,6 +493,21 @@ RUNS: dict[str, list[Run]] = {
             before=accuracies_made_up,
         )
     ],
+    "examples/plot_molecules.py": [
+        Run(
+            "{data}/molecules",
+            {
+                "LEAST": 24,
+                "N_NEW": 3,
+                "N_BITS": 8,
+                "N_DRAWS": 2,
+                "N_TREES": 2,
+                "N_ROUNDS": 1,
+            },
+            (r"deep kernel, meta-trained +R2 .*" + FIGURE, r"Thompson .* is .*" + FIGURE),
+            before=chemistry_made_up,
+        )
+    ],
     "examples/plot_navigation.py": [
         Run(
             smaller={"N_PAST": 4, "N_NEW": 5, "MAX_ITER": 1, "N_STEPS": 3},
@@ -513,6 +535,25 @@ RUNS: dict[str, list[Run]] = {
     "examples/plot_inspection.py": [Run(prints=(r"it is: ", "errors: "))],
     "examples/plot_serving.py": [
         Run(prints=(r"\d MB", r"served without this package: .*; off by \de-"), before=the_extra)
+    ],
+    "examples/plot_sentences.py": [
+        Run(
+            "{data}",
+            {
+                "MODEL": "{data}/bert",
+                "N_DRAWS": 2,
+                "N_SHOT": 2,
+                "N_INTENTS": 3,
+                "N_PAST": 8,
+                "N_ASKED": 20,
+                "N_EPISODES": 3,
+            },
+            (
+                r"film reviews, 2 .*\n +TextClassifier .*" + FIGURE,
+                r"intents, 3 .*\n +TextClassifier +.*" + FIGURE,
+                r"refused by distance: own .*",
+            ),
+        )
     ],
     "examples/plot_omniglot.py": [
         Run(
