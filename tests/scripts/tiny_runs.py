@@ -487,6 +487,12 @@ RUNS: dict[str, list[Run]] = {
     "examples/plot_bayesian_optimisation.py": [
         Run(prints=(r"meta-learned ridge: regret .*\d", r"Gaussian process: regret .*\d"))
     ],
+    "examples/plot_cross_domain.py": [
+        Run(
+            smaller={"N_EPISODES": 4, "N_TASKS": 6, "FEWER": 60},
+            prints=(r"new letters .*" + FIGURE, r"photographs .*" + FIGURE + ".*flagged"),
+        )
+    ],
     "examples/plot_hyperparameters.py": [
         Run(
             prints=(r"meta-learned ridge head: regret .*\d", r"Gaussian process: regret .*\d"),
