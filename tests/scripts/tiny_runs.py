@@ -493,6 +493,12 @@ RUNS: dict[str, list[Run]] = {
             prints=(r"new letters .*" + FIGURE, r"photographs .*" + FIGURE + ".*flagged"),
         )
     ],
+    "examples/plot_distillation.py": [
+        Run(
+            smaller={"N_EPISODES": 3},
+            prints=(r"teacher: .*" + FIGURE, r"student: the teacher's probabilities .*" + FIGURE),
+        )
+    ],
     "examples/plot_hyperparameters.py": [
         Run(
             prints=(r"meta-learned ridge head: regret .*\d", r"Gaussian process: regret .*\d"),
