@@ -119,6 +119,6 @@ for name, found in right.items():
     axis.errorbar(cost[who], mean, half, fmt="o", capsize=4, label=f"{who}: {name}")
 half = 196 * gain.std(ddof=1) / N_EPISODES**0.5
 print(f"what the teacher's probabilities add: {100 * gain.mean():.1f} ± {half:.1f}")
-axis.set(xlabel="microseconds of a processor, a prediction", ylabel="accuracy, %", xscale="log")
+axis.set(xlabel="microseconds of a processor, a prediction", ylabel="accuracy, %", xlim=0)
 axis.legend(fontsize=8)
 plt.show()

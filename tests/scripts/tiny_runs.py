@@ -548,6 +548,13 @@ RUNS: dict[str, list[Run]] = {
     "examples/plot_serving.py": [
         Run(prints=(r"\d MB", r"served without this package: .*; off by \de-"), before=the_extra)
     ],
+    "examples/plot_pictures.py": [
+        Run(
+            smaller={"N_EPISODES": 4, "N_PATCHES": 12},
+            prints=(r"meta-trained network .*" + FIGURE, r"fitted to \d+ and \d+ named"),
+            before=photographs_at_hand,
+        )
+    ],
     "examples/plot_sentences.py": [
         Run(
             "{data}",
