@@ -5,7 +5,9 @@ None of it resembles the real thing but in its form: what the scripts print of i
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from itertools import product
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -143,6 +145,8 @@ def write_folder(folder: Path) -> None:
     write_clinc150(folder / "clinc150")
     write_banking77(folder / "banking77")
     write_tiny_model(folder / "bert")
+    write_molecules(folder / "molecules")
+    write_reviews(folder / "vaderSentiment-3.3.2.tar.gz")
 
 
 def write_clinc150(folder: Path) -> None:
@@ -158,6 +162,21 @@ def write_clinc150(folder: Path) -> None:
     (folder / "domains.json").write_text(json.dumps(intents))
 
 
+def write_reviews(path: Path) -> None:
+    """Twelve snippets of films in the package that carries such: a tar in a tar."""
+    lines = [f"{i}\t{4 * (-1) ** i}\ta {('good', 'bad')[i % 2]} film it is {i}" for i in range(12)]
+    inner = _tarred("reviews/movieReviewSnippets_GroundTruth.txt", "\n".join(lines).encode())
+    path.write_bytes(_tarred("vader/hutto_ICWSM_2014.tar.gz", inner))
+
+
+def _tarred(name: str, content: bytes) -> bytes:
+    written, told = io.BytesIO(), tarfile.TarInfo(name)
+    told.size = len(content)
+    with tarfile.open(fileobj=written, mode="w:gz") as files:
+        files.addfile(told, io.BytesIO(content))
+    return written.getvalue()
+
+
 def write_banking77(folder: Path) -> None:
     """Ten intents: 12 sentences for training, six for testing."""
     folder.mkdir()
@@ -166,6 +185,38 @@ def write_banking77(folder: Path) -> None:
         lines = [(f"please {i.replace('_', ' my ')} {n}", i) for i in intents for n in range(size)]
         table = pd.DataFrame(lines, columns=["text", "category"])
         table.to_csv(folder / f"{part}.csv", index=False)
+
+
+def write_molecules(folder: Path) -> None:
+    """120 names of molecules, and eight assays in which half of them were measured."""
+    folder.mkdir()
+    rng = np.random.default_rng(5)
+    strength = 6 + rng.normal(size=(120, 1)) + rng.normal(size=(120, 8))
+    strength[rng.random(strength.shape) < 0.5] = np.nan
+    table = pd.DataFrame(strength, columns=[f"assay{i}" for i in range(8)])
+    table.insert(0, "smiles", [f"{i % 30:02} {i}" for i in range(120)])
+    table.to_csv(folder / "chembl_5thresh.csv.gz", index=False)
+
+
+def package_of_molecules() -> dict[str, ModuleType]:
+    """A stand-in for what the examples use of rdkit: modules by name."""
+
+    class Generator(SimpleNamespace):
+        def GetCountFingerprintAsNumPy(self, molecule: str) -> np.ndarray:
+            return np.random.default_rng(crc32(molecule.encode())).integers(0, 3, self.fpSize)
+
+    parts = {
+        "rdkit": {},
+        "rdkit.Chem": {"MolFromSmiles": str},
+        "rdkit.Chem.rdFingerprintGenerator": {"GetMorganGenerator": Generator},
+        "rdkit.Chem.Scaffolds": {},
+        "rdkit.Chem.Scaffolds.MurckoScaffold": {"MurckoScaffoldSmiles": lambda mol: mol[:2]},
+    }
+    modules = {name: ModuleType(name) for name in parts}
+    for name, held in parts.items():
+        vars(modules[name]).update(held)
+    modules["rdkit"].Chem = modules["rdkit.Chem"]  # type: ignore[attr-defined]
+    return modules
 
 
 class WordVectors(nn.Module):

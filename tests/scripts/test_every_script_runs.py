@@ -12,6 +12,7 @@ import json
 import re
 import shlex
 import socket
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -84,9 +85,10 @@ def set_smaller(module, smaller, data, monkeypatch):
         monkeypatch.setattr(import_module(where) if where else module, constant, value)
 
 
-def with_constants(source, smaller):
+def with_constants(source, smaller, data):
     """A gallery's script, whose constants stand on lines of their own, with others."""
     for name, value in smaller.items():
+        value = value.format(data=data) if isinstance(value, str) else value
         source, found = re.subn(rf"(?m)^{name} = .*$", f"{name} = {value!r}", source)
         assert found == 1, f"{name} is set {found} times"
     return source
@@ -120,7 +122,8 @@ def test_a_script_runs(script, run, data, short_training, alone, monkeypatch, ca
     before = files_of_the_repository()
     if script.startswith("examples/"):  # no functions: the gallery's
         run.before(None, monkeypatch)
-        smaller = with_constants((ROOT / script).read_text("utf-8"), run.smaller)
+        monkeypatch.setattr(sys, "argv", [script, *shlex.split(run.args.format(data=data))])
+        smaller = with_constants((ROOT / script).read_text("utf-8"), run.smaller, data)
         exec(compile(smaller, script, "exec"), {"__name__": "__main__"})
     else:
         module = loaded(script, monkeypatch)

@@ -49,6 +49,12 @@ def molecules_at_hand(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(module, "read_assays", lambda path: made_data.assays(module.Assays))
 
 
+def chemistry_made_up(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    """Without rdkit, which a table of made SMILES would not please."""
+    for name, stand_in in made_data.package_of_molecules().items():
+        patch.setitem(sys.modules, name, stand_in)
+
+
 def few_episodes_scored(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     """Of the examples, which say no number: the function's own default is 600."""
     whole = fewshot_sklearn.few_shot_score
@@ -492,10 +498,37 @@ RUNS: dict[str, list[Run]] = {
     "examples/plot_bayesian_optimisation.py": [
         Run(prints=(r"meta-learned ridge: regret .*\d", r"Gaussian process: regret .*\d"))
     ],
+    "examples/plot_cross_domain.py": [
+        Run(
+            smaller={"N_EPISODES": 4, "N_TASKS": 6, "FEWER": 60},
+            prints=(r"new letters .*" + FIGURE, r"photographs .*" + FIGURE + ".*flagged"),
+        )
+    ],
+    "examples/plot_distillation.py": [
+        Run(
+            smaller={"N_EPISODES": 3},
+            prints=(r"teacher: .*" + FIGURE, r"student: the teacher's probabilities .*" + FIGURE),
+        )
+    ],
     "examples/plot_hyperparameters.py": [
         Run(
             prints=(r"meta-learned ridge head: regret .*\d", r"Gaussian process: regret .*\d"),
             before=accuracies_made_up,
+        )
+    ],
+    "examples/plot_molecules.py": [
+        Run(
+            "{data}/molecules",
+            {
+                "LEAST": 24,
+                "N_NEW": 3,
+                "N_BITS": 8,
+                "N_DRAWS": 2,
+                "N_TREES": 2,
+                "N_ROUNDS": 1,
+            },
+            (r"deep kernel, meta-trained +R2 .*" + FIGURE, r"Thompson .* is .*" + FIGURE),
+            before=chemistry_made_up,
         )
     ],
     "examples/plot_navigation.py": [
@@ -551,6 +584,32 @@ RUNS: dict[str, list[Run]] = {
     "examples/plot_inspection.py": [Run(prints=(r"it is: ", "errors: "))],
     "examples/plot_serving.py": [
         Run(prints=(r"\d MB", r"served without this package: .*; off by \de-"), before=the_extra)
+    ],
+    "examples/plot_pictures.py": [
+        Run(
+            smaller={"N_EPISODES": 4, "N_PATCHES": 12},
+            prints=(r"meta-trained network .*" + FIGURE, r"fitted to \d+ and \d+ named"),
+            before=photographs_at_hand,
+        )
+    ],
+    "examples/plot_sentences.py": [
+        Run(
+            "{data}",
+            {
+                "MODEL": "{data}/bert",
+                "N_DRAWS": 2,
+                "N_SHOT": 2,
+                "N_INTENTS": 3,
+                "N_PAST": 8,
+                "N_ASKED": 20,
+                "N_EPISODES": 3,
+            },
+            (
+                r"film reviews, 2 .*\n +TextClassifier .*" + FIGURE,
+                r"intents, 3 .*\n +TextClassifier +.*" + FIGURE,
+                r"refused by distance: own .*",
+            ),
+        )
     ],
     "examples/plot_omniglot.py": [
         Run(
