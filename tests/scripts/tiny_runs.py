@@ -505,6 +505,7 @@ RUNS: dict[str, list[Run]] = {
             },
             prints=(
                 r"adapted ridge head .* by -?" + FIGURE,
+                r"adapted MAML .* by -?" + FIGURE,
                 r"one model for all .*CPU-ms a control",
             ),
             before=the_simulator,
