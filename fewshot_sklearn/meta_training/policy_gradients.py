@@ -42,8 +42,8 @@ class MAMLPolicyTrainer(BaseEstimator):
     inner_lr : float, default=0.1
         Size of a step of adaptation.
     max_norm : float or None, default=None
-        Longest gradient of a step of adaptation; a longer one is shortened to it, as
-        those of simulators can be enormous. None is no limit.
+        Longest gradient of a step, of adaptation or of meta-training; a longer one is
+        shortened to it, as those of simulators can be enormous. None is no limit.
     first_order : bool, default=False
         Whether meta-training ignores second derivatives.
     n_tasks : int, default=20
@@ -188,7 +188,7 @@ class MAMLPolicyTrainer(BaseEstimator):
                 returns = torch.stack([ahead(tasks[i]) for i in chosen])
             (gradient,) = torch.autograd.grad(returns.mean(), parameters)
             _check_finite(returns, gradient)
-            parameters.grad = gradient
+            parameters.grad = self._shortened(gradient)
             optimizer.step()
             history.append(float(returns.detach().mean()))
         self.policy_ = Policy(policy.layers, parameters.detach().numpy().copy())
@@ -258,10 +258,13 @@ class MAMLPolicyTrainer(BaseEstimator):
             uphill = torch.func.grad(_earned)(parameters, policy, task, rng)
             if self.first_order:
                 uphill = uphill.detach()
-            if self.max_norm is not None:
-                uphill = uphill * (self.max_norm / (uphill.norm() + 1e-12)).clamp(max=1)
-            parameters = parameters + self.inner_lr * uphill
+            parameters = parameters + self.inner_lr * self._shortened(uphill)
         return parameters
+
+    def _shortened(self, gradient: Tensor) -> Tensor:
+        if self.max_norm is None:
+            return gradient
+        return gradient * (self.max_norm / (gradient.norm() + 1e-12)).clamp(max=1)
 
 
 def _earned(

@@ -109,6 +109,28 @@ def test_same_seed_same_policy_whatever_the_processes():
     assert not np.array_equal(a, one.adapt(noisy, 2, random_state=5).parameters)
 
 
+def balanced(policy, rng, force):
+    """Steps for which gymnasium's cart keeps its pole up."""
+    env = pytest.importorskip("gymnasium").make("CartPole-v1").unwrapped
+    env.force_mag = force
+    state, _ = env.reset(seed=int(rng.integers(2**31)))
+    for step in range(50):
+        state, _, fallen, _, _ = env.step(int(policy.predict(state)[0] > 0))
+        if fallen:
+            break
+    return step
+
+
+def test_gymnasium_in_processes_as_in_one():
+    pytest.importorskip("gymnasium")
+    past = [partial(balanced, force=force) for force in (-10, 10)]
+    options = {"n_pairs": 2, "n_outer_pairs": 2, "max_iter": 2, "random_state": 0}
+    one, two = (ESPolicyTrainer((4, 1), n_jobs=n, **options).fit(past) for n in (None, 2))
+    np.testing.assert_array_equal(one.policy_.parameters, two.policy_.parameters)
+    assert one.adapt(past[0]).predict([0.0, 0.0, 0.1, 0.0]).shape == (1,)
+    assert one.history_.min() > 5
+
+
 def test_the_two_sides_of_a_pair_meet_the_same_random_numbers():
     """Noise that is the same on both sides cancels: nothing but it is earned here."""
     options = FEW | {"shaping": "returns", "n_steps": 2}

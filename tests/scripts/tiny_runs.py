@@ -492,6 +492,13 @@ RUNS: dict[str, list[Run]] = {
             prints=(r"learned to adapt: return .*" + FIGURE, r"random: return .*" + FIGURE),
         )
     ],
+    "examples/plot_policies.py": [
+        Run(
+            smaller={"N_PAST": 4, "N_NEW": 3, "MAX_ITER": 1, "ES_ITER": 1, "N_STEPS": 4},
+            prints=(r"MAML: return .*" + FIGURE, r"ES from scratch: return .*" + FIGURE),
+            before=the_simulator,
+        )
+    ],
     "examples/plot_robot_control.py": [
         Run(
             smaller={
