@@ -34,9 +34,9 @@ import torch
 from fewshot_sklearn import ESPolicyTrainer, MAMLPolicyTrainer
 
 N_PAST = 200
-N_NEW = 100
+N_NEW = 60
 N_STEPS = 50
-MAX_ITER = 50  # of MAML
+MAX_ITER = 40  # of MAML
 ES_ITER = 40
 MOST = 10.0  # torque; gravity's is up to 9.6
 SECONDS = 0.05
@@ -87,53 +87,55 @@ def arms(n, seed):
     ]
 
 
-past, new = arms(N_PAST, 0), arms(N_NEW, 1)
+past, new = arms(N_PAST, 0), arms(N_NEW, 2)
 
 # %%
 # What is learned from past arms
 # ------------------------------
 # `fit` takes tasks, `adapt` a task, and what it gives predicts actions. Simulators in torch are
-# played at once for many arms (``vectorize=True``). Sizes of steps were chosen on past arms.
-
-
-def trained(name, trainer, play):
-    began = time.process_time()
-    trainer.fit([partial(play, **arm) for arm in past])
-    took = time.process_time() - began
-    print(f"{name}: {trainer.n_rollouts_} rollouts, {took:.0f} CPU-seconds", flush=True)
-    return trainer
+# played at once for many arms (``vectorize=True``). Sizes of steps were chosen on other arms.
 
 
 maml = partial(
     MAMLPolicyTrainer, (3, 16, 1), max_norm=1.0, n_tasks=30, vectorize=True, random_state=0
 )
-es = partial(ESPolicyTrainer, (3, 1), n_pairs=4, sigma=0.3, inner_lr=1.0, lr=0.1, random_state=0)
+es = partial(ESPolicyTrainer, (3, 1), n_pairs=4, sigma=0.3, lr=0.1, random_state=0)
 STARTS = {
     "MAML": (maml(n_steps=2, inner_lr=0.5, max_iter=MAX_ITER), simulated),
-    "MAML, no adapting learned": (maml(n_steps=0, inner_lr=0.5, max_iter=MAX_ITER), simulated),
+    "gradients, trained without adapting": (
+        maml(n_steps=0, inner_lr=0.5, max_iter=3 * MAX_ITER),
+        simulated,
+    ),
     "gradients from scratch": (maml(inner_lr=0.5, max_iter=0), simulated),
-    "ES": (es(max_iter=ES_ITER), played),
-    "ES from scratch": (es(max_iter=0), played),
+    "ES": (es(max_iter=ES_ITER, inner_lr=1.0), played),
+    "ES from scratch": (es(max_iter=0, inner_lr=2.0), played),
 }
-trained_starts = {name: trained(name, *start) for name, start in STARTS.items()}
+for name, (trainer, play) in STARTS.items():
+    began = time.process_time()
+    trainer.fit([partial(play, **arm) for arm in past])
+    took = time.process_time() - began
+    print(f"{name}: {trainer.n_rollouts_} rollouts, {took:.0f} CPU-seconds", flush=True)
 
 # %%
 # New arms
 # --------
 # Return in gymnasium after 0 to 3 steps of adaptation, mean over new arms with a 95% interval.
 
+
+def returns_of(name, arm, seed):
+    """Return after each number of steps; adaptation goes on from the policy before."""
+    trainer, play = STARTS[name]
+    policy, found = trainer.policy_, []
+    for n in ADAPTATIONS:
+        if n:
+            policy = trainer.adapt(partial(play, **arm), 1, 4 * seed + n, policy)
+        found.append(played(policy, None, **arm))
+    return found
+
+
 figure, (curves, angles) = plt.subplots(1, 2, figsize=(11, 4))
-for i, (name, trainer) in enumerate(trained_starts.items()):
-    play = STARTS[name][1]
-    returns = np.array(
-        [
-            [
-                played(trainer.adapt(partial(play, **arm), n, random_state=k), None, **arm)
-                for n in ADAPTATIONS
-            ]
-            for k, arm in enumerate(new)
-        ]
-    )
+for i, (name, (trainer, play)) in enumerate(STARTS.items()):
+    returns = np.array([returns_of(name, arm, k) for k, arm in enumerate(new)])
     mean, half = returns.mean(0), 1.96 * returns.std(0, ddof=1) / np.sqrt(N_NEW)
     each = 1 if play is simulated else 2 * trainer.n_pairs
     told = ", ".join(f"{m:.0f} ± {h:.0f}" for m, h in zip(mean, half, strict=True))
@@ -152,16 +154,17 @@ curves.legend(fontsize=8)
 # %%
 # Twenty of them
 # --------------
-# How far each is from upright, before and after one rollout.
+# How far each is from upright, before adaptation and after two rollouts.
 
-for n, color in ((0, "0.6"), (1, "C0")):
+learned, _ = STARTS["MAML"]
+for n, color in ((0, "0.7"), (2, "C0")):
     for arm in new[:20]:
         path = []
-        played(trained_starts["MAML"].adapt(partial(simulated, **arm), n), None, **arm, path=path)
+        played(learned.adapt(partial(simulated, **arm), n), None, **arm, path=path)
         off = np.abs((np.array(path) + np.pi) % (2 * np.pi) - np.pi)
         angles.plot(SECONDS * np.arange(N_STEPS), np.degrees(off), color=color, linewidth=1)
-angles.plot([], color="0.6", label="before")
-angles.plot([], color="C0", label="after one rollout")
+angles.plot([], color="0.7", label="before")
+angles.plot([], color="C0", label="after two rollouts")
 angles.set(xlabel="seconds", ylabel="degrees from upright", title="MAML")
 angles.legend()
 figure.tight_layout()

@@ -110,5 +110,17 @@ def first_policy(layers: tuple[int, ...], rng: np.random.Generator) -> Policy:
     return Policy(layers, np.concatenate(parts))
 
 
+def starting_policy(learned: Policy, given: Policy | None) -> Policy:
+    """The one given, which must be a network like that learned; or the latter."""
+    if given is None:
+        return learned
+    if not isinstance(given, Policy) or given.layers != learned.layers:
+        raise ValueError(
+            f"policy must be None or a Policy of layers {learned.layers}, as `adapt` gives; got "
+            f"{given!r:.80}."
+        )
+    return given
+
+
 def seed_of(random_state: Any) -> int:
     return int(check_random_state(random_state).randint(2**31))

@@ -29,7 +29,7 @@ from ..tasks import (
     check_arguments,
     check_parameters,
 )
-from .policies import Policy, PolicyTask, checked_tasks, first_policy, seed_of
+from .policies import Policy, PolicyTask, checked_tasks, first_policy, seed_of, starting_policy
 
 
 class ESPolicyTrainer(BaseEstimator):
@@ -208,7 +208,11 @@ class ESPolicyTrainer(BaseEstimator):
         return self
 
     def adapt(
-        self, task: PolicyTask, n_steps: int | None = None, random_state: Any = None
+        self,
+        task: PolicyTask,
+        n_steps: int | None = None,
+        random_state: Any = None,
+        policy: Policy | None = None,
     ) -> Policy:
         """The policy after rollouts of a new task; what was learned stays as it is.
 
@@ -222,6 +226,9 @@ class ESPolicyTrainer(BaseEstimator):
         random_state : int, RandomState instance or None, default=None
             Seeds the perturbations and the task's generator. None is that of the
             trainer.
+        policy : Policy or None, default=None
+            Where to start: of an earlier `adapt`, to go on with rollouts that come later
+            (with another `random_state`). None is ``policy_``.
 
         Returns
         -------
@@ -231,7 +238,7 @@ class ESPolicyTrainer(BaseEstimator):
         Raises
         ------
         ValueError
-            When a return is no finite number.
+            When `policy` has other layers, or a return is no finite number.
         TypeError
             When the task cannot be called.
         """
@@ -239,9 +246,10 @@ class ESPolicyTrainer(BaseEstimator):
         allowed = {"n_steps": Whole(0) | None, "random_state": Seed()}
         check_arguments(allowed, n_steps=n_steps, random_state=random_state)
         checked_tasks([task])
+        start = starting_policy(self.policy_, policy)
         given = self.random_state if random_state is None else random_state
         rng = np.random.default_rng(seed_of(given))
-        return self._adapted(self.policy_, task, self.n_steps if n_steps is None else n_steps, rng)
+        return self._adapted(start, task, self.n_steps if n_steps is None else n_steps, rng)
 
     # ------------------------------------------------------------------ steps
     def _pair(

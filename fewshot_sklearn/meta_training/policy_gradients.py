@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from ..tasks import Flag, Positive, Seed, Several, Whole, check_arguments, check_parameters
-from .policies import Policy, PolicyTask, checked_tasks, first_policy, seed_of
+from .policies import Policy, PolicyTask, checked_tasks, first_policy, seed_of, starting_policy
 
 
 class MAMLPolicyTrainer(BaseEstimator):
@@ -197,7 +197,11 @@ class MAMLPolicyTrainer(BaseEstimator):
         return self
 
     def adapt(
-        self, task: PolicyTask, n_steps: int | None = None, random_state: Any = None
+        self,
+        task: PolicyTask,
+        n_steps: int | None = None,
+        random_state: Any = None,
+        policy: Policy | None = None,
     ) -> Policy:
         """The policy after rollouts of a new task; what was learned stays as it is.
 
@@ -209,6 +213,9 @@ class MAMLPolicyTrainer(BaseEstimator):
             Steps of adaptation, of one rollout each. None is `n_steps` of the trainer.
         random_state : int, RandomState instance or None, default=None
             Seeds the task's generator. None is that of the trainer.
+        policy : Policy or None, default=None
+            Where to start: of an earlier `adapt`, to go on with rollouts that come later
+            (with another `random_state`). None is ``policy_``.
 
         Returns
         -------
@@ -218,7 +225,7 @@ class MAMLPolicyTrainer(BaseEstimator):
         Raises
         ------
         ValueError
-            When a return or its gradient is no finite number.
+            When `policy` has other layers, or a return or its gradient is no finite number.
         TypeError
             When the task cannot be called, or gives no tensor of one number.
         """
@@ -232,10 +239,10 @@ class MAMLPolicyTrainer(BaseEstimator):
         given = self.random_state if random_state is None else random_state
         rng = np.random.default_rng(seed_of(given))
         n_steps = self.n_steps if n_steps is None else n_steps
-        start = torch.tensor(self.policy_.parameters)
-        adapted = self._adapted(self.policy_, start, task, n_steps, rng).detach()
+        start = starting_policy(self.policy_, policy)
+        adapted = self._adapted(start, torch.tensor(start.parameters), task, n_steps, rng).detach()
         _check_finite(adapted)
-        return Policy(self.policy_.layers, adapted.numpy())
+        return Policy(start.layers, adapted.numpy())
 
     # ------------------------------------------------------------------ steps
     def _looked_ahead(

@@ -117,8 +117,8 @@ def balanced(policy, rng, force):
     for step in range(50):
         state, _, fallen, _, _ = env.step(int(policy.predict(state)[0] > 0))
         if fallen:
-            break
-    return step
+            return step
+    return 50
 
 
 def test_gymnasium_in_processes_as_in_one():
@@ -157,6 +157,19 @@ def test_adapt_changes_nothing_that_was_learned_and_counts_are_right():
     state = np.random.get_state()[1]  # noqa: NPY002
     trainer.fit([task])
     np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+
+
+def test_adaptation_goes_on_from_a_policy():
+    trainer = ESPolicyTrainer(**FEW).fit([noisy])
+    task = partial(near, best=CENTRE)
+    first = trainer.adapt(task, random_state=1)
+    both = trainer.adapt(task, random_state=2, policy=first)
+    alone = trainer.adapt(task, random_state=2)
+    assert not np.array_equal(both.parameters, alone.parameters)
+    np.testing.assert_array_equal(trainer.adapt(task, 0, policy=first).parameters, first.parameters)
+    for wrong in (Policy((1, 3), np.zeros(6)), first.parameters):
+        with pytest.raises(ValueError, match=r"policy must be None or a Policy of layers \(1, 2\)"):
+            trainer.adapt(task, policy=wrong)
 
 
 # ------------------------------------------------------------------ refused

@@ -168,6 +168,19 @@ def test_same_seed_same_policy_and_adapt_changes_nothing():
     assert isinstance(a, np.ndarray)
 
 
+def test_adaptation_goes_on_from_a_policy():
+    """Nothing is random in this task: one step after another is two steps."""
+    trainer = MAMLPolicyTrainer(LAYERS, max_iter=0, random_state=0)
+    task = partial(near, best=torch.ones(13, dtype=torch.float64))
+    trainer.fit([task])
+    first = trainer.adapt(task)
+    np.testing.assert_allclose(
+        trainer.adapt(task, policy=first).parameters, trainer.adapt(task, 2).parameters
+    )
+    with pytest.raises(ValueError, match="policy must be None or a Policy of layers"):
+        trainer.adapt(task, policy=Policy((1, 1), np.zeros(2)))
+
+
 # ------------------------------------------------------------------ refused
 def test_wrong_tasks():
     trainer = MAMLPolicyTrainer(**FEW)

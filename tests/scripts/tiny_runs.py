@@ -60,6 +60,12 @@ def the_simulator(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("gymnasium")
 
 
+def the_physics(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    """Left out where gymnasium or MuJoCo is not installed."""
+    pytest.importorskip("gymnasium")
+    pytest.importorskip("mujoco")
+
+
 def the_extra(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     """Left out where what writes .onnx files is not installed."""
     for name in ("onnx", "onnxscript", "onnxruntime"):
@@ -486,10 +492,36 @@ RUNS: dict[str, list[Run]] = {
             before=accuracies_made_up,
         )
     ],
+    "examples/plot_cheetah.py": [
+        Run(
+            smaller={
+                "N_PAST": 6,
+                "N_ROWS": 40,
+                "N_NEW": 3,
+                "WINDOW": 12,
+                "N_LATER": 4,
+                "AHEAD": 2,
+                "N_STARTS": 3,
+                "N_RUNNING": 2,
+                "N_STEPS": 2,
+                "HORIZON": 2,
+                "N_PLANS": 3,
+                "MAX_EPOCHS": 1,
+            },
+            prints=(
+                r"adapted ridge head +error .*" + FIGURE,
+                r"the simulator itself +return .*" + FIGURE,
+            ),
+            before=the_physics,
+        )
+    ],
     "examples/plot_navigation.py": [
         Run(
-            smaller={"N_PAST": 4, "N_NEW": 5, "MAX_ITER": 1, "N_STEPS": 3},
-            prints=(r"learned to adapt: return .*" + FIGURE, r"random: return .*" + FIGURE),
+            smaller={"N_PAST": 4, "N_NEW": 5, "MAX_ITER": 1, "MAML_ITER": 1, "N_STEPS": 3},
+            prints=(
+                r"ES, learned to adapt: return .*" + FIGURE,
+                r"MAML, random: return .*" + FIGURE,
+            ),
         )
     ],
     "examples/plot_policies.py": [
