@@ -9,9 +9,9 @@ transitions of a new one. Beside it: one network for all robots, a correction of
 same transitions, and linear regression on these alone (Nagabandi et al. 2019 have the task).
 
 One step ahead its error is less than two thirds of that of one model for all; the correction
-comes close, and their intervals overlap. It does not run better. No planner that looks ahead with a
-learned model gets far, and the one with the adapted model gets no farther than that with one model
-for all, while the same planner with the simulator in place of a model does run. What a robot does at
+comes close, and their intervals overlap. It does not run better: no planner that looks ahead with a
+learned model gets far, and the one with the adapted model less far than that with one model for
+all, while the same planner with the simulator in place of a model does run. What a robot does at
 random is not what it does when it runs. Takes over a minute, and
 ``pip install gymnasium mujoco``.
 """
@@ -53,6 +53,7 @@ N_PLANS = 64
 MAX_EPOCHS = 12
 DEAD_PAST, DEAD_NEW = (0, 2, 3, 5), (1, 4)  # thighs and feet; shins
 HIDDEN = (128, 64)
+mujoco.set_mju_user_warning(lambda message: None)  # of how gymnasium describes the robot
 ENV = gymnasium.make("HalfCheetah-v5").unwrapped
 GEAR = ENV.model.actuator_gear[:, 0].copy()
 print("half cheetah:", ", ".join(ENV.model.actuator(i).name for i in range(6)), flush=True)

@@ -8,7 +8,7 @@ learn from walks to past goals where adaptation to a new one is to start. Evolut
 for no derivative, so that the same lines serve any simulator (ES-MAML, Song et al. 2020): the
 policy heads for the goal after 16 walks. MAML differentiates the walk itself, which is written in
 torch for it, and arrives after three. Beside each: the same adaptation from a policy that does best
-without, which took as many walks to learn, and from a random policy. Takes about a minute.
+without, which took as many walks to learn, and from a random policy. Takes under two minutes.
 """
 
 # %%
