@@ -1,14 +1,16 @@
 """What the examples print and draw, recorded by hand since they take minutes, is on their pages.
 
-    python docs/gallery.py [NAME ...]
+    python docs/gallery.py [--data FOLDER] [NAME ...]
 
 runs the named examples, or those that were changed since they last ran, cell by cell. What they
 print and draw goes to docs/recorded/, from where this Sphinx extension puts it below the code. A
-cell that was changed since has nothing below it.
+cell that was changed since has nothing below it. Examples whose data may not be passed on read it
+from the folder, or are left as they are.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import hashlib
 import io
@@ -73,24 +75,27 @@ class _Both(io.StringIO):
         return super().write(text)
 
 
-def run(script: Path) -> None:
-    """Run a script and record what its cells print and draw."""
+def run(script: Path, data: Path | None = None) -> None:
+    """Run a script on a folder of data and record what its cells print and draw."""
     import matplotlib
 
     matplotlib.use("Agg")
-    for old in RECORDS.glob(f"{script.stem}-*.png"):
-        old.unlink()
-    sys.argv = [str(script)]
+    sys.argv = [str(script), *([str(data)] if data else [])]
     names = {"__name__": "__main__", "__file__": str(script)}
-    cells, drawn, began = [], 0, time.process_time()
+    cells, figures, began = [], [], time.process_time()
     for code in cells_of(script):
         printed = _Both(sys.stdout)
         with contextlib.redirect_stdout(printed), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             exec(compile(code, str(script), "exec"), names)
-        pictures = [f"{script.stem}-{drawn + k}.png" for k in _save_figures(script.stem, drawn)]
-        drawn += len(pictures)
+        drawn = list(_figures())
+        pictures = [f"{script.stem}-{len(figures) + k}.png" for k in range(1, len(drawn) + 1)]
+        figures += drawn
         cells.append({"code": digest(code), "printed": printed.getvalue(), "pictures": pictures})
+    for old in RECORDS.glob(f"{script.stem}-*.png"):
+        old.unlink()
+    for k, figure in enumerate(figures, 1):
+        (RECORDS / f"{script.stem}-{k}.png").write_bytes(figure)
     told = {
         "date": date.today().isoformat(),
         "cpu_seconds": round(time.process_time() - began),
@@ -100,33 +105,33 @@ def run(script: Path) -> None:
     (RECORDS / f"{script.stem}.json").write_text(json.dumps(told, indent=1) + "\n", "utf-8")
 
 
-def _save_figures(stem: str, drawn: int) -> Iterator[int]:
-    """Save what is open and close it; yields 1, 2, ..."""
+def _figures() -> Iterator[bytes]:
+    """Close what is open; yields each as a picture."""
     import matplotlib.pyplot as plt
 
-    for k, number in enumerate(plt.get_fignums(), 1):
-        figure = plt.figure(number)
+    for number in plt.get_fignums():
+        figure, drawn = plt.figure(number), io.BytesIO()
         dots = min(DOTS, DOTS * 1.5 * INCHES / figure.get_size_inches()[0])
-        figure.savefig(
-            RECORDS / f"{stem}-{drawn + k}.png",
-            dpi=dots,
-            metadata={"Software": None},
-            pil_kwargs={"optimize": True},
-        )
-        yield k
+        options = {"metadata": {"Software": None}, "pil_kwargs": {"optimize": True}}
+        figure.savefig(drawn, dpi=dots, **options)
+        yield drawn.getvalue()
     plt.close("all")
 
 
 def main(argv: list[str] | None = None) -> None:
-    given = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--data", type=Path)
+    asked = parser.parse_args(argv)
     RECORDS.mkdir(exist_ok=True)
-    if len(given) == 1:
-        run(EXAMPLES / f"{given[0]}.py")
+    if len(asked.names) == 1:
+        run(EXAMPLES / f"{asked.names[0]}.py", asked.data)
         return
+    data = ["--data", str(asked.data)] if asked.data else []
     for script in examples():
-        if script.stem in given or (not given and not is_current(script)):
+        if script.stem in asked.names or (not asked.names and not is_current(script)):
             print(f"== {script.stem}", flush=True)
-            subprocess.run([sys.executable, __file__, script.stem], check=True)
+            subprocess.run([sys.executable, __file__, *data, script.stem], check=True)
 
 
 # ------------------------------------------------------------------ showing

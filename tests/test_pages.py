@@ -64,6 +64,15 @@ def test_the_code_of_the_page_runs(at_hand, page):
         exec(block, names)
 
 
+def test_the_code_about_policies_runs(at_hand):
+    pytest.importorskip("gymnasium")
+    names: dict = {}
+    for block in blocks_of("policies"):
+        exec(block, names)
+    policy = names["policy"]  # of the motor that turns the other way
+    assert policy.predict([0.0])[0] < names["trainer"].policy_.predict([0.0])[0]
+
+
 @pytest.fixture
 def tiny_sentences(at_hand, monkeypatch):
     """A tiny encoder of sentences stands in for the one that is asked for."""

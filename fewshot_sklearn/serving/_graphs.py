@@ -30,6 +30,7 @@ RULED_OUT = 1e-12
 INSTEAD = {
     "ESMetaTrainer": "A trainer answers nothing: export its `estimator_`, once that is fitted.",
     "ESPolicyTrainer": "A policy is one vector of numbers: save `policy_.parameters` with numpy.",
+    "MAMLPolicyTrainer": "A policy is one vector of numbers: save `policy_.parameters` with numpy.",
     "MetaEmbedding": "It answers with features. Export a classifier or a regressor that starts "
     "from the same meta-init.",
     "MetaTrainer": "A trainer answers nothing: export its `estimator_`, once that is fitted.",

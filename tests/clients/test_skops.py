@@ -158,7 +158,7 @@ def test_no_public_estimator_is_left_out(others):
     }
     tested = {type(one).__name__ for one in others} | {*CLASSIFIERS, *REGRESSORS}
     raw = {"ImageEncoder", "ImageReader", "SentenceEncoder"}
-    trainers = {"ESMetaTrainer", "ESPolicyTrainer", "MetaTrainer"}  # see below
+    trainers = {"ESMetaTrainer", "ESPolicyTrainer", "MAMLPolicyTrainer", "MetaTrainer"}  # see below
     assert public - tested - raw == trainers
 
 

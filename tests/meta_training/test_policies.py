@@ -109,6 +109,28 @@ def test_same_seed_same_policy_whatever_the_processes():
     assert not np.array_equal(a, one.adapt(noisy, 2, random_state=5).parameters)
 
 
+def balanced(policy, rng, force):
+    """Steps for which gymnasium's cart keeps its pole up."""
+    env = pytest.importorskip("gymnasium").make("CartPole-v1").unwrapped
+    env.force_mag = force
+    state, _ = env.reset(seed=int(rng.integers(2**31)))
+    for step in range(50):
+        state, _, fallen, _, _ = env.step(int(policy.predict(state)[0] > 0))
+        if fallen:
+            return step
+    return 50
+
+
+def test_gymnasium_in_processes_as_in_one():
+    pytest.importorskip("gymnasium")
+    past = [partial(balanced, force=force) for force in (-10, 10)]
+    options = {"n_pairs": 2, "n_outer_pairs": 2, "max_iter": 2, "random_state": 0}
+    one, two = (ESPolicyTrainer((4, 1), n_jobs=n, **options).fit(past) for n in (None, 2))
+    np.testing.assert_array_equal(one.policy_.parameters, two.policy_.parameters)
+    assert one.adapt(past[0]).predict([0.0, 0.0, 0.1, 0.0]).shape == (1,)
+    assert one.history_.min() > 5
+
+
 def test_the_two_sides_of_a_pair_meet_the_same_random_numbers():
     """Noise that is the same on both sides cancels: nothing but it is earned here."""
     options = FEW | {"shaping": "returns", "n_steps": 2}
@@ -135,6 +157,19 @@ def test_adapt_changes_nothing_that_was_learned_and_counts_are_right():
     state = np.random.get_state()[1]  # noqa: NPY002
     trainer.fit([task])
     np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+
+
+def test_adaptation_goes_on_from_a_policy():
+    trainer = ESPolicyTrainer(**FEW).fit([noisy])
+    task = partial(near, best=CENTRE)
+    first = trainer.adapt(task, random_state=1)
+    both = trainer.adapt(task, random_state=2, policy=first)
+    alone = trainer.adapt(task, random_state=2)
+    assert not np.array_equal(both.parameters, alone.parameters)
+    np.testing.assert_array_equal(trainer.adapt(task, 0, policy=first).parameters, first.parameters)
+    for wrong in (Policy((1, 3), np.zeros(6)), first.parameters):
+        with pytest.raises(ValueError, match=r"policy must be None or a Policy of layers \(1, 2\)"):
+            trainer.adapt(task, policy=wrong)
 
 
 # ------------------------------------------------------------------ refused

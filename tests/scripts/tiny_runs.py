@@ -78,6 +78,12 @@ def tables_and_mixed_models(module: ModuleType, patch: pytest.MonkeyPatch) -> No
     tables_of_r(module, patch)
 
 
+def the_physics(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    """Left out where gymnasium or MuJoCo is not installed."""
+    pytest.importorskip("gymnasium")
+    pytest.importorskip("mujoco")
+
+
 def the_extra(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     """Left out where what writes .onnx files is not installed."""
     for name in ("onnx", "onnxscript", "onnxruntime"):
@@ -531,10 +537,43 @@ RUNS: dict[str, list[Run]] = {
             before=chemistry_made_up,
         )
     ],
+    "examples/plot_cheetah.py": [
+        Run(
+            smaller={
+                "N_PAST": 6,
+                "N_ROWS": 40,
+                "N_NEW": 3,
+                "WINDOW": 12,
+                "N_LATER": 4,
+                "AHEAD": 2,
+                "N_STARTS": 3,
+                "N_RUNNING": 2,
+                "N_STEPS": 2,
+                "HORIZON": 2,
+                "N_PLANS": 3,
+                "MAX_EPOCHS": 1,
+            },
+            prints=(
+                r"adapted ridge head +error .*" + FIGURE,
+                r"the simulator itself +return .*" + FIGURE,
+            ),
+            before=the_physics,
+        )
+    ],
     "examples/plot_navigation.py": [
         Run(
-            smaller={"N_PAST": 4, "N_NEW": 5, "MAX_ITER": 1, "N_STEPS": 3},
-            prints=(r"learned to adapt: return .*" + FIGURE, r"random: return .*" + FIGURE),
+            smaller={"N_PAST": 4, "N_NEW": 5, "MAX_ITER": 1, "MAML_ITER": 1, "N_STEPS": 3},
+            prints=(
+                r"ES, learned to adapt: return .*" + FIGURE,
+                r"MAML, random: return .*" + FIGURE,
+            ),
+        )
+    ],
+    "examples/plot_policies.py": [
+        Run(
+            smaller={"N_PAST": 4, "N_NEW": 3, "MAX_ITER": 1, "ES_ITER": 1, "N_STEPS": 4},
+            prints=(r"MAML: return .*" + FIGURE, r"ES from scratch: return .*" + FIGURE),
+            before=the_simulator,
         )
     ],
     "examples/plot_patients.py": [
@@ -576,6 +615,7 @@ RUNS: dict[str, list[Run]] = {
             },
             prints=(
                 r"adapted ridge head .* by -?" + FIGURE,
+                r"adapted MAML .* by -?" + FIGURE,
                 r"one model for all .*CPU-ms a control",
             ),
             before=the_simulator,

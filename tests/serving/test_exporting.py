@@ -49,6 +49,7 @@ REFUSED = {
     "ESPolicyTrainer": r"`policy_\.parameters`",
     "ImageEncoder": "export what comes after",
     "ImageReader": "export what comes after",
+    "MAMLPolicyTrainer": r"`policy_\.parameters`",
     "MetaEmbedding": "Export a classifier or a regressor",
     "MetaTrainer": "export its `estimator_`",
     "PooledClassifier": "skl2onnx",
