@@ -111,7 +111,7 @@ print(f"meta-training: {time.process_time() - began:.0f} CPU-seconds")
 
 MODELS = {
     "deep kernel, meta-trained": (learned, rows),
-    "ridge": (Ridge(10.0), rows),  # the best of 3, 10, 30 and 100 on past assays
+    "ridge": (Ridge(10.0), rows),  # the best of those tried on past assays
     "random forest": (RandomForestRegressor(N_TREES, max_features=0.3, random_state=0), rows),
     "ridge, fingerprint alone": (Ridge(10.0), fingerprint),
 }
