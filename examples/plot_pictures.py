@@ -149,8 +149,8 @@ for name, (model, rows) in MODELS.items():
 # %%
 # Named
 # -----
-# Five pictures of every class are learned from; of the others some are shown, with the name that
-# they are given, red where it is wrong.
+# Five pictures of every class are learned from; of the others as many of each are shown, with
+# the name that they are given, red where it is wrong.
 
 order = rng.permutation(len(X))
 support = np.concatenate([order[y[order] == name][:N_SHOT] for name in pictures.classes])
@@ -160,7 +160,11 @@ predicted = learned.fit(X[support], y[support]).predict(X[others])
 took = 1000 * (time.process_time() - began)
 print(f"fitted to {len(support)} and {len(others)} named in {took:.0f} CPU-ms")
 figure, tiles = plt.subplots(4, 9, figsize=(11, 5.5), layout="constrained")
-for tile, place in zip(tiles.flat, rng.permutation(len(others)), strict=False):
+mixed = rng.permutation(len(others))
+shown = [
+    mixed[y[others[mixed]] == name][: 36 // len(pictures.classes)] for name in pictures.classes
+]
+for tile, place in zip(tiles.flat, np.concatenate(shown), strict=False):
     tile.imshow(X[others[place]])
     right = predicted[place] == y[others[place]]
     tile.set_title(str(predicted[place])[:12], fontsize=8, color="k" if right else "r")

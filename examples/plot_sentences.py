@@ -7,6 +7,9 @@ each, by `TextClassifier`, beside logistic regression on the same encoder's embe
 words. An eleventh intent is added later, in milliseconds. And sentences that ask for none of the
 intents are refused: how far is too far was learned from intents of other domains.
 
+Intents are told apart nearly without error by whatever sees embeddings; reviews are hard, and all
+three are close. Of the sentences that ask for nothing known, about nineteen in twenty are refused.
+
 CLINC150 (CC BY 3.0) and the reviews (MIT) do not come with the package: ``python plot_sentences.py
 FOLDER`` reads ``FOLDER/clinc150`` (see `fewshot_sklearn.datasets.load_clinc150`) and what ``pip
 download --no-deps --no-binary :all: -d FOLDER vaderSentiment==3.3.2`` writes. Either will do. Needs
