@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from inspect import signature
 
 import pytest
 from sklearn.base import BaseEstimator
 from sklearn.utils import estimator_checks, get_tags
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import check_array_api_input, parametrize_with_checks
 
 import fewshot_sklearn
 from fewshot_sklearn import (
@@ -142,6 +143,8 @@ def of_arrays():
 
 def test_array_api_check():
     """It only runs where SCIPY_ARRAY_API was set before the first import of scipy."""
+    if "expect_only_array_outputs" not in signature(check_array_api_input).parameters:
+        pytest.skip("this version's check wants outputs of the arrays' own kind")
     script = (
         "import torch; torch.set_num_threads(1)\n"
         "from sklearn.utils.estimator_checks import check_array_api_input\n"

@@ -132,12 +132,12 @@ class Conv1d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x[..., None] if x.ndim == 2 else x
         there = ~x.isnan()
-        if torch.compiler.is_exporting():  # a graph is of series of one length; NaN stays NaN
+        if _is_exporting():  # a graph is of series of one length; NaN stays NaN
             return self._of_one_length(x, there[:, 0])
         n_times = there.any(2).sum(1)
         out = x.new_zeros(len(x), self.log_weights.numel() * len(self.filters) + _N_WAVES)
         parts, order = [], []
-        for length in n_times.unique().tolist():
+        for length in map(int, n_times.unique()):
             rows = (n_times == length).nonzero()[:, 0]
             if length < LEAST_TIMES:  # padding of a batch
                 parts.append(out[rows])
@@ -169,7 +169,8 @@ class Conv1d(nn.Module):
         signs, phases = _channel_marks(n_channels, shares[0].numel())
         signs, phases = signs.to(x), phases.to(x)
         shares = shares.reshape(n, n_channels, -1) * signs
-        angles = numbers[:, :, None] * x.new_tensor(_FREQUENCIES)
+        frequencies = torch.tensor(_FREQUENCIES, dtype=x.dtype, device=x.device)
+        angles = numbers[:, :, None] * frequencies
         waves = torch.cos(angles[..., None].unflatten(0, (n, n_channels)) + phases)
         waves = waves * (self.log_weights_of_waves.exp()[..., None] * math.sqrt(2 / _WAVES))
         count = there.sum(1).clamp(min=1).to(x).sqrt()[:, None]
@@ -192,6 +193,8 @@ class Conv1d(nn.Module):
 
 #: Of all numbers beside the shape.
 _N_WAVES = _NUMBERS * len(_FREQUENCIES) * _WAVES
+#: Where torch does not tell the two apart yet, what is exported is being compiled.
+_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
 
 def _filtered(x: Tensor, filters: Tensor, n_dilations: int):

@@ -94,11 +94,21 @@ class OwnRandomNumbers(TorchDispatchMode):
     ) -> Any:
         own, takes_generator = _about(func)
         kwargs = dict(kwargs or {})
+        if not takes_generator and func in _ALIKE:  # of torch before they took one
+            made = torch.empty_like(args[0], **kwargs)
+            return _ALIKE[func](made, generator=self._on(made.device))
         if takes_generator and kwargs.get("generator") is None:
             tensors = (a for a in args if isinstance(a, torch.Tensor))
             device = next((a.device for a in tensors), kwargs.get("device"))
             kwargs["generator"] = self._on(torch.device(device or "cpu"))
         return own(*args, **kwargs)
+
+
+#: What draws numbers for a tensor of another's shape, and what does so in place.
+_ALIKE = {
+    torch.ops.aten.rand_like.default: torch.Tensor.uniform_,
+    torch.ops.aten.randn_like.default: torch.Tensor.normal_,
+}
 
 
 @cache

@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from ..algorithms import InContextClassifier
-from ..estimators import FrozenStep
+from ..estimators import CodedLabels, FrozenStep
 from .past_rows import PastRows
 from .pooled_mixed import PooledMixedRegressor
 from .pooled_statistics import VALIDATION, PooledStatisticsClassifier, PooledStatisticsRegressor
@@ -86,7 +86,10 @@ def _network(classify: bool, seed: int) -> Any:
         hidden_layer_sizes=(64, 64), early_stopping=True, n_iter_no_change=5, max_iter=40,
         batch_size=256, random_state=seed,
     )  # fmt: skip
+    alpha = "network__alpha"
+    if classify:  # before scikit-learn 1.8 it cannot stop early where labels are words
+        network, alpha = CodedLabels(network), "network__estimator__alpha"
     steps = Pipeline([("scale", StandardScaler()), ("clip", clip), ("network", network)])
     scoring = "neg_log_loss" if classify else "neg_mean_squared_error"
     split = GroupShuffleSplit(1, test_size=VALIDATION, random_state=seed)
-    return GridSearchCV(steps, {"network__alpha": DECAYS}, scoring=scoring, cv=split)
+    return GridSearchCV(steps, {alpha: DECAYS}, scoring=scoring, cv=split)
