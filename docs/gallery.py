@@ -33,6 +33,7 @@ from sphinx_gallery.py_source_parser import split_code_and_text_blocks
 HERE = Path(__file__).parent
 EXAMPLES, RECORDS = HERE.parent / "examples", HERE / "recorded"
 INCHES, DOTS = 6.4, 100  # a figure is at most as wide as a page's text
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal
 MADE_WITH = ("scikit-learn", "torch")
 
 
@@ -91,7 +92,8 @@ def run(script: Path, data: Path | None = None) -> None:
         drawn = list(_figures())
         pictures = [f"{script.stem}-{len(figures) + k}.png" for k in range(1, len(drawn) + 1)]
         figures += drawn
-        cells.append({"code": digest(code), "printed": printed.getvalue(), "pictures": pictures})
+        text = COLOURS.sub("", printed.getvalue())
+        cells.append({"code": digest(code), "printed": text, "pictures": pictures})
     for old in RECORDS.glob(f"{script.stem}-*.png"):
         old.unlink()
     for k, figure in enumerate(figures, 1):

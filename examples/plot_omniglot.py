@@ -43,7 +43,7 @@ X_past, y_past, alphabets_past = add_rotations(images[~new], letters[~new], alph
 X_new, y_new, alphabets_new = images[new], letters[new], alphabets[new]
 print(f"past: {len(np.unique(y_past))} letters of 24 alphabets, turned ones included")
 print(f"new:  {len(np.unique(y_new))} letters of {', '.join(np.unique(alphabets_new.astype(str)))}")
-print(f"meta-training: {epochs} epochs, some minutes in all; acc is of the validation alphabets")
+print(f"meta-training: {epochs} epochs, some minutes; valid_score is of two alphabets kept out")
 
 # %%
 # Meta-train once
