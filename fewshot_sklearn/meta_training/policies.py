@@ -1,4 +1,4 @@
-"""What a policy is, and what a task is to which it adapts: a function that plays one episode."""
+"""What a policy is, what a task is, a function that plays one episode, and how one adapts to it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
+
+from ..tasks import Seed, Whole, check_arguments
 
 #: A task: the return of one rollout of a policy; what is random in it comes from the generator.
 PolicyTask = Callable[["Policy", np.random.Generator], Any]
@@ -85,6 +89,62 @@ class Policy:
             A new one.
         """
         return Policy(self.layers, self.parameters + step)
+
+
+class _PolicyTrainer(BaseEstimator):
+    """How a fitted trainer adapts; its kind says what rollouts are made of it."""
+
+    n_steps: int
+    random_state: Any
+    policy_: Policy
+
+    def adapt(
+        self,
+        task: PolicyTask,
+        n_steps: int | None = None,
+        random_state: Any = None,
+        policy: Policy | None = None,
+    ) -> Policy:
+        """The policy after rollouts of a new task; what was learned stays as it is.
+
+        Parameters
+        ----------
+        task : callable
+            As in `fit`.
+        n_steps : int or None, default=None
+            Steps of adaptation. None is `n_steps` of the trainer.
+        random_state : int, RandomState instance or None, default=None
+            Seeds what adaptation draws and the task's generator. None is that of the
+            trainer.
+        policy : Policy or None, default=None
+            Where to start: of an earlier `adapt`, to go on with rollouts that come later
+            (with another `random_state`). None is ``policy_``.
+
+        Returns
+        -------
+        Policy
+            Adapted: ``predict(observations)`` gives actions.
+
+        Raises
+        ------
+        ValueError
+            When `policy` has other layers, or what the task returns is no finite number.
+        TypeError
+            When the task cannot be called, or returns what `fit` does not take.
+        """
+        check_is_fitted(self)
+        allowed = {"n_steps": Whole(0) | None, "random_state": Seed()}
+        check_arguments(allowed, n_steps=n_steps, random_state=random_state)
+        (task,) = checked_tasks([task])
+        start = starting_policy(self.policy_, policy)
+        given = self.random_state if random_state is None else random_state
+        rng = np.random.default_rng(seed_of(given))
+        return self._adapted_policy(start, task, self.n_steps if n_steps is None else n_steps, rng)
+
+    def _adapted_policy(
+        self, policy: Policy, task: PolicyTask, n_steps: int, rng: np.random.Generator
+    ) -> Policy:
+        raise NotImplementedError
 
 
 def checked_tasks(tasks: Iterable[PolicyTask]) -> list[PolicyTask]:

@@ -16,8 +16,6 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed
 from scipy.stats import rankdata
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 
 from ..tasks import (
     N_JOBS,
@@ -26,13 +24,12 @@ from ..tasks import (
     Seed,
     Several,
     Whole,
-    check_arguments,
     check_parameters,
 )
-from .policies import Policy, PolicyTask, checked_tasks, first_policy, seed_of, starting_policy
+from .policies import Policy, PolicyTask, _PolicyTrainer, checked_tasks, first_policy, seed_of
 
 
-class ESPolicyTrainer(BaseEstimator):
+class ESPolicyTrainer(_PolicyTrainer):
     """Learn a policy that adapts to a new task in a few rollouts, by evolution strategies.
 
     A task is any function that plays one episode and returns what was earned: a
@@ -52,7 +49,8 @@ class ESPolicyTrainer(BaseEstimator):
         Sizes of the policy's network: of observations, of hidden layers (tanh), of
         actions; two sizes are a linear policy.
     n_steps : int, default=1
-        Steps of adaptation that meta-training looks ahead, and that `adapt` takes.
+        Steps of adaptation that meta-training looks ahead, and that `adapt` takes, of
+        ``2 * n_pairs`` rollouts each.
     n_pairs : int, default=8
         Pairs of perturbations of a step of adaptation, k: it takes 2k rollouts.
     inner_lr : float, default=0.1
@@ -207,50 +205,6 @@ class ESPolicyTrainer(BaseEstimator):
         self.n_rollouts_ = self.max_iter * 2 * self.n_outer_pairs * each
         return self
 
-    def adapt(
-        self,
-        task: PolicyTask,
-        n_steps: int | None = None,
-        random_state: Any = None,
-        policy: Policy | None = None,
-    ) -> Policy:
-        """The policy after rollouts of a new task; what was learned stays as it is.
-
-        Parameters
-        ----------
-        task : callable
-            As in `fit`.
-        n_steps : int or None, default=None
-            Steps of adaptation, of ``2 * n_pairs`` rollouts each. None is `n_steps` of
-            the trainer.
-        random_state : int, RandomState instance or None, default=None
-            Seeds the perturbations and the task's generator. None is that of the
-            trainer.
-        policy : Policy or None, default=None
-            Where to start: of an earlier `adapt`, to go on with rollouts that come later
-            (with another `random_state`). None is ``policy_``.
-
-        Returns
-        -------
-        Policy
-            Adapted: ``predict(observations)`` gives actions.
-
-        Raises
-        ------
-        ValueError
-            When `policy` has other layers, or a return is no finite number.
-        TypeError
-            When the task cannot be called.
-        """
-        check_is_fitted(self)
-        allowed = {"n_steps": Whole(0) | None, "random_state": Seed()}
-        check_arguments(allowed, n_steps=n_steps, random_state=random_state)
-        checked_tasks([task])
-        start = starting_policy(self.policy_, policy)
-        given = self.random_state if random_state is None else random_state
-        rng = np.random.default_rng(seed_of(given))
-        return self._adapted(start, task, self.n_steps if n_steps is None else n_steps, rng)
-
     # ------------------------------------------------------------------ steps
     def _pair(
         self, policy: Policy, tasks: list[PolicyTask], seeds: tuple[int, ...]
@@ -259,13 +213,15 @@ class ESPolicyTrainer(BaseEstimator):
         e = _perturbation(policy, seeds)
         task = tasks[np.random.default_rng([*seeds, 1]).integers(len(tasks))]
         up, down = (
-            _played(task, self._adapted(policy.moved(size * e), task, self.n_steps, rng), rng)
+            _played(
+                task, self._adapted_policy(policy.moved(size * e), task, self.n_steps, rng), rng
+            )
             for size in (self.sigma, -self.sigma)
             for rng in (np.random.default_rng([*seeds, 2]),)  # the same for both
         )
         return up, down
 
-    def _adapted(
+    def _adapted_policy(
         self, policy: Policy, task: PolicyTask, n_steps: int, rng: np.random.Generator
     ) -> Policy:
         for _ in range(n_steps):

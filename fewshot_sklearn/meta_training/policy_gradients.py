@@ -12,15 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from ..tasks import Flag, Positive, Seed, Several, Whole, check_arguments, check_parameters
-from .policies import Policy, PolicyTask, checked_tasks, first_policy, seed_of, starting_policy
+from ..tasks import Flag, Positive, Seed, Several, Whole, check_parameters
+from .policies import Policy, PolicyTask, _PolicyTrainer, checked_tasks, first_policy, seed_of
 
 
-class MAMLPolicyTrainer(BaseEstimator):
+class MAMLPolicyTrainer(_PolicyTrainer):
     """Learn a policy that adapts to a new task in a few gradient steps, one rollout each.
 
     A task is a function that plays one episode in torch, a simulator that autograd sees
@@ -196,55 +194,19 @@ class MAMLPolicyTrainer(BaseEstimator):
         self.n_rollouts_ = self.max_iter * self.n_tasks * (self.n_steps + 1)
         return self
 
-    def adapt(
-        self,
-        task: PolicyTask,
-        n_steps: int | None = None,
-        random_state: Any = None,
-        policy: Policy | None = None,
+    # ------------------------------------------------------------------ steps
+    def _adapted_policy(
+        self, policy: Policy, task: PolicyTask, n_steps: int, rng: np.random.Generator
     ) -> Policy:
-        """The policy after rollouts of a new task; what was learned stays as it is.
-
-        Parameters
-        ----------
-        task : callable
-            As in `fit`.
-        n_steps : int or None, default=None
-            Steps of adaptation, of one rollout each. None is `n_steps` of the trainer.
-        random_state : int, RandomState instance or None, default=None
-            Seeds the task's generator. None is that of the trainer.
-        policy : Policy or None, default=None
-            Where to start: of an earlier `adapt`, to go on with rollouts that come later
-            (with another `random_state`). None is ``policy_``.
-
-        Returns
-        -------
-        Policy
-            Adapted: ``predict(observations)`` gives actions.
-
-        Raises
-        ------
-        ValueError
-            When `policy` has other layers, or a return or its gradient is no finite number.
-        TypeError
-            When the task cannot be called, or gives no tensor of one number.
-        """
-        check_is_fitted(self)
-        allowed = {"n_steps": Whole(0) | None, "random_state": Seed()}
-        check_arguments(allowed, n_steps=n_steps, random_state=random_state)
-        (task,) = checked_tasks([task])
         if self.vectorize:  # it gets tensors, as in meta-training
             function, numbers = _function_of([task])
             task = partial(function, **{name: values[0] for name, values in numbers.items()})
-        given = self.random_state if random_state is None else random_state
-        rng = np.random.default_rng(seed_of(given))
-        n_steps = self.n_steps if n_steps is None else n_steps
-        start = starting_policy(self.policy_, policy)
-        adapted = self._adapted(start, torch.tensor(start.parameters), task, n_steps, rng).detach()
+        adapted = self._adapted(
+            policy, torch.tensor(policy.parameters), task, n_steps, rng
+        ).detach()
         _check_finite(adapted)
-        return Policy(start.layers, adapted.numpy())
+        return Policy(policy.layers, adapted.numpy())
 
-    # ------------------------------------------------------------------ steps
     def _looked_ahead(
         self, policy: Policy, parameters: Tensor, seeds: tuple[int, ...], task: PolicyTask
     ) -> Tensor:
