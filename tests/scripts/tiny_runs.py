@@ -366,6 +366,14 @@ RUNS: dict[str, list[Run]] = {
     "benchmarks/task_priors.py": [
         Run("--data made-10 --methods auto --splits 1", {}, (r"\| auto \|.*\d",))
     ],
+    "benchmarks/cart_poles.py": [
+        Run(
+            "--n-new 3 --max-iter 1",
+            {"N_PAST": 4, "N_STEPS": 3},
+            (r"learned to adapt: .*" + FIGURE, r"random: .*" + FIGURE),
+            before=the_simulator,
+        )
+    ],
     "benchmarks/class_penalties.py": [
         Run(
             "--leaves {data}/leaves99/train.csv --data made --shots 1",
