@@ -79,25 +79,28 @@ class _Both(io.StringIO):
 def run(script: Path, data: Path | None = None) -> None:
     """Run a script on a folder of data and record what its cells print and draw."""
     import matplotlib
+    import matplotlib.pyplot as plt
 
     matplotlib.use("Agg")
+    plt.close("all")
     sys.argv = [str(script), *([str(data)] if data else [])]
     names = {"__name__": "__main__", "__file__": str(script)}
-    cells, figures, began = [], [], time.process_time()
+    cells, figures, began = [], {}, time.process_time()
     for code in cells_of(script):
         printed = _Both(sys.stdout)
         with contextlib.redirect_stdout(printed), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             exec(compile(code, str(script), "exec"), names)
-        drawn = list(_figures())
-        pictures = [f"{script.stem}-{len(figures) + k}.png" for k in range(1, len(drawn) + 1)]
-        figures += drawn
+        for number, picture in _pictures():
+            if number not in figures or figures[number][1] != picture:
+                figures[number] = (len(cells), picture)  # below the last cell that drew in it
         text = COLOURS.sub("", printed.getvalue())
-        cells.append({"code": digest(code), "printed": text, "pictures": pictures})
+        cells.append({"code": digest(code), "printed": text, "pictures": []})
     for old in RECORDS.glob(f"{script.stem}-*.png"):
         old.unlink()
-    for k, figure in enumerate(figures, 1):
-        (RECORDS / f"{script.stem}-{k}.png").write_bytes(figure)
+    for k, (cell, picture) in enumerate(sorted(figures.values()), 1):
+        (RECORDS / f"{script.stem}-{k}.png").write_bytes(picture)
+        cells[cell]["pictures"].append(f"{script.stem}-{k}.png")
     told = {
         "date": date.today().isoformat(),
         "cpu_seconds": round(time.process_time() - began),
@@ -107,8 +110,8 @@ def run(script: Path, data: Path | None = None) -> None:
     (RECORDS / f"{script.stem}.json").write_text(json.dumps(told, indent=1) + "\n", "utf-8")
 
 
-def _figures() -> Iterator[bytes]:
-    """Close what is open; yields each as a picture."""
+def _pictures() -> Iterator[tuple[int, bytes]]:
+    """The numbers of all figures, and what they look like."""
     import matplotlib.pyplot as plt
 
     for number in plt.get_fignums():
@@ -116,8 +119,7 @@ def _figures() -> Iterator[bytes]:
         dots = min(DOTS, DOTS * 1.5 * INCHES / figure.get_size_inches()[0])
         options = {"metadata": {"Software": None}, "pil_kwargs": {"optimize": True}}
         figure.savefig(drawn, dpi=dots, **options)
-        yield drawn.getvalue()
-    plt.close("all")
+        yield number, drawn.getvalue()
 
 
 def main(argv: list[str] | None = None) -> None:

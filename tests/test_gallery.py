@@ -28,7 +28,8 @@ print("one")
 # Second
 # ------
 
-plt.plot([1, 2])
+figure, (left, right) = plt.subplots(1, 2)
+left.plot([1, 2])
 plt.show()
 '''
 PAGE = """
@@ -42,7 +43,7 @@ PAGE = """
 
 .. code-block:: Python
 
-    plt.plot([1, 2])
+    left.plot([1, 2])
 
 .. _sphx_glr_download_plot_it.py:
 """
@@ -71,6 +72,17 @@ def test_it_is_recorded_until_it_changes(script, capsys):
     assert not gallery.is_current(script)
 
 
+def test_a_figure_is_below_the_last_cell_that_draws_in_it(script):
+    later = "\n# %%\n# Third\n# -----\n\nright.plot([2, 1])\n"
+    script.write_text(
+        SCRIPT + later + later.replace("Third", "Last").replace("right", "plt"), "utf-8"
+    )
+    gallery.main(["plot_it"])
+    assert [cell["pictures"] for cell in gallery.record_of(script)["cells"]] == [
+        [], [], [], ["plot_it-1.png"]
+    ]  # fmt: skip
+
+
 def test_it_is_shown_below_its_code(script):
     gallery.main(["plot_it"])
     record, cells = gallery.record_of(script), gallery.cells_of(script)
@@ -79,7 +91,7 @@ def test_it_is_shown_below_its_code(script):
         'print("one")',
         "\n    one\n",
         "LINES 12",
-        "plt.plot",
+        "left.plot",
         "plot_it-1.png",
         "_sphx_glr_down",
     ]
