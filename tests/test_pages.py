@@ -191,5 +191,6 @@ def test_every_page_is_tested():
         "intents",
         "trust",
         "cluster",
+        "policies",
     }
     assert with_code == {*WHOLE, *of_its_own}
