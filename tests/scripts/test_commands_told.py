@@ -40,7 +40,8 @@ class Understood(Exception):
 def test_a_command_is_understood(command, monkeypatch):
     script, *words = shlex.split(command)
     if script.startswith("examples/"):
-        assert not words
+        reads = "sys.argv[1]" in (ROOT / script).read_text("utf-8")  # a folder of data
+        assert len(words) <= reads
         return
     whole = argparse.ArgumentParser.parse_args
 
