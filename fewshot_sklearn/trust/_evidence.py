@@ -66,8 +66,8 @@ class PastAnswers:
         if Z is None and novelty_score in ("class_mean", "support_row") and self.classifies:
             raise ValueError(
                 f"X must hold finite numbers for novelty_score={novelty_score!r}: sentences, files "
-                "and tables go through the steps of a pipeline that MetaTrainer has trained, or are "
-                "made numbers before. novelty_score='max_probability' takes them as they are."
+                "and tables go through the steps of a pipeline that MetaTrainer has trained, or "
+                "are made numbers before. novelty_score='max_probability' takes them as they are."
             )
         # what has an equal share: groups, or classes where these are drawn from one pool
         self.unit = np.zeros(len(y), dtype=int) if groups is None else groups
