@@ -149,12 +149,14 @@ def shown(cell: dict[str, Any]) -> str:
     return "\n".join(["", *lines, ""])
 
 
-#: Where a page ends, for which the last block has no heading of its own.
+#: Where the body of a page ends.
 FOOT = "\n.. _sphx_glr_download"
 
 
 def with_record(page: str, record: dict[str, Any], cells: list[str]) -> str:
     """The page that sphinx-gallery wrote, with the record below the code of each cell."""
+    if not record["cells"]:
+        return page
     known = {cell["code"]: cell for cell in record["cells"]}
     blocks = re.split(r"(?m)^(?=\.\. GENERATED FROM PYTHON SOURCE LINES)", page)
     codes, done = iter(cells), []
@@ -165,7 +167,10 @@ def with_record(page: str, record: dict[str, Any], cells: list[str]) -> str:
                 block, foot, rest = block.partition(FOOT)
                 block = block.rstrip() + "\n\n" + shown(cell) + "\n" + foot + rest
         done.append(block)
-    return "".join(done)
+    versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
+    how = f"It ran on {record['date']}, with {versions}, in {record['cpu_seconds']} CPU-seconds."
+    body, foot, rest = "".join(done).partition(FOOT)
+    return f"{body}\n\n*{how}*\n{foot}{rest}"
 
 
 def stage(folder: Path) -> None:

@@ -97,6 +97,8 @@ def test_it_is_shown_below_its_code(script):
     ]
     places = [page.index(told) for told in order]
     assert places == sorted(places)
+    assert f"It ran on {record['date']}, with scikit-learn" in page
+    assert gallery.with_record(PAGE, {"cells": []}, cells) == PAGE
     changed = [cells[0].replace("one", "two"), cells[1]]
     page = gallery.with_record(PAGE, record, changed)
     assert "\n    one\n" not in page and "/recorded/plot_it-1.png" in page
