@@ -6,12 +6,12 @@ Five new letters, one labelled drawing of each, and forty more that nobody has l
 convolutional networks that ship with the package, which vote (`VotingClassifier`), tell them apart
 nearly without error, but slowly. A small fully connected one is fast and less sure. So the
 ensemble, the teacher, adapts to the five drawings and says how likely each of the forty is each
-letter; the fast one, the student, is fitted to that: `fit` takes probabilities, a column a class, in the place of labels (Hinton et al. 2015).
-From then on the teacher is not needed.
+letter; the fast one, the student, is fitted to that: `fit` takes probabilities, a column a class,
+in the place of labels (Hinton et al. 2015). From then on the teacher is not needed.
 
 Two thirds of what the student is behind the teacher is made up so, more than by the student's own
 guesses at the forty. That they are probabilities does not matter here, where the teacher is sure:
-its guesses alone teach as much. Takes less than a minute.
+its guesses alone teach as much. Takes a minute or two.
 """
 
 # %%

@@ -359,7 +359,7 @@ def test_grey_pictures(pixels):
     expected = by_hand(small(), np.repeat(grey[:, None] / 255, 3, 1))
     np.testing.assert_allclose(three, expected, atol=1e-6)
     one = by_hand(small(1), grey[:, None] / 255)
-    for X in (grey, grey[..., None], grey[:, None], grey > -1):
+    for X in (grey, grey[..., None], grey[:, None], np.ones_like(grey, bool)):
         found = ImageEncoder(small(1), device="cpu").fit_transform(X)
         if X.dtype != bool:
             np.testing.assert_allclose(found, one, atol=1e-6)
