@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
 
 from conftest import ROOT
@@ -10,6 +12,7 @@ from conftest import ROOT
 import fewshot_sklearn
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+EXAMPLES = PROJECT["optional-dependencies"]["examples"]
 
 
 def pins(name):
@@ -46,3 +49,15 @@ def test_whatever_is_asked_for_has_an_exact_version_that_is_tested():
     for extra in PROJECT["optional-dependencies"].values():
         asked |= {*lower_bounds(extra)}
     assert asked <= {*pins("constraints.txt")}
+
+
+def test_the_extra_brings_what_any_example_imports():
+    asked = {*lower_bounds([*PROJECT["dependencies"], *EXAMPLES])}
+    asked |= {"fewshot_sklearn"} | {path.stem for path in (ROOT / "examples").glob("*.py")}
+    named = {"PIL": "pillow", "sklearn": "scikit-learn"}
+    for path in (ROOT / "examples").glob("*.py"):
+        nodes = [*ast.walk(ast.parse(path.read_text("utf-8")))]
+        found = {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
+        found |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+        tops = {name.partition(".")[0] for name in found} - {*sys.stdlib_module_names}
+        assert {named.get(name, name) for name in tops} <= asked, path.name
