@@ -32,7 +32,7 @@ def test_the_order_names_every_room_and_nothing_lies_loose():
 
 
 def test_tests_have_the_same_rooms():
-    kinds = {"clients", "scripts", "__pycache__"}
+    kinds = {"clients", "pretended_gpu", "scripts", "__pycache__"}
     assert {p.name for p in (ROOT / "tests").iterdir() if p.is_dir()} - kinds == set(ORDER)
 
 

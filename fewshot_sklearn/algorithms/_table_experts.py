@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from ..learners import present_classes
+from ..learners import inverse, present_classes
 from ..tasks import shares
 from ._table_similarities import RANKS, VALUES, Similarity
 
@@ -119,14 +119,14 @@ def kernel_ridges(
     penalty = K.new_tensor(penalties)[:, None]
     root = w.sqrt()[..., None, :]
     inner = root[..., :, None] * K * root[..., None, :]
-    inverse = torch.linalg.inv(inner + torch.diag_embed(penalty.expand(inner.shape[:-1])))
-    coefficients = root[..., None] * (inverse @ (root[..., None] * target))
+    inverted = inverse(inner + torch.diag_embed(penalty.expand(inner.shape[:-1])))
+    coefficients = root[..., None] * (inverted @ (root[..., None] * target))
     fitted = K @ coefficients
     # one row of weight one: what it changes in its own prediction, in closed form
-    own = 1 - penalty * inverse.diagonal(dim1=-2, dim2=-1)
+    own = 1 - penalty * inverted.diagonal(dim1=-2, dim2=-1)
     own = (own / w[..., None, :].clamp_min(1.0))[..., None]
     left_out = (fitted - own * target) / (1 - own).clamp_min(1e-6)
-    return coefficients, left_out, inverse
+    return coefficients, left_out, inverted
 
 
 def class_means(K: Tensor, y: Tensor, w: Tensor, chosen: Sequence[int] = MEANS) -> Experts:

@@ -22,6 +22,7 @@ from ..learners import (
     KeepsFeatures,
     Outputs,
     State,
+    cholesky,
     inverse_of,
     make_kernel,
 )
@@ -77,7 +78,7 @@ class DeepKernel(KeepsFeatures):
         size = torch.where(w > 0, self.kernel.diagonal(Z), 0.0).amax(-1)
         ridge = (self.noise() + JITTER * size)[..., None].expand(w.shape)
         A = S[..., :, None] * self.kernel(Z, Z) * S[..., None, :] + torch.diag_embed(ridge)
-        return torch.linalg.cholesky(A), S
+        return cholesky(A), S
 
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
         root, S = self.factor(Z, w)

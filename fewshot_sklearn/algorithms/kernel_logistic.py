@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..encoders import Residual, Shape
 from ..estimators import FewShotClassifier, with_shared_texts
-from ..learners import KeepsFeatures, State, make_kernel, present_classes
+from ..learners import KeepsFeatures, State, inverse, make_kernel, present_classes, solve
 from ..tasks import Positive, Whole
 
 #: The kernel of a row with itself is one; this keeps equal rows from making it singular.
@@ -80,20 +80,20 @@ class KernelLogistic(KeepsFeatures):
         unit = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
         mask = torch.zeros_like(Y[..., :1, :]).masked_fill(~present[..., None, :], -torch.inf)
         penalty = self.log_penalty.double().exp() + JITTER
-        inverse = torch.linalg.inv(0.5 * A + penalty * unit)
+        inverted = inverse(0.5 * A + penalty * unit)
         # a step on the coefficients is one on the scores f of the support, by a single product
-        H = (K * S.mT) @ inverse * S.mT
+        H = (K * S.mT) @ inverted * S.mT
         f = ahead = pull = torch.zeros_like(Y)
         for i in range(self.n_steps):
             pull = 0.5 * ahead + Y - (ahead + mask).softmax(-1)
             before, f = f, H @ pull
             ahead = f + i / (i + 3) * (f - before)
-        a = inverse @ (S * pull)
+        a = inverted @ (S * pull)
         # each class against the rest by least squares, as a second opinion
         noise = self.log_noise.double().exp() + JITTER
         usual = 1 / present.double().sum(-1).clamp_min(1.0)[..., None, None]
         wanted = torch.where(present[..., None, :], Y - usual, 0.0)
-        ridge = torch.linalg.solve(A + noise * unit, S * wanted)
+        ridge = solve(A + noise * unit, S * wanted)
         coef = S * (a + self.log_ridge.double().exp() * ridge)
         return {"Z": Z, "coef": coef, "present": present}
 

@@ -65,9 +65,12 @@ class MAMLPlusPlusLearner(InnerLoopLearner):
         self.layer_of |= dict.fromkeys(("head.weight", "head.bias"), len(modules) - 1)
         self.alpha = nn.Parameter(torch.full((self.n_steps, len(modules)), self.inner_lr))
         self.register_buffer("tasks_seen", torch.tensor(0))
+        #: The same, for whose sake no GPU has to be waited for.
+        self._seen_here: int | None = None
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         """Take step sizes of another number of steps: the first ones, and the last one again."""
+        self._seen_here = None
         alpha = state_dict.get(f"{prefix}alpha")
         if alpha is not None and 0 < len(alpha) != self.n_steps:
             last = alpha[-1:].expand(max(0, self.n_steps - len(alpha)), -1)
@@ -83,8 +86,11 @@ class MAMLPlusPlusLearner(InnerLoopLearner):
     ) -> tuple[Tensor, Outputs]:
         """Query losses after each step, weighted (eq. 4), with the derivatives whose turn it is."""
         batch = self.embed_of_tasks(X), y, w, self.embed_of_tasks(X_query)
-        seen = int(self.tasks_seen)
+        if self._seen_here is None:
+            self._seen_here = int(self.tasks_seen)
+        seen = self._seen_here
         self.tasks_seen += len(X)
+        self._seen_here += len(X)
         border = min(max(self.first_order_tasks - seen, 0), len(X))
         parts = []
         for first_order, rows in ((True, slice(0, border)), (False, slice(border, None))):

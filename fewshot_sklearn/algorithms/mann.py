@@ -223,7 +223,8 @@ class MANN(FeatureLearner):
         n = x.shape[-2]
         n_slots = self.n_reads * n if self.n_slots is None else self.n_slots
         memory = self._blank(x[..., 0, :], 0)
-        looks = self.takes_batches and not self.training  # at values, which under vmap nobody can
+        # at values, which under vmap nobody can, and for which a GPU would have to be waited for
+        looks = self.takes_batches and not self.training and x.device.type == "cpu"
         every = real.reshape(-1, n).all(0).tolist() if looks else [False] * n
         for t in range(n):
             if t % ROWS_A_BLOCK == 0:

@@ -25,6 +25,7 @@ from ..learners import (
     Outputs,
     State,
     TakesIn,
+    cholesky,
     evidence,
     intercept_of,
     inverse_of,
@@ -240,7 +241,7 @@ def _among_features(psi: Tensor, residual: Tensor, w: Tensor) -> tuple[Tensor, T
     """Posterior mean of whitened weights, and the Cholesky factor of their precision."""
     weighted = psi.mT * w[..., None, :]
     precision = weighted @ psi + torch.eye(psi.shape[-1], dtype=psi.dtype, device=psi.device)
-    root = torch.linalg.cholesky(precision)
+    root = cholesky(precision)
     return torch.cholesky_solve(weighted @ residual, root), root
 
 
@@ -249,7 +250,7 @@ def _among_rows(psi: Tensor, residual: Tensor, w: Tensor) -> tuple[Tensor, State
     S = w.sqrt()[..., None]
     Q, R = torch.linalg.qr((S * psi).mT)
     unit = torch.eye(R.shape[-1], dtype=R.dtype, device=R.device)
-    root = torch.linalg.cholesky(unit + R @ R.mT)
+    root = cholesky(unit + R @ R.mT)
     shift = Q @ torch.cholesky_solve(R @ (S * residual), root)
     return shift, {"directions": Q.mT, "root": root}
 

@@ -32,6 +32,7 @@ from ..learners import (
     intercept_of,
     of_known,
     present_classes,
+    solve,
     those,
     with_intercept,
 )
@@ -229,10 +230,10 @@ class RidgeHeadClassification(TakesIn):
         """The Woodbury identity (eq. 5-6): an n x n system."""
         scaled = phi / self.log_precision.double().exp()
         kernel = scaled @ phi.mT + torch.eye(phi.shape[-2], dtype=phi.dtype, device=phi.device)
-        return scaled.mT @ torch.linalg.solve(kernel, target)
+        return scaled.mT @ solve(kernel, target)
 
     def _among_features(self, gram: Tensor, moment: Tensor) -> Tensor:
-        return torch.linalg.solve(gram + torch.diag(self.log_precision.double().exp()), moment)
+        return solve(gram + torch.diag(self.log_precision.double().exp()), moment)
 
     # ------------------------------------------------------------------ further rows
     def statistics(self, Z: Tensor, y: Tensor, w: Tensor) -> State:

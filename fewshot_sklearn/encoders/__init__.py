@@ -22,6 +22,7 @@ from .layout import LAYOUTS, layout_taken, possible_layouts
 from .loaded_models import LoadedModels, as_written
 from .own_network import how_rows_come, takes_whole_numbers, wants_whole_numbers
 from .residual import Residual
+from .row_norm import norms_written_out
 from .sentence_models import (
     MINILM,
     PACKAGED,
@@ -69,6 +70,7 @@ __all__ = [
     "make_encoder",
     "model_folder",
     "n_features_out",
+    "norms_written_out",
     "of_unit_length",
     "packaged_folder",
     "possible_layouts",

@@ -46,15 +46,21 @@ class LayerNorm(nn.Module):
         return x * (x.square().mean(-1, keepdim=True) + 1e-5).rsqrt() * self.weight + self.bias
 
 
+#: Where the encoders of this package, and their parts, come from.
+OURS = __name__.rpartition(".")[0] + "."
+
+
 def safe_under_vmap(encoder: nn.Module) -> bool:
     """Whether second derivatives of an encoder are right when vmapped over tasks.
 
     Torch's norm layers give silently wrong ones, so an encoder that has any,
-    or that may call them in a `forward` of its own, is not vmapped.
+    or that may call them in a `forward` of its own, is not vmapped. Those of this
+    package can write theirs out. `Conv1d` is not either: what it does depends on how long
+    series are.
     """
     wary = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RNNBase)
     for module in encoder.modules():
-        ours = type(module) in (Identity, MLP, Fourier, LayerNorm, Spline, TableEncoder, TableRows)
+        ours = type(module).__module__.startswith(OURS) and not isinstance(module, Conv1d)
         plain = type(module).__module__.startswith("torch.nn.modules.")
         if not ours and (not plain or isinstance(module, wary)):
             return False

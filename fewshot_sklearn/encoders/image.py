@@ -24,7 +24,7 @@ from ..tasks import (
     check_arguments,
     image_shape,
 )
-from ._row_norm import row_norm
+from .row_norm import row_norm
 
 Shape = tuple[int, ...]
 

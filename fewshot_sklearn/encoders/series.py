@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..tasks import LEAST_TIMES, Constraint, OneOf, Positive, Several, Whole, check_arguments
-from ._row_norm import row_norm
+from .row_norm import row_norm
 
 
 class Series(nn.Module):

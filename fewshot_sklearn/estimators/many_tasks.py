@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import vmap
 
-from ..learners import TASKS_PER_CHUNK, FeatureLearner, Outputs, State, joined
+from ..learners import TASKS_PER_CHUNK, FeatureLearner, Outputs, State, joined, over_axis
 from ..tasks import (
     Support,
     TargetMove,
@@ -282,7 +281,7 @@ class ManyTasks:
             if learner.takes_batches:
                 return self._in_chunks(one_task, state, Z)
             if learner.vmaps and not (learner.convolves and Z.device.type == "cpu"):
-                return vmap(one_task, chunk_size=TASKS_PER_CHUNK)(state, Z)
+                return over_axis(one_task, state, Z, chunk=TASKS_PER_CHUNK)
         each = ({name: t[i] for name, t in state.items()} for i in range(len(Z)))
         return joined([one_task(s, z) for s, z in zip(each, Z, strict=True)], torch.stack)
 

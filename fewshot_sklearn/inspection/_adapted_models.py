@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import vmap
 
-from ..learners import TASKS_PER_CHUNK, Gaussian, Learner, State
+from ..learners import TASKS_PER_CHUNK, Gaussian, Learner, State, over_axis
 from ..tasks import Support
 
 #: Parts of a state that tell how an adaptation went or how sure it is, not what it predicts.
@@ -61,8 +60,8 @@ def predicted(learner: Learner, kept: Mapping[str, np.ndarray], rows: Tensor) ->
         outputs = learner.predict(state, rows)
         return outputs.mean if isinstance(outputs, Gaussian) else outputs
 
-    if learner.vmaps:
-        means = vmap(one, chunk_size=TASKS_PER_CHUNK)(states)
+    if learner.vmaps and not learner.convolves:
+        means = over_axis(one, states, chunk=TASKS_PER_CHUNK)
     else:
         n_tasks = len(next(iter(states.values())))
         means = torch.stack([one({k: t[i] for k, t in states.items()}) for i in range(n_tasks)])

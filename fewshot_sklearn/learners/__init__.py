@@ -31,7 +31,8 @@ from .inner_loop import (
 )
 from .kernels import make_kernel
 from .known_classes import KnownClasses, contrasts, known_classes_prior, of_known
-from .learner import TASKS_PER_CHUNK, FeatureLearner, Learner
+from .learner import TASKS_PER_CHUNK, FeatureLearner, Learner, over_axis
+from .linalg import cholesky, inverse, solve
 from .linear_heads import OF_PAIRS, intercept_of, inverse_of, with_intercept
 from .memory import BYTES, OF_LABELS, at_once, numbers_at_once, rows_for, undivided
 from .outputs import Gaussian, Outputs, State, episode_loss, joined, present_classes
@@ -89,6 +90,7 @@ __all__ = [
     "at_once",
     "by_class",
     "check_sizes",
+    "cholesky",
     "class_prior",
     "compiled",
     "contrasts",
@@ -97,6 +99,7 @@ __all__ = [
     "evidence",
     "in_order",
     "intercept_of",
+    "inverse",
     "inverse_of",
     "is_over",
     "joined",
@@ -106,12 +109,14 @@ __all__ = [
     "masked_softmax",
     "numbers_at_once",
     "of_known",
+    "over_axis",
     "own_defaults",
     "predictive",
     "present_classes",
     "reading_order",
     "rows_for",
     "seconds_left",
+    "solve",
     "spread",
     "sums_by_own_class",
     "task_prior",

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from ..tasks import RowsByTask
+from .linalg import cholesky
 from .outputs import State
 from .task_prior import task_prior
 
@@ -101,13 +102,13 @@ def most_probable(
     w = w * y.sum(-1)  # rows without a label say nothing
     one = torch.eye(psi.shape[-1], dtype=psi.dtype, device=psi.device)
     # the covariance of an indicator's contrasts is a half of the unit matrix at most
-    bound = torch.linalg.cholesky(one + 0.5 * (psi.mT * w[..., None, :]) @ psi)
+    bound = cholesky(one + 0.5 * (psi.mT * w[..., None, :]) @ psi)
     u = psi.new_zeros(*psi.shape[:-2], psi.shape[-1], H.shape[-1])
     for _ in range(n_steps):
         off = (y - ((offset + psi @ u) @ H.T).softmax(-1)) @ H
         u = u + torch.cholesky_solve(psi.mT @ (w[..., None] * off) - u, bound)
     curvature = w * _weights(((offset + psi @ u) @ H.T).softmax(-1))
-    root = torch.linalg.cholesky(one + (psi.mT * curvature[..., None, :]) @ psi)
+    root = cholesky(one + (psi.mT * curvature[..., None, :]) @ psi)
     wide = factor.mT.expand(*psi.shape[:-2], *factor.mT.shape)
     spread = torch.linalg.solve_triangular(root, wide, upper=False)
     return Posterior(mean + factor @ u, spread)

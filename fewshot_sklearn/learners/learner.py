@@ -17,6 +17,7 @@ from ..encoders import (
     channels_apart,
     channels_last,
     n_features_out,
+    norms_written_out,
     safe_under_vmap,
     takes_padding,
     takes_whole_numbers,
@@ -512,9 +513,15 @@ class Learner(InParts, FurtherRows):
         return self.embed(X.flatten(0, 1)).unflatten(0, X.shape[:2])
 
 
+def over_axis(function: Callable[..., Any], *batch: Any, chunk: int) -> Any:
+    """A function of one task, vmapped over the first axis of what it takes, so many at a time."""
+    with norms_written_out():
+        # vmap cannot return a Gaussian made inside it unless as a tuple, which a NamedTuple is
+        return vmap(function, randomness="different", chunk_size=chunk)(*batch)
+
+
 def _vmapped(learner: Learner, method: str, chunk: int, *batch: Tensor) -> Any:
-    # vmap cannot return a Gaussian made inside it unless as a tuple, which a NamedTuple is
-    return vmap(getattr(learner, method), randomness="different", chunk_size=chunk)(*batch)
+    return over_axis(getattr(learner, method), *batch, chunk=chunk)
 
 
 @cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -31,14 +33,27 @@ def pooled_score(truth: np.ndarray, answers: np.ndarray, classifies: bool) -> fl
     return float(1 - np.square(truth - answers).sum() / about) if about > 0 else float("nan")
 
 
-def answers_of(outputs: Outputs, y: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Truth and answers of a batch of episodes, without the padding.
+def chosen(outputs: Outputs, classifies: bool) -> torch.Tensor:
+    """What is predicted of the queries (T, n), in a row: codes, or means (T * n, n_outputs)."""
+    if isinstance(outputs, Gaussian):
+        outputs = outputs.mean
+    assert isinstance(outputs, torch.Tensor)
+    found = outputs.detach()
+    return found.argmax(-1).flatten() if classifies else found.flatten(0, 1)
+
+
+def answers_of(
+    predicted: Sequence[torch.Tensor], asked: Sequence[torch.Tensor]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Truth and answers of many batches of episodes, without the padding.
+
+    From a GPU they come all at once, so that its host waits for it once.
 
     Parameters
     ----------
-    outputs : Tensor or Gaussian
-        Of the queries, with leading axes of tasks and queries.
-    y : Tensor
+    predicted : sequence of Tensor
+        Of each batch, what `chosen` gave.
+    asked : sequence of Tensor
         Codes (T, n), negative where padded, or targets (T, n, n_outputs), NaN where padded.
 
     Returns
@@ -46,9 +61,11 @@ def answers_of(outputs: Outputs, y: torch.Tensor) -> tuple[np.ndarray, np.ndarra
     truth, answers : ndarray
         Flat.
     """
-    if y.is_floating_point():
-        mean = outputs.mean if isinstance(outputs, Gaussian) else outputs
-        real = ~y.isnan().any(-1).cpu()
-        return y.cpu()[real].double().numpy(), mean.detach().cpu()[real].double().numpy()
-    real = (y >= 0).cpu()
-    return y.cpu()[real].numpy(), outputs.detach().argmax(-1).cpu()[real].numpy()  # type: ignore[union-attr]
+    answers = torch.cat(list(predicted)).cpu()
+    if asked[0].is_floating_point():
+        truth = torch.cat([y.flatten(0, 1) for y in asked]).cpu()
+        real = ~truth.isnan().any(-1)
+        return truth[real].double().numpy(), answers[real].double().numpy()
+    truth = torch.cat([y.flatten() for y in asked]).cpu()
+    real = truth >= 0
+    return truth[real].numpy(), answers[real].numpy()

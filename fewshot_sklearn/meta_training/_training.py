@@ -169,7 +169,7 @@ class Training(EpisodicNet):
                 own = self.module_.learned_of_known
             for parameter in own():
                 parameter.requires_grad_(True)
-        self._bring_rows_to_the_device(plan.train)
+        self._bring_rows_to_the_device({"iterator_train": plan.train, "iterator_valid": plan.valid})
         threads = few_threads(getattr(self.module_, "convolves", True))
         with self._own_random_numbers(), threads:
             super().partial_fit(plan.train, None)

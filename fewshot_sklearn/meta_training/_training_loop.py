@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, InputShapeSetter
 
 from ..learners import Learner, draws, episode_loss, joined
-from ..tasks import ArrayTasks, Episodes
-from ._pooled_scores import answers_of, pooled_score
+from ..tasks import ArrayTasks, Episodes, TaskLoader, moved
+from ._pooled_scores import answers_of, chosen, pooled_score
 
 #: What happens at every batch.
 _AT_BATCHES = ("on_batch_begin", "on_batch_end", "on_grad_computed")
@@ -161,15 +160,20 @@ class EpisodicNet(NeuralNet):
             torch.set_float32_matmul_precision(before[0])
             torch.backends.cudnn.allow_tf32 = before[1]
 
-    def _bring_rows_to_the_device(self, episodes: Episodes) -> None:
-        """On a GPU, where there is room, batches are put together from rows that lie there."""
+    def _bring_rows_to_the_device(self, streams: dict[str, Episodes | None]) -> None:
+        """On a GPU, where there is room, batches are put together from rows that lie there.
+
+        Unless other processes put them together, or a loader of the user's own.
+        """
         device = torch.device(self.device or "cpu")
-        workers = self.get_params_for("iterator_train").get("num_workers", 0)
-        source = episodes.source
-        if device.type != "cuda" or workers or not isinstance(source, ArrayTasks):
-            return
-        if source.X.nbytes < torch.cuda.mem_get_info(device)[0] // 4:
-            source.move(device)
+        for name, episodes in streams.items():
+            workers = self.get_params_for(name).get("num_workers", 0)
+            own = getattr(self, name) is TaskLoader and not workers
+            source = None if episodes is None else episodes.source
+            if device.type != "cuda" or not own or not isinstance(source, ArrayTasks):
+                continue
+            if source.X.nbytes < torch.cuda.mem_get_info(device)[0] // 4:
+                source.move(device)
 
     # ------------------------------------------------------------------ batches
     def run_single_epoch(
@@ -202,7 +206,7 @@ class EpisodicNet(NeuralNet):
             losses.append(step["loss"].detach())
             sizes.append(len(batch[1]))
             if not training and step["y_pred"] is not None:
-                told.append(answers_of(step["y_pred"], batch[1]))
+                told.append((chosen(step["y_pred"], not batch[1].is_floating_point()), batch[1]))
             if self._listeners["on_batch_end"]:
                 self.history.record_batch(f"{prefix}_loss", losses[-1].item())
                 self.history.record_batch(f"{prefix}_batch_size", sizes[-1])
@@ -211,7 +215,7 @@ class EpisodicNet(NeuralNet):
         for row, loss, size in zip(rows, found, sizes, strict=True):
             row[f"{prefix}_loss"], row[f"{prefix}_batch_size"] = loss, size
         if told:
-            truth, answers = (np.concatenate(part) for part in zip(*told, strict=True))
+            truth, answers = answers_of(*zip(*told, strict=True))
             self.history.record(
                 "valid_score", pooled_score(truth, answers, truth.dtype.kind != "f")
             )
@@ -278,7 +282,7 @@ class EpisodicNet(NeuralNet):
 
     def _in_chunks(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Loss and gradients of one batch, a chunk of tasks at a time."""
-        X, y = batch
+        X, y = self._moved(batch[0]), moved(batch[1], self.device)
         size = len(y) if self.chunk_size is None else self.chunk_size
         if not isinstance(size, int):
             size = self.module_.tasks_at_once(X["X"], X["X_query"])
@@ -298,7 +302,6 @@ class EpisodicNet(NeuralNet):
     def _backward(self, X: Any, y: Any, share: float, **fit_params: Any) -> tuple[Any, Any]:
         """Loss and outputs of some tasks, whose gradients are added to the parameters'."""
         if self._plain_loss:
-            X, y = self._moved(X), y.to(self.device)
             told = self.module_.backward_by_hand(**X, y_query=y, share=share)
             if told is not None:
                 return told
@@ -311,14 +314,14 @@ class EpisodicNet(NeuralNet):
     def _loss_and_outputs(self, X: Any, y: Any, **fit_params: Any) -> tuple[Any, Any]:
         """What training descends for some tasks: the learner's own, or the user's criterion."""
         if self._plain_loss:
-            return self.module_.training_loss(**self._moved(X), y_query=y.to(self.device))
+            return self.module_.training_loss(**X, y_query=y)
         outputs = self.infer(X, **fit_params)
         return self.get_loss(outputs, y, X=X, training=True), outputs
 
     def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Any:
         """The learner's own loss, unless another criterion was asked for."""
         if self._descends_episode_loss and isinstance(self.module_, Learner):
-            return self.module_.loss(y_pred, y_true.to(self.device))
+            return self.module_.loss(y_pred, moved(y_true, self.device))
         return super().get_loss(y_pred, y_true, X=X, training=training)
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
@@ -326,9 +329,7 @@ class EpisodicNet(NeuralNet):
         return self.module_(**self._moved(x))
 
     def _moved(self, x: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        if self.device == "cpu":
-            return x
-        return {name: t.to(self.device, non_blocking=True) for name, t in x.items()}
+        return {name: moved(t, self.device) for name, t in x.items()}
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
         """Tell the callbacks; of batches only those that listen."""

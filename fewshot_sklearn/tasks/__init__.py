@@ -54,6 +54,7 @@ from .identity import difference_of, identity_of, told_of
 from .ids import as_they_are, comparable, distinct, in_one_kind, numbered, refuse_missing
 from .images import image_shape
 from .known_ids import family, labels_from_json, labels_to_json, places, same_family
+from .moving import moved
 from .raw_rows import as_sentences, one_column
 from .recurring import MOST_KNOWN, labels_recur
 from .rows import (
@@ -162,6 +163,7 @@ __all__ = [
     "labels_recur",
     "labels_to_json",
     "memberships",
+    "moved",
     "n_rows",
     "number_targets",
     "numbered",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from torch.nn import functional as F
 
 from .constraints import OneOf, check_arguments
 from .images import as_images, image_shape
+from .moving import moved
 
 
 def add_rotations(X: Any, y: Any, *others: Any) -> tuple[np.ndarray, ...]:
@@ -72,15 +75,78 @@ def add_rotations(X: Any, y: Any, *others: Any) -> tuple[np.ndarray, ...]:
 _BORDERS = {"zeros": "zeros", "edge": "border", "mirror": "reflection"}
 
 
-class _Augmentation:
-    """Base class: what alters rows, told by the parameters that it was made with."""
+class Together:
+    """Random numbers for the rows of many tasks, each task's from a generator of its own.
+
+    What is drawn has the rows of all tasks as its first axis, as though each task had drawn for
+    its own.
+
+    Parameters
+    ----------
+    rngs : sequence of numpy.random.Generator
+        One a task.
+    counts : sequence of int
+        Rows of each task.
+    """
+
+    def __init__(self, rngs: Sequence[np.random.Generator], counts: Sequence[int]):
+        self.rngs, self.counts = rngs, [int(count) for count in counts]
+
+    def _drawn(self, name: str, size: Any, *args: float) -> np.ndarray:
+        rest = () if isinstance(size, Integral) else tuple(size[1:])
+        pairs = zip(self.rngs, self.counts, strict=True)
+        return np.concatenate([getattr(r, name)(*args, size=(n, *rest)) for r, n in pairs])
+
+    def uniform(self, low: float, high: float, size: Any) -> np.ndarray:
+        """As ``numpy.random.Generator.uniform``."""
+        return self._drawn("uniform", size, low, high)
+
+    def normal(self, loc: float, scale: float, size: Any) -> np.ndarray:
+        """As ``numpy.random.Generator.normal``."""
+        return self._drawn("normal", size, loc, scale)
+
+    def random(self, size: Any) -> np.ndarray:
+        """As ``numpy.random.Generator.random``."""
+        return self._drawn("random", size)
+
+
+def highest(X: Any) -> float:
+    """The largest value that a pixel may have: of whole numbers, or if one is above 1, it is 255.
+
+    Raises
+    ------
+    ValueError
+        When a pixel is negative.
+    """
+    if X.size and X.min() < 0:
+        raise ValueError(
+            "X must hold pixels from 0 to 255 or from 0 to 1, got "
+            f"{X.min():.4g}: alter pictures before they are standardised."
+        )
+    return 255.0 if X.dtype.kind in "iu" or (X.size and X.max() > 1) else 1.0
+
+
+class Augmentation:
+    """Base class: what alters images, told by the parameters that it was made with."""
+
+    #: Whether it matters which values pixels may have.
+    minds_range = False
+
+    def of_images(self, images: torch.Tensor, rng: Any, high: float | None) -> torch.Tensor:
+        """Alter images (n, C, H, W), wherever they lie, whose pixels go from 0 to `high`."""
+        raise NotImplementedError
+
+    def of_rows(self, X: torch.Tensor, rng: Any, high: float | None) -> torch.Tensor:
+        """Alter rows that are images: flat, (n, H, W) or (n, H, W, C)."""
+        altered = self.of_images(as_images(X), rng, high)
+        return altered.permute(0, 2, 3, 1).reshape(X.shape)
 
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
         return f"{type(self).__name__}({given})"
 
 
-class RandomAffine(_Augmentation):
+class RandomAffine(Augmentation):
     """Turn, scale, shear and shift every image of an episode at random.
 
     Pass it as ``MetaTrainer(..., augment=RandomAffine())``.
@@ -135,7 +201,10 @@ class RandomAffine(_Augmentation):
         ndarray of the same shape, float32
             Images, of the range that they had.
         """
-        n = len(X)
+        return self.of_rows(torch.from_numpy(np.ascontiguousarray(X)), rng, None).numpy()
+
+    def of_images(self, images: torch.Tensor, rng: Any, high: float | None) -> torch.Tensor:
+        n = len(images)
 
         def spread(limit: float, *shape: int) -> np.ndarray:
             return rng.uniform(-limit, limit, (n, *shape))
@@ -149,14 +218,12 @@ class RandomAffine(_Augmentation):
         matrix[:, 1, 0] = np.sin(angle) * stretch[:, 0]
         matrix[:, 1, 1] = np.cos(angle) * stretch[:, 1]
         matrix[:, :, 2] = shift
-        images = as_images(X)
-        grid = F.affine_grid(torch.from_numpy(matrix), list(images.shape), align_corners=False)
-        grid = self._bent(grid, rng)
-        mode = _BORDERS[self.border]
-        moved = F.grid_sample(images, grid, padding_mode=mode, align_corners=False)
-        return moved.permute(0, 2, 3, 1).reshape(X.shape).numpy()
+        matrices = moved(matrix, images.device)
+        grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
+        grid, mode = self._bent(grid, rng), _BORDERS[self.border]
+        return F.grid_sample(images, grid, padding_mode=mode, align_corners=False)
 
-    def _bent(self, grid: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    def _bent(self, grid: torch.Tensor, rng: Any) -> torch.Tensor:
         """The points (n, H, W, 2) at which images are read."""
         return grid
 
@@ -206,11 +273,11 @@ class RandomElastic(RandomAffine):
         super().__init__(degrees, scale, shear, translate, border)
         self.bend, self.knots = bend, knots
 
-    def _bent(self, grid: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    def _bent(self, grid: torch.Tensor, rng: Any) -> torch.Tensor:
         n, height, width, _ = grid.shape
         coarse = rng.normal(0.0, self.bend, (n, 2, self.knots, self.knots)).astype(np.float32)
         field = F.interpolate(
-            torch.from_numpy(coarse), (height, width), mode="bicubic", align_corners=True
+            moved(coarse, grid.device), (height, width), mode="bicubic", align_corners=True
         )
         return grid + field.permute(0, 2, 3, 1)
 

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .moving import moved
+
 #: Marks a padded query row of a classification batch.
 IGNORED_CODE = -100
 #: Marks a support row whose class is not told.
@@ -75,12 +77,21 @@ class TaskBatch(NamedTuple):
     X_query: Any
     y_query: np.ndarray
 
+    def real_support(self) -> np.ndarray:
+        """Which support rows (T, n) are no padding."""
+        return np.ones(self.y.shape[:2], bool) if self.w is None else self.w > 0
+
+    def real_query(self) -> np.ndarray:
+        """Which queries (T, n_query) are no padding."""
+        asked = self.y_query
+        return asked != IGNORED_CODE if asked.ndim == 2 else ~np.isnan(asked).any(2)
+
     def task(self, i: int) -> Task:
         """One of them, without padding."""
-        asked = self.y_query[i]
-        real = asked != IGNORED_CODE if asked.ndim == 1 else ~np.isnan(asked).any(1)
-        kept = slice(None) if self.w is None else self.w[i] > 0
-        return Task(self.X[i][kept], self.y[i][kept], self.X_query[i][real], asked[real])
+        one = TaskBatch(*(None if part is None else part[i : i + 1] for part in self))
+        kept = slice(None) if self.w is None else one.real_support()[0]
+        real = one.real_query()[0]
+        return Task(self.X[i][kept], self.y[i][kept], self.X_query[i][real], self.y_query[i][real])
 
 
 def memberships(codes: Tensor, n_way: int, dtype: torch.dtype) -> Tensor:
@@ -155,11 +166,11 @@ def pad_tasks(
     where = stacked.X.device if isinstance(stacked.X, Tensor) else "cpu"
 
     def floating(array: Any) -> Tensor:
-        values = torch.as_tensor(array, device=where)
+        values = moved(array, where)
         return values if keep_float64 and values.dtype == torch.float64 else values.to(dtype)
 
     X, X_query = (
-        torch.as_tensor(rows, device=where).long() if whole else floating(rows)
+        moved(rows, where).long() if whole else floating(rows)
         for rows in (stacked.X, stacked.X_query)
     )
     if stacked.w is None:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from .augmentation import _Augmentation
+from .augmentation import Augmentation, highest
 from .constraints import Constraint, Number, check_arguments
-from .images import as_images
+from .moving import moved
 
 #: How bright red, green and blue are (ITU-R BT.601).
 GREY = np.array([0.299, 0.587, 0.114])
@@ -18,7 +18,7 @@ GREY = np.array([0.299, 0.587, 0.114])
 RATIO = 4 / 3
 
 
-class RandomColorCrop(_Augmentation):
+class RandomColorCrop(Augmentation):
     """Crop, mirror and recolour every picture of an episode at random.
 
     The usual augmentation of colour pictures (Szegedy et al. 2015; Chen et al. 2020), each
@@ -72,6 +72,7 @@ class RandomColorCrop(_Augmentation):
     ((3, 32, 32, 3), True)
     """
 
+    minds_range = True
     _constraints: dict[str, Constraint] = {
         "crop": Number(0, below=1),
         "flip": Number(0, 1),
@@ -122,20 +123,19 @@ class RandomColorCrop(_Augmentation):
             When there are two channels, or more than three, or negative pixels.
         """
         X = np.asarray(X)
-        images = as_images(X)
+        rows = torch.from_numpy(np.ascontiguousarray(X))
+        return self.of_rows(rows, rng, highest(X)).numpy()
+
+    def of_images(self, images: torch.Tensor, rng: Any, high: float | None) -> torch.Tensor:
         channels = images.shape[1]
         if channels not in (1, 3):
-            raise ValueError(f"X must hold pictures of 1 or 3 channels, got {channels}: {X.shape}.")
-        if X.size and X.min() < 0:
             raise ValueError(
-                "X must hold pixels from 0 to 255 or from 0 to 1, got "
-                f"{X.min():.4g}: alter pictures before they are standardised."
+                f"X must hold pictures of 1 or 3 channels, got {channels}: {tuple(images.shape)}."
             )
-        whole = X.dtype.kind in "iu" or (X.size and X.max() > 1)
-        images = self._recoloured(self._cropped(images, rng), 255.0 if whole else 1.0, rng)
-        return images.permute(0, 2, 3, 1).reshape(X.shape).numpy()
+        assert high is not None
+        return self._recoloured(self._cropped(images, rng), high, rng)
 
-    def _cropped(self, images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    def _cropped(self, images: torch.Tensor, rng: Any) -> torch.Tensor:
         """Crops of pictures (n, C, H, W), of that size again, some of them mirrored."""
         n = len(images)
         area = 1 - rng.uniform(0, self.crop, n)
@@ -145,17 +145,16 @@ class RandomColorCrop(_Augmentation):
         mirrored = np.where(rng.random(n) < self.flip, -1, 1)
         if (sides == 1).all():
             return torch.where(
-                torch.from_numpy(mirrored < 0)[:, None, None, None], images.flip(3), images
+                moved(mirrored < 0, images.device)[:, None, None, None], images.flip(3), images
             )
         matrix = np.zeros((n, 2, 3), np.float32)
         matrix[:, 0, 0], matrix[:, 1, 1] = sides[:, 0] * mirrored, sides[:, 1]
         matrix[:, :, 2] = middle
-        grid = F.affine_grid(torch.from_numpy(matrix), list(images.shape), align_corners=False)
+        matrices = moved(matrix, images.device)
+        grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
-    def _recoloured(
-        self, images: torch.Tensor, high: float, rng: np.random.Generator
-    ) -> torch.Tensor:
+    def _recoloured(self, images: torch.Tensor, high: float, rng: Any) -> torch.Tensor:
         """Pictures (n, C, H, W) of other colours: one affine map of the channels for each."""
         n, channels = images.shape[:2]
 
@@ -173,11 +172,15 @@ class RandomColorCrop(_Augmentation):
         mix = bright * contrast * (saturation * same + (1 - saturation) * to_grey)
         if channels == 3 and self.hue:
             mix = mix @ _turns(turned)
-        level = torch.from_numpy(to_grey[0].astype(np.float32))
+
+        def there(numbers: np.ndarray) -> torch.Tensor:
+            return moved(numbers.astype(np.float32), images.device)
+
+        level = there(to_grey[0])
         middle = torch.einsum("nchw,c->n", images, level) / images[0, 0].numel() if n else 0
-        shift = torch.from_numpy((bright * (1 - contrast))[:, 0, 0].astype(np.float32)) * middle
-        moved = torch.einsum("ndc,nchw->ndhw", torch.from_numpy(mix.astype(np.float32)), images)
-        return (moved + shift[:, None, None, None]).clamp(0, high)
+        shift = there((bright * (1 - contrast))[:, 0, 0]) * middle
+        mixed = torch.einsum("ndc,nchw->ndhw", there(mix), images)
+        return (mixed + shift[:, None, None, None]).clamp(0, high)
 
 
 def _turns(angle: np.ndarray) -> np.ndarray:

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from .augmentation import Augmentation, Together, highest
 from .batch import IGNORED_CODE, Task, TaskBatch, stack_tasks
+from .moving import moved
 from .sampling import BLOCK, ClassEpisodes, EpisodeRows, GroupEpisodes, PooledRows
 
 
@@ -105,10 +107,10 @@ def tasks_at(X: np.ndarray | Tensor, y: np.ndarray | None, rows: EpisodeRows) ->
     X_support, X_query, w = _taken(X, support), _taken(X, query), None
     if absent is not None:
         labels, w = labels.copy(), 1.0 - absent
-        X_support[absent], labels[absent] = 0, none
+        X_support, labels[absent] = _cleared(X_support, absent), none
     if unasked is not None:
         asked = asked.copy()
-        X_query[unasked], asked[unasked] = 0, unknown
+        X_query, asked[unasked] = _cleared(X_query, unasked), unknown
     return TaskBatch(X_support, labels, w, X_query, asked)
 
 
@@ -126,7 +128,16 @@ def _trimmed(
 
 
 def _taken(X: Any, rows: np.ndarray) -> Any:
-    return X[torch.from_numpy(rows).to(X.device)] if isinstance(X, Tensor) else X[rows]
+    return X[moved(rows, X.device)] if isinstance(X, Tensor) else X[rows]
+
+
+def _cleared(X: Any, padded: np.ndarray) -> Any:
+    """The rows, zero where they are padding."""
+    if not isinstance(X, Tensor):
+        X[padded] = 0
+        return X
+    mask = moved(padded, X.device)
+    return X.masked_fill_(mask.reshape(mask.shape + (1,) * (X.ndim - 2)), 0)
 
 
 class ArrayTasks:
@@ -158,9 +169,16 @@ class ArrayTasks:
         self.blocks = Blocks(sampler.draw, sampler.block_size)
 
     def move(self, device: torch.device) -> None:
-        """Keep the rows on a device, where batches are then put together; not if augmented."""
-        if self.augment is None:
-            self.X = torch.as_tensor(self.X, device=device)
+        """Keep the rows on a device, where batches are then put together, and altered.
+
+        Not those that a user's own function alters, which takes arrays.
+        """
+        if isinstance(self.X, Tensor):
+            return
+        if self.augment is None or isinstance(self.augment, Augmentation):
+            minds = isinstance(self.augment, Augmentation) and self.augment.minds_range
+            self._high = highest(self.X) if minds else None
+            self.X = moved(_narrow(self.X), device)
 
     def tasks(self, seed: int, indices: Sequence[int]) -> TaskBatch:
         """The tasks of the given numbers."""
@@ -168,12 +186,44 @@ class ArrayTasks:
         batch = tasks_at(self.X, self.y, rows)
         if self.augment is None:
             return batch
+        if isinstance(self.X, Tensor):
+            return self._altered_there(batch, [(seed, int(i)) for i in indices])
         changed = []
         for i, index in enumerate(indices):
             task, rng = batch.task(i), np.random.default_rng([seed, int(index)])
             X = self.augment(np.concatenate([task.X, task.X_query]), rng)
             changed.append(task._replace(X=X[: len(task.X)], X_query=X[len(task.X) :]))
         return stack_tasks(changed)
+
+    def _altered_there(self, batch: TaskBatch, numbers: list[tuple[int, int]]) -> TaskBatch:
+        """The rows of all tasks altered at once, on the device, as each task's would be here."""
+        both, n = torch.cat([batch.X, batch.X_query], 1), batch.X.shape[1]
+        real = np.concatenate([batch.real_support(), batch.real_query()], 1)
+        rng = Together([np.random.default_rng(number) for number in numbers], real.sum(1))
+        assert isinstance(self.augment, Augmentation)
+        rows = both.flatten(0, 1)
+        if real.all():
+            altered = self.augment.of_rows(rows, rng, self._high)
+        else:
+            at = moved(np.flatnonzero(real), rows.device)
+            some = self.augment.of_rows(rows[at], rng, self._high)
+            altered = torch.zeros_like(rows, dtype=some.dtype).index_copy_(0, at, some)
+        altered = altered.unflatten(0, both.shape[:2])
+        return batch._replace(X=altered[:, :n], X_query=altered[:, n:])
+
+
+#: What a row may change by, in units of its column's spread, when it is kept in float32.
+_ROUNDED = 1e-6
+
+
+def _narrow(X: np.ndarray) -> np.ndarray:
+    """Rows in float32 where that changes none of them, or next to nothing."""
+    if X.dtype != np.float64:
+        return X
+    narrow = X.astype(np.float32)
+    with np.errstate(invalid="ignore"):
+        lost = np.nanmax(np.abs(X - narrow), 0, initial=0.0)
+    return narrow if (lost <= _ROUNDED * np.nanstd(X, 0)).all() else X
 
 
 class GeneratedTasks:
@@ -295,7 +345,8 @@ class TaskLoader(DataLoader):
     """A DataLoader that, without worker processes, does no more than load."""
 
     def __iter__(self) -> Any:
-        if self.num_workers or self.pin_memory or not isinstance(self.dataset, Episodes):
+        # of what is pinned only that matters which other processes made: see `moved`
+        if self.num_workers or not isinstance(self.dataset, Episodes):
             return super().__iter__()
         draw, numbers = self.dataset.__getitems__, self.batch_sampler
         return (self.collate_fn(draw(i)) for i in numbers)  # type: ignore[arg-type, union-attr]

@@ -41,18 +41,19 @@ def image_shape(input_shape: tuple[int, ...]) -> tuple[int, int, int]:
     )
 
 
-def as_images(X: np.ndarray) -> torch.Tensor:
+def as_images(X: np.ndarray | torch.Tensor) -> torch.Tensor:
     """Bring rows to the layout of torch's functions for images.
 
     Parameters
     ----------
-    X : ndarray of shape (n, H, W), (n, H, W, C) or (n, H * W * C)
-        Images of any type.
+    X : ndarray or Tensor of shape (n, H, W), (n, H, W, C) or (n, H * W * C)
+        Images of any type, on any device.
 
     Returns
     -------
     Tensor of shape (n, C, H, W), float32
         The same; it may share their memory.
     """
-    images = torch.from_numpy(np.ascontiguousarray(X)).to(torch.float32)
-    return images.reshape(len(X), *image_shape(X.shape[1:])).permute(0, 3, 1, 2)
+    rows = X if isinstance(X, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(X))
+    images = rows.to(torch.float32).reshape(len(X), *image_shape(tuple(X.shape[1:])))
+    return images.permute(0, 3, 1, 2)

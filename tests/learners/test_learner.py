@@ -18,6 +18,7 @@ from fewshot_sklearn import (
     RidgeHeadRegressor,
 )
 from fewshot_sklearn.algorithms.maml import MAMLClassification, MAMLRegression
+from fewshot_sklearn.encoders import make_encoder
 from fewshot_sklearn.learners import Gaussian, Learner, episode_loss
 from fewshot_sklearn.learners import learner as engine
 from fewshot_sklearn.tasks import IGNORED_CODE, Task, pad_tasks
@@ -150,6 +151,37 @@ def test_convolutions_looped_are_convolutions_vmapped(learner_class):
 
     for a, b in zip(gradient(looped), gradient(vmapped), strict=True):
         torch.testing.assert_close(a, b)
+
+
+BUNDLED = {
+    "conv4": {"width": 8},
+    "conv4, turned": {"width": 8, "turns": 2, "rms": 1.0},
+    "conv4, colours": {"width": 8, "pool": "moments", "color_moments": True, "norm": "instance"},
+    "resnet8": {"widths": (4, 8, 8)},
+    "resnet12": {"widths": (4, 8, 8), "norm": "layer"},
+    "series": {"width": 8, "n_blocks": 2, "kernel_sizes": (3, 5)},
+}
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_second_derivatives_of_bundled_convolutions_vmapped(name):
+    torch.manual_seed(0)
+    shape = {"series": (12, 2), "conv4, colours": (8, 8, 3)}.get(name, (8, 8))
+    encoder = make_encoder(name.partition(",")[0], shape, BUNDLED[name])
+    learner = MAMLClassification(encoder, shape, n_steps=2, inner_lr=0.3, trained_steps=2)
+    learner = learner.double()
+    for parameter in learner.parameters():
+        parameter.data += 0.2 * torch.randn_like(parameter)
+    assert learner.vmaps and learner.convolves
+    rng = np.random.default_rng(0)
+    X, X_query = (torch.as_tensor(rng.normal(size=(3, n, *shape))) for n in (4, 3))
+    y, w = torch.eye(2).double().repeat(3, 2, 1), torch.ones(3, 4).double()
+    parameters, found = list(learner.parameters()), []
+    for learner.convolves in (True, False):
+        outputs = learner(X, y, w, X_query)
+        slopes = torch.autograd.grad(outputs.square().sum(), parameters, materialize_grads=True)
+        found.append([outputs.detach(), *slopes])
+    torch.testing.assert_close(found[0], found[1])
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 80])

@@ -1,0 +1,34 @@
+"""No step of meta-training waits for the GPU, or launches more kernels for more tasks."""
+
+from __future__ import annotations
+
+import pytest
+
+from pretended_gpu.conftest import lines_of
+from pretended_gpu.names import STEPS
+
+#: Of convolutions with weights of each task's own: torch differentiates their gradients a task at
+#: a time.
+A_TASK = {
+    f"{name}Classifier, conv4" for name in ("MAML", "MAMLPlusPlus", "MetaSGD", "ProtoMAML")
+}
+
+
+@pytest.fixture(scope="module")
+def found():
+    return lines_of("steps")
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_no_step_waits(found, name):
+    assert not found[name]["waits"]
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_launches_do_not_grow_with_tasks(found, name):
+    few, more = found[name]["kernels"]
+    assert few > 0
+    if name in A_TASK:
+        assert (more - few) / few < 0.02
+    else:
+        assert more == few
