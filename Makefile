@@ -53,7 +53,7 @@ dist:
 # the tests with the oldest versions that are allowed
 oldest:
 	rm -rf build/oldest && $(PYTHON) -m venv build/oldest
-	build/oldest/bin/python -m pip install -q -c constraints-oldest.txt ".[plot]" pytest pytest-xdist
+	build/oldest/bin/python -m pip install -q -c constraints-oldest.txt ".[plot]" pytest pytest-xdist numpydoc
 	build/oldest/bin/python -m pytest -q -n auto --dist loadfile
 
 bench:

@@ -57,6 +57,10 @@ DIFFERENTLY = {
 every_classifier = pytest.mark.parametrize("name", CLASSIFIERS)
 every_regressor = pytest.mark.parametrize("name", REGRESSORS)
 every_estimator = pytest.mark.parametrize("name", CLASSIFIERS + REGRESSORS)
+#: What some of this package's features take, beside its oldest requirements; see docs/versions.md.
+needs_new_torch = pytest.mark.skipif(
+    torch.__version__.startswith("2.4."), reason="torch 2.4 can't draw it"
+)
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
 
 

@@ -252,6 +252,10 @@ WRONG_FIRST = {
     "nothing": ({"more": None}, ["'more'", "missing in all rows", "Leave it out"]),
     "no numbers": ({"more": np.nan}, ["'more'", "missing in all rows", "Leave it out"]),
     "spans": ({"more": table()["day"] - table()["day"].min()}, ["'more'", "total_seconds"]),
+    "spans in nanoseconds": (
+        {"more": (table()["day"] - table()["day"].min()).astype("timedelta64[ns]")},
+        ["'more'", "total_seconds"],
+    ),
     "periods": ({"more": table()["day"].dt.to_period("M")}, ["'more'", "to_timestamp"]),
     "bytes": ({"more": [b"a", b"b"] * (N // 2)}, ["'more'", "str.decode"]),
     "lists": ({"more": [[1], [2]] * (N // 2)}, ["'more'", "astype(str)"]),

@@ -3,6 +3,7 @@
 from .base import FewShotEstimator
 from .classifier import PRIOR, FewShotClassifier
 from .coded_labels import CodedLabels, fitted_to_labels
+from .device_choice import Device, device_for, resolve_device
 from .embedding import MetaEmbedding
 from .explanation import (
     FeatureMetric,
@@ -42,13 +43,11 @@ from .regressor import FewShotRegressor, ProbabilisticRegressor
 from .shared_texts import with_shared_texts
 from .validation import (
     ROW_DTYPES,
-    Device,
     as_numbers,
     check_range,
     check_weights,
     finite_targets,
     labels_of_numbers,
-    resolve_device,
     rows_as_taken,
     validated,
 )
@@ -77,6 +76,7 @@ __all__ = [
     "check_weights",
     "classes_of_past",
     "deciding_features",
+    "device_for",
     "encoder_features",
     "explain",
     "feature_metric",

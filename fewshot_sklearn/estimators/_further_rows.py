@@ -16,7 +16,7 @@ from ._memory import refuse_too_large
 from .base import FewShotEstimator, as_arrays
 from .finite_answers import solvable
 from .pixels import check_pixels
-from .validation import USUAL, as_numbers, resolve_device, rows_as_taken
+from .validation import USUAL, as_numbers, rows_as_taken
 
 #: What is said where no class would be left that has rows.
 NONE_LEFT = "classes holds all classes that have rows: none would be left to predict."
@@ -208,6 +208,7 @@ class TakesFurtherRows(FewShotEstimator):
         X = rows_as_taken(rows.X, learner.integers)
         check_pixels(self.meta_init_, X)
         support = self._as_support(X, y, rows.w, n_outputs)
+        learner = self._rebuild(self.meta_init_, support.X.device)
         state = self._state_on(support.X.device)
         refuse_too_large(self, learner, learner.rows_kept(state) + len(y), y.shape[1])
         places = None if index is None else torch.from_numpy(index).to(support.X.device)
@@ -224,7 +225,7 @@ class TakesFurtherRows(FewShotEstimator):
         learner = self._rebuild(self.meta_init_)
         if self._why_all_rows(learner) or self._changed():
             return None
-        device = resolve_device(self.device)
+        device = learner.x_mean.device
         state, places = self._state_on(device), torch.from_numpy(kept).to(device)
         if not learner.classes_seen(state)[places].any():
             raise ValueError(NONE_LEFT)

@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, Self
 
 import numpy as np
+import torch
 from sklearn.base import clone
 from torch import nn
 
@@ -28,9 +29,9 @@ from ..pretrained import find_meta_init
 from ..tasks import LEAST_TIMES, TableFormat
 from ._own_network import OF_ENCODER, digest_of, left_to_the_user
 from ._parameters import HasParameters
+from .device_choice import resolve_device
 from .known_classes import classes_of_past
 from .pixels import told_of_channels
-from .validation import resolve_device
 
 #: What building a learner from any values raises.
 _WRONG = (
@@ -285,8 +286,9 @@ class HasLearner(HasParameters):
         return out.set_params(**self._hyperparameters(spec["hyperparameters"]))
 
     # ------------------------------------------------------------------ rebuilt from it
-    def _rebuild(self, init: MetaInit) -> Learner:
+    def _rebuild(self, init: MetaInit, device: torch.device | None = None) -> Learner:
         """The learner of a meta-init, ready to compute; built once and kept with it for a while."""
+        device = resolve_device(self.device) if device is None else device
         spec, encoder, params = init.spec, self.encoder, self._encoder_params()
         trained = spec["hyperparameters"] if spec.get("past", True) else None
         known = classes_of_past(init)
@@ -294,7 +296,7 @@ class HasLearner(HasParameters):
             learner_params = self._learner_params(trained)
             if known is not None and self._learner_class.knows_classes:
                 learner_params["n_known"] = len(known)
-        dtype, device = self._compute_dtype(), resolve_device(self.device)
+        dtype = self._compute_dtype()
         named = spec["encoder"]["name"] in ENCODERS
         if named and encoder is None:
             encoder, params = spec["encoder"]["name"], params or spec["encoder"]["params"]

@@ -23,7 +23,8 @@ from ..tasks import (
     Whole,
     did_you_mean,
 )
-from .validation import DTYPES, Device, resolve_dtype
+from .device_choice import Device
+from .validation import DTYPES, resolve_dtype
 
 
 class HasParameters(BaseEstimator):

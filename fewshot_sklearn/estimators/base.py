@@ -31,6 +31,7 @@ from ._far_tasks import LEVEL, SPREAD, put_back, refused_by, tell_far_columns
 from ._kept_support import KeptSupport, given_support
 from ._learners import HasLearner
 from ._memory import refuse_too_large
+from .device_choice import device_for
 from .explanation import encoder_features, explain
 from .finite_answers import refuse_infinite, solvable
 from .pixels import check_pixels
@@ -38,7 +39,6 @@ from .validation import (
     as_numbers,
     exact,
     labels_of_numbers,
-    resolve_device,
     rows_as_taken,
     usual_unit,
     validated,
@@ -81,7 +81,7 @@ class FewShotEstimator(HasLearner):
         support = self._as_support(X, y, w, n_outputs)
         self.meta_init_ = self._meta_init_for(support, n_outputs)
         check_pixels(self.meta_init_, given, together=True)
-        learner = self._rebuild(self.meta_init_)
+        learner = self._rebuild(self.meta_init_, support.X.device)
         refuse_too_large(self, learner, *y.shape)
         if w.any():  # there are rows
             tell_far_columns(learner, self.meta_init_, X, self._names_of_numbers())
@@ -105,7 +105,7 @@ class FewShotEstimator(HasLearner):
     def _as_support(
         self, X: np.ndarray, y: np.ndarray, w: np.ndarray, n_outputs: int | None
     ) -> Support:
-        dtype, device = self._compute_dtype(), resolve_device(self.device)
+        dtype, device = self._compute_dtype(), device_for(self, len(X), X.shape[1:])
         # what is given is large, and only read
         members = torch.from_numpy(y).to(device, dtype)
         weights = torch.tensor(w, dtype=dtype, device=device)
@@ -214,11 +214,11 @@ class FewShotEstimator(HasLearner):
                 f"X has rows of shape {X.shape[1:]}, but fit saw rows of shape {shape}."
             )
         check_pixels(self.meta_init_, X)
-        learner = self._rebuild(self.meta_init_)
+        learner = self._rebuild(self.meta_init_, device_for(self, len(X), X.shape[1:]))
         return learner, self._rows_for(learner, X)
 
     def _rows_for(self, learner: Learner, X: np.ndarray) -> Tensor:
-        dtype, device = self._compute_dtype(), resolve_device(self.device)
+        dtype, device = self._compute_dtype(), learner.x_mean.device
         X = rows_as_taken(X, learner.integers)
         if self._ragged:
             refuse_rounded_away(X, dtype)
@@ -279,7 +279,7 @@ class FewShotEstimator(HasLearner):
         X = as_numbers(table, X, ragged=self._ragged)
         self._check_fits(init, X.shape[1:], None, columns)
         check_pixels(init, X)
-        learner = self._rebuild(init)
+        learner = self._rebuild(init, device_for(self, len(X), X.shape[1:]))
         return learner, self._rows_for(learner, X)
 
     def explain(self, X: Any, n_neighbors: int = 3, past: Any = None) -> Any:

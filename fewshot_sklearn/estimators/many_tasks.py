@@ -40,7 +40,6 @@ from .validation import (
     check_range,
     exact,
     labels_of_numbers,
-    resolve_device,
     rows_as_taken,
 )
 
@@ -89,7 +88,7 @@ class ManyTasks:
         self._labels = labels_of_numbers(init.table, names or estimator._columns())
         check_pixels(init, self.X, together=True)
         self.init, self.learner = init, estimator._rebuild(init)
-        self.dtype, self.device = estimator._compute_dtype(), resolve_device(estimator.device)
+        self.dtype, self.device = estimator._compute_dtype(), self.learner.x_mean.device
         check_range(self.X, self.dtype, "X", self._labels)
         if estimator._ragged:
             refuse_rounded_away(self.X, self.dtype)

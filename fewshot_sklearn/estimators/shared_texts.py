@@ -47,8 +47,8 @@ augment : callable or None, default=None
     shifts images a little (`fewshot_sklearn.tasks.RandomAffine`, half as strong as its
     default).
 device : str, default="auto"
-    Where to compute: ``"cpu"``, ``"cuda"``, ...; ``"auto"`` is the GPU where there is
-    one.
+    Where to compute: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"xpu"``. ``"auto"`` is the GPU,
+    where there is one and the work is worth it: see `fewshot_sklearn.estimators.device_for`.
 dtype : {"float32", "float64"} or None, default=None
     Precision. None is float32 with a meta-init, or an encoder that is a module with float32
     weights, and float64 without.

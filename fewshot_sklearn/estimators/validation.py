@@ -12,7 +12,6 @@ from sklearn.utils import check_array, check_X_y
 from sklearn.utils.validation import validate_data
 
 from ..tasks import (
-    Constraint,
     TableFormat,
     check_padded,
     check_rows,
@@ -49,59 +48,6 @@ def resolve_dtype(dtype: Any) -> torch.dtype:
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {list(DTYPES)} or None, got {dtype!r}.")
     return DTYPES[dtype]
-
-
-def resolve_device(device: Any) -> torch.device:
-    """Return the torch device meant by ``"auto"`` or by a device name.
-
-    Raises
-    ------
-    ValueError
-        When the device does not exist here.
-    """
-    if isinstance(device, str) and device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device must be 'auto' or a torch device, got {device!r}.") from error
-    if resolved.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f"device={device!r} was asked for, but this machine has no usable GPU. Use "
-            "device='auto' or device='cpu'."
-        )
-    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"device={device!r} was asked for, but this machine has {torch.cuda.device_count()} "
-            "GPU(s), numbered from 0."
-        )
-    return resolved
-
-
-class Device(Constraint):
-    """What `resolve_device` takes, on this machine.
-
-    Parameters
-    ----------
-    or_none : bool, default=False
-        Whether None may be, too.
-    """
-
-    told = "'auto' or a torch device"
-
-    def __init__(self, or_none: bool = False):
-        self.or_none = or_none
-
-    def allows(self, value: Any) -> bool:
-        try:
-            self.check("device", value)
-        except ValueError:
-            return False
-        return True
-
-    def check(self, name: str, value: Any) -> None:
-        if not (self.or_none and value is None):
-            resolve_device(value)  # which says why not
 
 
 def as_numbers(

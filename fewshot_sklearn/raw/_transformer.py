@@ -24,7 +24,7 @@ class RawTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     _constraints: dict[str, Constraint] = {
         "batch_size": Whole(1),
         "cache": Flag(),
-        "device": Device(),
+        "device": Device(solves=False),
         "download": Flag(),
         "verbose": Flag() | Whole(0),
     }

@@ -225,7 +225,7 @@ class ImageEncoder(RawTransformer):
         return _Pictures(None, channels_first(array, layout))
 
     def _shared(self) -> SharedImageModel:
-        device = str(resolve_device(self.device))
+        device = str(resolve_device(self.device, solves=False))
         if isinstance(self.model, nn.Module):
             return own_image_model(self.model, self.pooling, device)
         return shared_image_model(

@@ -197,7 +197,7 @@ class SentenceEncoder(RawTransformer):
         """What rows are kept of, and what embeds a few sentences."""
         if isinstance(self.model, str | os.PathLike):
             shared = shared_sentence_model(
-                self.model, str(resolve_device(self.device)), self.download
+                self.model, str(resolve_device(self.device, solves=False)), self.download
             )
             return shared, lambda texts: shared.embed(texts, self.batch_size)
         ask = getattr(self.model, "encode", self.model)

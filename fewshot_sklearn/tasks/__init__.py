@@ -1,6 +1,12 @@
 """What a task is and where it comes from: rows, episodes, batches, altered copies, splits."""
 
-from .augmentation import RandomAffine, RandomElastic, add_rotations, with_altered_copies
+from .augmentation import (
+    Augmentation,
+    RandomAffine,
+    RandomElastic,
+    add_rotations,
+    with_altered_copies,
+)
 from .batch import (
     IGNORED_CODE,
     UNLABELLED_CODE,
@@ -92,6 +98,7 @@ __all__ = [
     "UNLABELLED_CODE",
     "Anything",
     "ArrayTasks",
+    "Augmentation",
     "Blocks",
     "ClassEpisodes",
     "ClassOf",

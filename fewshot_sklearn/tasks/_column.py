@@ -220,7 +220,12 @@ def as_days(values: np.ndarray, name: Any) -> np.ndarray:
 def as_plain(values: np.ndarray) -> np.ndarray:
     """Categories as Python's own values."""
     out = np.empty(len(values), dtype=object)
-    out[:] = [v.item() if isinstance(v, np.generic) else v for v in values.tolist()]
+    # numpy makes integers of times in nanoseconds
+    items = list(values) if values.dtype.kind in "mM" else values.tolist()
+    times = np.datetime64 | np.timedelta64
+    out[:] = [
+        v.item() if isinstance(v, np.generic) and not isinstance(v, times) else v for v in items
+    ]
     return out
 
 

@@ -127,17 +127,59 @@ def highest(X: Any) -> float:
 
 
 class Augmentation:
-    """Base class: what alters images, told by the parameters that it was made with."""
+    """Base class of what alters images, on a GPU those of many tasks at once.
 
-    #: Whether it matters which values pixels may have.
+    A class of one's own has `of_images`, and ``__call__(X, rng)`` for arrays.
+
+    Attributes
+    ----------
+    minds_range : bool
+        Whether it matters which values pixels may have.
+    """
+
     minds_range = False
 
     def of_images(self, images: torch.Tensor, rng: Any, high: float | None) -> torch.Tensor:
-        """Alter images (n, C, H, W), wherever they lie, whose pixels go from 0 to `high`."""
+        """Alter images.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n, C, H, W)
+            Images, on any device.
+        rng : numpy.random.Generator or Together
+            Source of randomness. Whatever is drawn from it has n as its first axis.
+        high : float or None
+            The largest value that a pixel may have; None where `minds_range` is False.
+
+        Returns
+        -------
+        Tensor of shape (n, C, H, W)
+            Images, on that device.
+
+        Raises
+        ------
+        NotImplementedError
+            When a class has not its own.
+        """
         raise NotImplementedError
 
     def of_rows(self, X: torch.Tensor, rng: Any, high: float | None) -> torch.Tensor:
-        """Alter rows that are images: flat, (n, H, W) or (n, H, W, C)."""
+        """Alter rows that are images.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n, H, W), (n, H, W, C) or (n, H * W * C)
+            Rows, on any device.
+        rng : numpy.random.Generator or Together
+            Source of randomness.
+        high : float or None
+            The largest value that a pixel may have.
+
+        Returns
+        -------
+        Tensor of the same shape
+            Rows.
+        """
         altered = self.of_images(as_images(X), rng, high)
         return altered.permute(0, 2, 3, 1).reshape(X.shape)
 
@@ -204,6 +246,22 @@ class RandomAffine(Augmentation):
         return self.of_rows(torch.from_numpy(np.ascontiguousarray(X)), rng, None).numpy()
 
     def of_images(self, images: torch.Tensor, rng: Any, high: float | None) -> torch.Tensor:
+        """Transform images.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n, C, H, W)
+            Images, on any device.
+        rng : numpy.random.Generator or Together
+            Source of randomness.
+        high : float or None
+            Not used.
+
+        Returns
+        -------
+        Tensor of shape (n, C, H, W)
+            Images, on that device.
+        """
         n = len(images)
 
         def spread(limit: float, *shape: int) -> np.ndarray:

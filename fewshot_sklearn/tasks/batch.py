@@ -83,15 +83,19 @@ class TaskBatch(NamedTuple):
 
     def real_query(self) -> np.ndarray:
         """Which queries (T, n_query) are no padding."""
-        asked = self.y_query
-        return asked != IGNORED_CODE if asked.ndim == 2 else ~np.isnan(asked).any(2)
+        return _asked(self.y_query)
 
     def task(self, i: int) -> Task:
         """One of them, without padding."""
-        one = TaskBatch(*(None if part is None else part[i : i + 1] for part in self))
-        kept = slice(None) if self.w is None else one.real_support()[0]
-        real = one.real_query()[0]
-        return Task(self.X[i][kept], self.y[i][kept], self.X_query[i][real], self.y_query[i][real])
+        asked = self.y_query[i]
+        kept = slice(None) if self.w is None else self.w[i] > 0
+        real = _asked(asked[None])[0]
+        return Task(self.X[i][kept], self.y[i][kept], self.X_query[i][real], asked[real])
+
+
+def _asked(y_query: np.ndarray) -> np.ndarray:
+    """Which queries (T, n_query) of codes or targets are no padding."""
+    return y_query != IGNORED_CODE if y_query.ndim == 2 else ~np.isnan(y_query).any(2)
 
 
 def memberships(codes: Tensor, n_way: int, dtype: torch.dtype) -> Tensor:

@@ -127,6 +127,27 @@ class RandomColorCrop(Augmentation):
         return self.of_rows(rows, rng, highest(X)).numpy()
 
     def of_images(self, images: torch.Tensor, rng: Any, high: float | None) -> torch.Tensor:
+        """Alter pictures.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n, C, H, W)
+            Pictures, on any device.
+        rng : numpy.random.Generator or Together
+            Source of randomness.
+        high : float or None
+            The largest value that a pixel may have.
+
+        Returns
+        -------
+        Tensor of shape (n, C, H, W)
+            Pictures, on that device.
+
+        Raises
+        ------
+        ValueError
+            When there are two channels, or more than three.
+        """
         channels = images.shape[1]
         if channels not in (1, 3):
             raise ValueError(

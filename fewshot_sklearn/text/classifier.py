@@ -154,7 +154,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         "lr": Positive(),
         "unlabelled": Anything(),
         "time_budget": Positive() | None,
-        "device": Device(),
+        "device": Device(solves=False),
         "random_state": Seed(),
     }
 
@@ -270,7 +270,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         sentences = as_sentences(one_column(self, X, "sentences", reset=False), self)
-        model = shared_model(self._model, str(resolve_device(self.device)))
+        model = shared_model(self._model, str(resolve_device(self.device, solves=False)))
         seen = begun(model, sentences, self._n_layers)
         layers = model.bert.layers[-self._n_layers :]
         if self._layers is not None:
@@ -303,7 +303,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         return tags
 
     def _checked_model(self) -> SharedModel:
-        model = shared_model(self.model, str(resolve_device(self.device)))
+        model = shared_model(self.model, str(resolve_device(self.device, solves=False)))
         if self.n_layers > model.n_layers:
             raise ValueError(
                 f"n_layers must be at most {model.n_layers}, the layers of the encoder, got "

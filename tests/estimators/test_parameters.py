@@ -12,13 +12,13 @@ import sys
 
 import pytest
 from conftest import ROOT
-from numpydoc.docscrape import ClassDoc
 
 import fewshot_sklearn
 from fewshot_sklearn import ProtoNetClassifier
 from fewshot_sklearn.estimators import FewShotEstimator, with_shared_texts
 from fewshot_sklearn.estimators.shared_texts import SHARED_TEXTS
 
+ClassDoc = pytest.importorskip("numpydoc.docscrape").ClassDoc
 PUBLIC = [getattr(fewshot_sklearn, name) for name in fewshot_sklearn.__all__]
 ESTIMATORS = [c for c in PUBLIC if isinstance(c, type) and issubclass(c, FewShotEstimator)]
 #: A line that names a text, with nothing else in it.

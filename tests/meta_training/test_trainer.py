@@ -369,7 +369,7 @@ def test_progress_bar(digits, capsys):
 
 
 def test_tensorboard(digits, tmp_path):
-    from torch.utils.tensorboard import SummaryWriter
+    SummaryWriter = pytest.importorskip("torch.utils.tensorboard").SummaryWriter
 
     writer = SummaryWriter(str(tmp_path))
     small(callbacks=[TensorBoard(writer)]).fit(*digits)

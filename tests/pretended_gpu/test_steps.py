@@ -9,9 +9,7 @@ from pretended_gpu.names import STEPS
 
 #: Of convolutions with weights of each task's own: torch differentiates their gradients a task at
 #: a time.
-A_TASK = {
-    f"{name}Classifier, conv4" for name in ("MAML", "MAMLPlusPlus", "MetaSGD", "ProtoMAML")
-}
+A_TASK = {f"{name}Classifier, conv4" for name in ("MAML", "MAMLPlusPlus", "MetaSGD", "ProtoMAML")}
 
 
 @pytest.fixture(scope="module")

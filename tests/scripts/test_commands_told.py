@@ -53,8 +53,12 @@ def test_a_command_is_understood(command, monkeypatch):
         raise Understood
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse)
+    try:
+        module = loaded(script, monkeypatch)
+    except ModuleNotFoundError as error:
+        pytest.skip(f"no {error.name} here")
     with pytest.raises(Understood):
-        loaded(script, monkeypatch).main(words)
+        module.main(words)
 
 
 def test_commands_are_found():

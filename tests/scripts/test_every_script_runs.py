@@ -20,7 +20,7 @@ import made_data
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, needs_new_torch
 from loading import FOLDERS, loaded, scripts
 from tiny_runs import RUNS, SPEED, USED_BY
 
@@ -117,6 +117,7 @@ CASES = [
 ]
 
 
+@needs_new_torch  # whoever measures does so with the tested versions
 @pytest.mark.parametrize(("script", "run"), CASES)
 def test_a_script_runs(script, run, data, short_training, alone, monkeypatch, capsys):
     before = files_of_the_repository()

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import CLASSIFIERS, REGRESSORS, ROOT, meta_train
+from conftest import CLASSIFIERS, REGRESSORS, ROOT, meta_train, needs_new_torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
@@ -159,6 +159,8 @@ def operations_are_read_once():
 # ------------------------------------------------------------------ every estimator
 @pytest.mark.parametrize("name", CLASSIFIERS + REGRESSORS)
 def test_a_file_answers_alike(name, tmp_path, monkeypatch):
+    if name == "MANNClassifier" and torch.__version__.startswith("2.4."):
+        pytest.skip("torch 2.4 can't draw it")
     X, labels, targets = rows()
     estimator = past(name).fit(X, labels if name in CLASSIFIERS else targets)
     # both files are of one program, which takes longest to draw
@@ -417,6 +419,7 @@ def test_torch_alone_reads_a_file(fitted, tmp_path):
 
 
 # ------------------------------------------------------------------ threads
+@needs_new_torch
 def test_others_compute_while_a_file_is_written(fitted, tmp_path):
     X, _, targets = rows()
     reg = RidgeHeadRegressor(encoder="mlp", random_state=0).fit(X, targets)

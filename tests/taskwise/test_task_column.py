@@ -159,12 +159,12 @@ def test_numbers_of_an_array_in_place_of_names_are_unseen_tasks():
 
 
 def test_intervals_of_mapie():
-    from mapie.regression import SplitConformalRegressor
+    regression = pytest.importorskip("mapie.regression")
 
     table, _, y = made(NAMES)
     fitted = TaskwiseRegressor(Ridge(), task="who").fit(table[::2], y[::2])
     with pytest.warns(UserWarning, match="taken for unseen tasks"):  # it tries it out with zeros
-        conformal = SplitConformalRegressor(fitted, prefit=True, confidence_level=0.8)
+        conformal = regression.SplitConformalRegressor(fitted, prefit=True, confidence_level=0.8)
         quiet(conformal.conformalize, table[1::2].to_numpy(), y[1::2])
         told, intervals = quiet(conformal.predict_interval, table.to_numpy())
     np.testing.assert_allclose(told, fitted.predict(table))
