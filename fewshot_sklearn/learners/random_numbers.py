@@ -94,6 +94,8 @@ class OwnRandomNumbers(TorchDispatchMode):
     ) -> Any:
         own, takes_generator = _about(func)
         kwargs = dict(kwargs or {})
+        if func is torch.ops.aten.native_dropout.default:  # of a GPU, and takes none
+            return self._dropped_out(*args, **kwargs)
         if not takes_generator and func in _ALIKE:  # of torch before they took one
             made = torch.empty_like(args[0], **kwargs)
             return _ALIKE[func](made, generator=self._on(made.device))
@@ -102,6 +104,14 @@ class OwnRandomNumbers(TorchDispatchMode):
             device = next((a.device for a in tensors), kwargs.get("device"))
             kwargs["generator"] = self._on(torch.device(device or "cpu"))
         return own(*args, **kwargs)
+
+    def _dropped_out(self, x: torch.Tensor, p: float, train: bool | None = True) -> Any:
+        """What is left of numbers, scaled so that their mean stays, and which are left."""
+        kept = torch.empty_like(x, dtype=torch.bool)
+        if train is False or p == 0.0:
+            return x.clone(), kept.fill_(True)
+        kept.bernoulli_(1 - p, generator=self._on(x.device))
+        return x * kept * (0.0 if p == 1.0 else 1 / (1 - p)), kept
 
 
 #: What draws numbers for a tensor of another's shape, and what does so in place.

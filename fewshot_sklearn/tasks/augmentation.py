@@ -135,6 +135,20 @@ class Augmentation:
     ----------
     minds_range : bool
         Whether it matters which values pixels may have.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from fewshot_sklearn.tasks import Augmentation
+    >>> class Brighter(Augmentation):
+    ...     def of_images(self, images, rng, high):
+    ...         change = torch.from_numpy(rng.uniform(0, 1, len(images))).to(images)
+    ...         return images + change[:, None, None, None]
+    ...     def __call__(self, X, rng):
+    ...         return self.of_rows(torch.from_numpy(X), rng, None).numpy()
+    >>> rng = np.random.default_rng(0)
+    >>> Brighter()(np.zeros((2, 8, 8)), rng).shape
+    (2, 8, 8)
     """
 
     minds_range = False

@@ -28,6 +28,21 @@ DRAWN = {
 }
 
 
+def test_dropout_of_a_gpu_draws_from_its_own():
+    x, before = torch.ones(10_000, requires_grad=True), torch.get_rng_state()
+    with OwnRandomNumbers(0):
+        out, kept = torch.ops.aten.native_dropout(x, 0.25, True)
+    out.sum().backward()
+    assert torch.equal(before, torch.get_rng_state())
+    torch.testing.assert_close(out, kept / 0.75)
+    torch.testing.assert_close(x.grad, kept / 0.75)
+    assert kept.float().mean() == pytest.approx(0.75, abs=0.02)
+    with OwnRandomNumbers(0):
+        assert torch.equal(torch.ops.aten.native_dropout(x, 0.25, True)[0], out)
+        assert torch.equal(torch.ops.aten.native_dropout(x, 0.25, False)[0], x)
+        assert not torch.ops.aten.native_dropout(x, 1.0, True)[0].any()
+
+
 def as_list(made):
     return list(made.parameters()) if isinstance(made, nn.Module) else [made]
 

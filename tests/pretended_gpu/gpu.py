@@ -13,7 +13,7 @@ It cannot see rounding, the kernels themselves, speed, memory, streams and races
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ContextDecorator, ExitStack, contextmanager, nullcontext
 from typing import Any
 from unittest import mock
 
@@ -286,6 +286,17 @@ def _is_pinned(tensor: torch.Tensor, *_: Any) -> bool:
     return tensor.numel() == 0 or _address(tensor) in _pinned
 
 
+class _Usual(nullcontext, ContextDecorator):
+    """Neither a context nor a decorator that changes anything."""
+
+
+def _inference_mode(mode: Any = True) -> Any:
+    """In the real one operations come here in another form."""
+    if callable(mode):
+        return torch.no_grad()(mode)
+    return torch.no_grad() if mode else _Usual()
+
+
 def _backend() -> dict[str, Any]:
     """What of ``torch.cuda``, or of its like, the package and its libraries ask for."""
     state = torch.zeros(16, dtype=torch.uint8)
@@ -324,6 +335,7 @@ def pretended(kind: str = "cuda") -> Iterator[Log]:
         if kind == "mps":
             enter(mock.patch.object(torch.backends.mps, "is_available", lambda: True))
         enter(mock.patch.object(torch, "Generator", Generator))
+        enter(mock.patch.object(torch, "inference_mode", _inference_mode))
         enter(mock.patch.object(torch.Tensor, "pin_memory", _pin))
         enter(mock.patch.object(torch.Tensor, "is_pinned", _is_pinned))
         kinds = [*optimizer._foreach_supported_types, OnDevice]
