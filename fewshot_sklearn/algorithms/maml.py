@@ -66,12 +66,17 @@ class MAMLLearner(InnerLoopLearner):
     def _batch(self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor) -> Batch:
         return Batch(self.scaled(X), self.targets(y), w, self.scaled(X_query))
 
-    @torch.no_grad()
     def backward_by_hand(
         self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor, y_query: Tensor, share: float
     ) -> tuple[Tensor, Tensor] | None:
         if not self.by_hand:
-            return None
+            return super().backward_by_hand(X, y, w, X_query, y_query, share)
+        with torch.no_grad():
+            return self._there_and_back(X, y, w, X_query, y_query, share)
+
+    def _there_and_back(
+        self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor, y_query: Tensor, share: float
+    ) -> tuple[Tensor, Tensor]:
         y_query, w_query = as_support(y_query, y, w)
         y_query = self.targets(y_query)
         params = self._start(y.shape[-1])

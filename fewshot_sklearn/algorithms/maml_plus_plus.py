@@ -86,7 +86,8 @@ class MAMLPlusPlusLearner(InnerLoopLearner):
     ) -> tuple[Tensor, Outputs]:
         """Query losses after each step, weighted (eq. 4), with the derivatives whose turn it is."""
         batch = self.embed_of_tasks(X), y, w, self.embed_of_tasks(X_query)
-        if self._seen_here is None:
+        on_cpu = self.tasks_seen.device.type == "cpu"
+        if on_cpu or self._seen_here is None:
             self._seen_here = int(self.tasks_seen)
         seen = self._seen_here
         self.tasks_seen += len(X)

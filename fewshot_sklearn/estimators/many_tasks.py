@@ -279,7 +279,7 @@ class ManyTasks:
             one_task = learner.predict_features_in_parts
             if learner.takes_batches:
                 return self._in_chunks(one_task, state, Z)
-            if learner.vmaps and not (learner.convolves and Z.device.type == "cpu"):
+            if not learner.loops(Z):
                 return over_axis(one_task, state, Z, chunk=TASKS_PER_CHUNK)
         each = ({name: t[i] for name, t in state.items()} for i in range(len(Z)))
         return joined([one_task(s, z) for s, z in zip(each, Z, strict=True)], torch.stack)

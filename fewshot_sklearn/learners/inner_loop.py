@@ -209,12 +209,29 @@ class InnerLoopLearner(FeatureLearner):
             pairs = zip(dzs, hs[:-1], strict=True)
             flat = [g for dz, h in pairs for g in (dz.mT @ h, dz.sum(-2))]
             grads: State = dict(zip(params, flat, strict=True))
+        elif self.loops(Z) and not _is_transformed(Z):
+            grads, value = self._gradient_of_one(params, Z, loss)
         else:
             with self.twice_differentiable():
                 grads, value = grad_and_value(lambda p: self._value(p, Z, loss))(params)
         if self.first_order:
             grads = {name: g.detach() for name, g in grads.items()}
         return grads, value.detach()
+
+    def _gradient_of_one(self, params: State, Z: Tensor, loss: SupportLoss) -> tuple[State, Tensor]:
+        """The same of one task that nothing vmaps, without what torch.func adds to each operation."""
+        again = torch.is_grad_enabled() and not self.first_order
+        with torch.enable_grad(), self.twice_differentiable():
+            # views: what a weight was made of is no way to it
+            given = {
+                k: p.view_as(p) if again and p.requires_grad else p.detach().requires_grad_()
+                for k, p in params.items()
+            }
+            value = self._value(given, Z, loss)
+            slopes = torch.autograd.grad(
+                value, list(given.values()), create_graph=again, materialize_grads=True
+            )
+        return dict(zip(given, slopes, strict=True)), value
 
     def twice_differentiable(self) -> AbstractContextManager[Any]:
         """Context in which meta-training can differentiate the gradient of a transformer."""
@@ -242,6 +259,30 @@ class InnerLoopLearner(FeatureLearner):
         with self.rounded(Z):
             outputs = self.network(params, Z)
         return self.finished(outputs.to(self.x_mean.dtype), state.get("present"))
+
+    def backward_by_hand(
+        self, X: Tensor, y: Tensor, w: Tensor, X_query: Tensor, y_query: Tensor, share: float
+    ) -> tuple[Tensor, Tensor] | None:
+        """One task at a time: the queries' graph is gone before the descent's is gone back through.
+
+        What is predicted of queries depends on what was learned before by way of the adapted
+        weights alone, or directly. So the gradient at these, taken first, is all that the graph of
+        the descent has to be told.
+        """
+        usual = type(self).training_loss is InnerLoopLearner.training_loss
+        if len(X) != 1 or self.takes_batches or not usual or not self.loops(X):
+            return None
+        Z, Z_query = self.embed_of_tasks(X)[0], self.embed_of_tasks(X_query)[0]
+        state = self.adapt_features(Z, y[0], w[0])
+        linked = {name: t for name, t in state.items() if t.requires_grad}
+        ends = {name: t.detach().requires_grad_() for name, t in linked.items()}
+        outputs = self.predict_features(state | ends, Z_query)[None]
+        loss = self.loss(outputs, y_query)
+        (loss * share).backward()
+        told = [(linked[name], end.grad) for name, end in ends.items() if end.grad is not None]
+        if told:
+            torch.autograd.backward(*zip(*told, strict=True))
+        return loss.detach() * share, outputs.detach()
 
     # ------------------------------------------------------------------ descent
     def path(self, params: State, Z: Tensor, loss: SupportLoss) -> tuple[list[State], list[Tensor]]:
@@ -297,6 +338,12 @@ def _trained_names(encoder: nn.Module) -> tuple[str, ...]:
     return tuple(name for name, p in encoder.named_parameters() if p.requires_grad)
 
 
+def _is_transformed(Z: Tensor) -> bool:
+    """Whether torch.func is at work, or inference mode, in which nothing else differentiates."""
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(Z)
+    return wrapped or torch.is_inference_mode_enabled()
+
+
 def _moves_statistics(part: nn.Module) -> bool:
     return isinstance(part, nn.modules.batchnorm._BatchNorm) and not is_fixed_norm(part)
 
@@ -342,10 +389,10 @@ class DescendsSquaredError:
     support_loss: type[SupportLoss] = SquaredError
 
     def targets(self, y: Tensor) -> Tensor:
-        return self.scaled_targets(y)  # type: ignore[attr-defined]
+        return self.scaled_targets(y)
 
     def finished(self, outputs: Tensor, present: Tensor | None) -> Tensor:
-        return self.in_units(outputs)  # type: ignore[attr-defined]
+        return self.in_units(outputs)
 
 
 class InnerLoopEstimator:
@@ -363,4 +410,4 @@ class InnerLoopEstimator:
 
     @property
     def loss_curve_(self) -> np.ndarray:
-        return self._state("loss_curve")  # type: ignore[attr-defined]
+        return self._state("loss_curve")

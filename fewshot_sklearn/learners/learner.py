@@ -430,11 +430,16 @@ class Learner(InParts, FurtherRows):
                 return one_task(*batch)
             parts = [one_task(*part) for part in zip(*(t.split(chunk) for t in batch), strict=True)]
             return joined(parts, torch.cat)
-        if not self.vmaps or (self.convolves and on_cpu):
+        if self.loops(batch[0]):
             return joined([one_task(*task) for task in zip(*batch, strict=True)], torch.stack)
         if self.compiled and self.training:
             return _compiled_map()(self, method, chunk, *batch)
-        return _vmapped(self, method, chunk, *batch)
+        with norms_written_out():
+            return _vmapped(self, method, chunk, *batch)
+
+    def loops(self, X: Tensor) -> bool:
+        """Whether tasks that lie where these rows do are taken one after the other."""
+        return not self.vmaps or (self.convolves and X.device.type == "cpu")
 
     # ------------------------------------------------------------------ scale
     @torch.no_grad()
@@ -516,12 +521,12 @@ class Learner(InParts, FurtherRows):
 def over_axis(function: Callable[..., Any], *batch: Any, chunk: int) -> Any:
     """A function of one task, vmapped over the first axis of what it takes, so many at a time."""
     with norms_written_out():
-        # vmap cannot return a Gaussian made inside it unless as a tuple, which a NamedTuple is
         return vmap(function, randomness="different", chunk_size=chunk)(*batch)
 
 
 def _vmapped(learner: Learner, method: str, chunk: int, *batch: Tensor) -> Any:
-    return over_axis(getattr(learner, method), *batch, chunk=chunk)
+    # vmap cannot return a Gaussian made inside it unless as a tuple, which a NamedTuple is
+    return vmap(getattr(learner, method), randomness="different", chunk_size=chunk)(*batch)
 
 
 @cache
