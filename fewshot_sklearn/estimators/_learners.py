@@ -231,7 +231,7 @@ class HasLearner(HasParameters):
         return init
 
     def _check_algorithm(self, init: MetaInit) -> None:
-        found, own = init.spec["algorithm"], self._learner_class_of(init).__name__
+        found, own = init.algorithm, self._learner_class_of(init).__name__
         if found != own:
             raise ValueError(
                 f"{init.told} was meta-trained as {found}; {type(self).__name__} needs one of "

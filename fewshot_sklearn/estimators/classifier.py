@@ -135,10 +135,11 @@ class FewShotClassifier(ClassifierMixin, TakesFurtherRows):
     def _classes_and_members(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Sorted class labels, and which class each row is of (n_rows, n_classes)."""
         y = comparable(y, "y")
-        with warnings.catch_warnings():
-            # one row a class is what these estimators are for
-            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-            check_classification_targets(y)
+        if y.ndim != 1 or y.dtype.kind not in "biuSU":  # what these are nobody need find out
+            with warnings.catch_warnings():
+                # one row a class is what these estimators are for
+                warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+                check_classification_targets(y)
         classes, codes = distinct(y, "y")
         refuse_too_many_labels(self, len(codes), len(classes))
         members = memberships(torch.from_numpy(codes), len(classes), torch.float64)

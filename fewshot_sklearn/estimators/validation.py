@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn import get_config
 from sklearn.utils import check_array, check_X_y
 from sklearn.utils.validation import validate_data
 
@@ -122,6 +123,10 @@ def validated(
     ndarray, or ndarray and ndarray
         Rows, and with y that too.
     """
+    plain = table is None and type(X) is np.ndarray and not hasattr(estimator, "feature_names_in_")
+    if plain and not reset and _is_taken_on_trust(X):
+        _check_width(estimator, X)
+        return X
     refuse_sparse(X, estimator)
     if reset:
         check_rows(X, estimator)
@@ -132,16 +137,15 @@ def validated(
             _refuse_dates(X)
             kinds = ROW_DTYPES + INTEGERS * bool(getattr(estimator, "_own_network", False))
             ragged = bool(getattr(estimator, "_ragged", False))
-            checked = validate_data(
-                estimator,
-                X,
-                dtype=kinds,
-                allow_nd=True,
-                reset=reset,
-                ensure_all_finite="allow-nan" if ragged else True,
-                **given,
-                **of_y,
-            )
+            looks: dict[str, Any] = {
+                "dtype": kinds,
+                "allow_nd": True,
+                "ensure_all_finite": "allow-nan" if ragged else True,
+            }
+            if plain and (y is not None or not given):
+                checked = _checked_array(estimator, X, y, reset, looks | of_y)
+            else:
+                checked = validate_data(estimator, X, reset=reset, **looks, **given, **of_y)
         warn_of_words(X)
         if ragged:
             check_padded(checked[0] if isinstance(checked, tuple) else checked)
@@ -151,6 +155,48 @@ def validated(
     validate_data(estimator, X, reset=reset, skip_check_array=True)  # the columns
     rows = as_numbers(table, X)
     return check_X_y(rows, y, dtype=ROW_DTYPES, **of_y) if y is not None or of_y else rows
+
+
+def _checked_array(
+    estimator: Any, X: np.ndarray, y: Any, reset: bool, looks: dict[str, Any]
+) -> Any:
+    """What `validate_data` does of an array, which has no names of columns to look for."""
+    looks["estimator"] = estimator
+    if y is not None:
+        checked = X, y = check_X_y(X, y, **looks)
+    else:
+        checked = X = check_array(X, input_name="X", **looks)
+    if reset:
+        estimator.n_features_in_ = X.shape[1]
+    else:
+        _check_width(estimator, X)
+    return checked
+
+
+def _is_taken_on_trust(X: np.ndarray) -> bool:
+    """Whether scikit-learn was told not to look at rows, and these are of a type to compute with.
+
+    By ``sklearn.config_context(assume_finite=True, skip_parameter_validation=True)``.
+    """
+    if X.dtype not in ROW_DTYPES or X.ndim < 2 or not len(X):
+        return False
+    told = get_config()
+    return told["assume_finite"] and told["skip_parameter_validation"]
+
+
+def _check_width(estimator: Any, X: np.ndarray) -> None:
+    """Refuse rows of another number of features than `fit` saw, as scikit-learn does.
+
+    Raises
+    ------
+    ValueError
+        When there are more or fewer.
+    """
+    if X.shape[1] != estimator.n_features_in_:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting "
+            f"{estimator.n_features_in_} features as input."
+        )
 
 
 def finite_targets(y: np.ndarray) -> np.ndarray:

@@ -279,9 +279,9 @@ class InnerLoopLearner(FeatureLearner):
         outputs = self.predict_features(state | ends, Z_query)[None]
         loss = self.loss(outputs, y_query)
         (loss * share).backward()
-        told = [(linked[name], end.grad) for name, end in ends.items() if end.grad is not None]
+        told = {name: end.grad for name, end in ends.items() if end.grad is not None}
         if told:
-            torch.autograd.backward(*zip(*told, strict=True))
+            torch.autograd.backward([linked[name] for name in told], list(told.values()))
         return loss.detach() * share, outputs.detach()
 
     # ------------------------------------------------------------------ descent
@@ -389,10 +389,10 @@ class DescendsSquaredError:
     support_loss: type[SupportLoss] = SquaredError
 
     def targets(self, y: Tensor) -> Tensor:
-        return self.scaled_targets(y)
+        return self.scaled_targets(y)  # type: ignore[attr-defined]
 
     def finished(self, outputs: Tensor, present: Tensor | None) -> Tensor:
-        return self.in_units(outputs)
+        return self.in_units(outputs)  # type: ignore[attr-defined]
 
 
 class InnerLoopEstimator:
@@ -410,4 +410,4 @@ class InnerLoopEstimator:
 
     @property
     def loss_curve_(self) -> np.ndarray:
-        return self._state("loss_curve")
+        return self._state("loss_curve")  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ import math
 import os
 import warnings
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,16 @@ class MetaInit:
         return json.loads(self._meta["spec"])
 
     @property
+    def _spec(self) -> dict[str, Any]:
+        """The same, read once: nobody may change it."""
+        return _read(self._meta["spec"])
+
+    @property
+    def algorithm(self) -> str:
+        """Name of the learner's class."""
+        return self._spec["algorithm"]
+
+    @property
     def provenance(self) -> dict[str, Any]:
         return json.loads(self._meta["provenance"])
 
@@ -238,7 +249,7 @@ class MetaInit:
     @property
     def feature_names(self) -> list[str] | None:
         """Names of the columns that it was trained on, if they had some."""
-        names = self.spec.get("feature_names") if self.table is None else self.table.names
+        names = self._spec.get("feature_names") if self.table is None else self.table.names
         return None if names is None else list(names)
 
     @property
@@ -275,7 +286,7 @@ class MetaInit:
     @property
     def lacks(self) -> list[str]:
         """What the spec lacks of all that a learner is rebuilt from."""
-        return lacking(self.spec)
+        return lacking(self._spec)
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -284,7 +295,7 @@ class MetaInit:
         What is not told is the usual way, or was not looked at.
         """
         if self._inputs is None:
-            spec = self.spec
+            spec = self._spec
             self._inputs = spec.get("inputs", {})
             if "low" not in self._inputs and not of_images(spec):
                 self._pixels = [None]
@@ -311,7 +322,7 @@ class MetaInit:
         DeclaredSizes
             The context.
         """
-        spec, table = self.spec, self._tensor_table()
+        spec, table = self._spec, self._tensor_table()
         n_row = 0 if spec.get("any_width") else math.prod(spec["input_shape"])
         return DeclaredSizes(self._n_parameters() + beside[0], len(table) + beside[1], n_row)
 
@@ -385,7 +396,7 @@ class MetaInit:
         return hash(self.digest)
 
     def __repr__(self) -> str:
-        spec, n = self.spec, self._n_parameters()
+        spec, n = self._spec, self._n_parameters()
         parts = [spec.get("algorithm", "?")]
         if spec.get("encoder"):
             parts.append(spec["encoder"]["name"])
@@ -406,7 +417,7 @@ class MetaInit:
             Heading and text of each line.
         """
         size = self._n_parameters(), self.nbytes
-        return dict(card_rows(self.spec, self.provenance, self.table, *size, self.digest))
+        return dict(card_rows(self._spec, self.provenance, self.table, *size, self.digest))
 
     def _repr_html_(self) -> str:
         return card_html(repr(self), list(self.card().items()))
@@ -419,6 +430,11 @@ def _json(content: Mapping[str, Any]) -> str:
         raise TypeError(f"A meta-init can hold plain values only, got {value!r}.")
 
     return json.dumps(dict(content), sort_keys=True, default=plain)
+
+
+@lru_cache(maxsize=256)
+def _read(told: str) -> dict[str, Any]:
+    return json.loads(told)
 
 
 def _rebuild(buffer: np.ndarray) -> MetaInit:
