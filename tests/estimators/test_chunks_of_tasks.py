@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import pickle
 import warnings
 
 import joblib
 import numpy as np
 import pytest
-from joblib.externals import cloudpickle
 
 from fewshot_sklearn import TaskwiseClassifier, TaskwiseRegressor, few_shot_score
 from fewshot_sklearn.estimators import chunks_for, shared_out
@@ -112,7 +112,7 @@ def test_a_meta_init_goes_to_a_process_once(trained, digits_new, monkeypatch):
     calls = counted(monkeypatch, scoring, "_batched_scores")
     with joblib.parallel_config("threading"):
         few_shot_score(clf, X, y, n_way=3, n_query=5, n_episodes=300, n_jobs=2)
-    sent = [len(cloudpickle.dumps(call)) for call in calls]
+    sent = [len(pickle.dumps(call)) for call in calls]
     known = clf.meta_init.nbytes + X.nbytes + y.nbytes
     episodes = 300 * 3 * (1 + 5) * 2 * 8  # rows and their classes
     assert len(sent) == 2
