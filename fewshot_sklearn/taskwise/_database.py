@@ -18,6 +18,8 @@ from typing import Any
 APPLICATION, FORMAT = 0x46534C54, 1
 #: Bytes of a page: some states fit into one.
 PAGE = 16_384
+#: KiB of pages that a writer keeps in memory.
+CACHE = 65_536
 #: Seconds that a writer waits for another.
 PATIENCE = 600.0
 
@@ -103,6 +105,7 @@ class Database:
             self.path.as_uri() + how, uri=True, timeout=PATIENCE, isolation_level=None
         )
         if may_write:
+            connection.execute(f"PRAGMA cache_size = {-CACHE}")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA secure_delete = ON")
         return connection

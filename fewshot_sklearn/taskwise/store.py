@@ -78,8 +78,10 @@ class TaskStore:
 
     Notes
     -----
-    While a store is open there are files beside it, ``-wal`` and ``-shm``: copy it when it is
-    closed, or all three. Each state has a checksum, which is looked at whenever it is read.
+    While a store is open there are files beside it, ``-wal`` and ``-shm``. Copy it when nobody has
+    it open, or by SQLite's own backup (``sqlite3 all.tasks ".backup copy.tasks"``), and let no
+    process that uses it open the file otherwise: closing that lets go of SQLite's locks on it.
+    Each state has a checksum, which is looked at whenever it is read.
 
     Examples
     --------
