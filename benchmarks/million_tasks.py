@@ -120,8 +120,10 @@ def look_ups(store: TaskStore, ids: np.ndarray, n_features: int) -> None:
 def _from_disk(store: TaskStore, ids: np.ndarray) -> np.ndarray:
     """Milliseconds of a look-up after the system was told to let go of the file."""
     # by another process: whoever closes a file lets go of all locks that its process has on it
-    let_go = "import os, sys; held = open(sys.argv[1], 'rb'); file = held.fileno(); os.fsync(file); "
-    let_go += "os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)"
+    let_go = (
+        "import os, sys; held = open(sys.argv[1], 'rb'); os.fsync(held.fileno()); "
+        "os.posix_fadvise(held.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)"
+    )
     subprocess.run([sys.executable, "-S", "-c", let_go, str(store.path)], check=True)
     return timed(lambda: TaskStore(store.path, store.taskwise).load(ids), 1)
 
