@@ -65,7 +65,7 @@ class Database:
 
     # ------------------------------------------------------------------ connections
     def _begin(self) -> None:
-        connection = self._connection()
+        connection = self._connection(create=True)
         if _is_empty(connection):
             connection.execute(f"PRAGMA page_size = {PAGE}")
             connection.execute("PRAGMA journal_mode = WAL")
@@ -85,24 +85,24 @@ class Database:
                 "fewshot_sklearn to open it."
             )
 
-    def _connection(self) -> sqlite3.Connection:
+    def _connection(self, create: bool = False) -> sqlite3.Connection:
         """That of this thread; a process that was forked has its own."""
         own = self._own
         if getattr(own, "process", None) != os.getpid():
             # what was opened before a fork is the parent's, and must not be closed here
             own.inherited = getattr(own, "connection", None)
-            own.connection, own.process = self._opened(), os.getpid()
+            own.connection, own.process = self._opened(create), os.getpid()
         return own.connection
 
-    def _opened(self) -> sqlite3.Connection:
+    def _opened(self, create: bool) -> sqlite3.Connection:
         there = self.path.exists()
         may_write = os.access(self.path.parent, os.W_OK) and (
             not there or os.access(self.path, os.W_OK)
         )
         # without a place for its log SQLite reads a file only if told that nobody writes to it
-        how = "" if may_write else "?mode=ro&immutable=1"
+        how = ("rwc" if create else "rw") if may_write else "ro&immutable=1"
         connection = sqlite3.connect(
-            self.path.as_uri() + how, uri=True, timeout=PATIENCE, isolation_level=None
+            f"{self.path.as_uri()}?mode={how}", uri=True, timeout=PATIENCE, isolation_level=None
         )
         if may_write:
             connection.execute(f"PRAGMA cache_size = {-CACHE}")
