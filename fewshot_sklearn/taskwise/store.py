@@ -147,7 +147,7 @@ class TaskStore:
 
         Parameters
         ----------
-        sources : path-like, estimator, or list of them
+        sources : path-like, estimator, or iterable of them
             What `fit_partition` or `save_tasks` wrote, or a fitted `TaskwiseClassifier` or
             `TaskwiseRegressor`. None in a list stands for no tasks.
         duplicates : {"error", "replace"}, default="error"
@@ -169,8 +169,8 @@ class TaskStore:
         """
         if duplicates not in DUPLICATES:
             raise ValueError(f"duplicates must be one of {DUPLICATES}, got {duplicates!r}.")
-        several = sources if isinstance(sources, list | tuple | np.ndarray) else [sources]
-        for source in several:
+        alone = isinstance(sources, str | os.PathLike | Taskwise)
+        for source in [sources] if alone else sources:
             if source is not None:
                 self._merge_one(source, duplicates == "replace")
         return self
@@ -222,6 +222,8 @@ class TaskStore:
         """
         with self._database.writing() as connection:
             if self._format is None and told(connection, "meta") is None:
+                if groups is None and self.taskwise.task is None:
+                    raise ValueError("groups is needed: it says the task of each row.")
                 fitted = clone(self.taskwise).fit(X, y, groups, sample_weight)
                 told_alike(connection, fitted._told(), "What was fitted")
             else:

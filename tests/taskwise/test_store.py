@@ -122,6 +122,8 @@ def test_a_store_may_begin_with_rows(tmp_path, rows, ridge):
     assert len(store) == 0 and len(store.tasks()) == 0
     with pytest.raises(ValueError, match="holds no tasks yet"):
         store.predict(X, groups)
+    with pytest.raises(ValueError, match="groups is needed"):
+        store.partial_fit(X, y)
     store.partial_fit(X, y, groups).partial_fit(X[:2], y[:2], [77, 78])
     expected = reg.fit(X, y, groups).predict(X, groups)
     np.testing.assert_allclose(store.predict(X, groups), expected, rtol=1e-6)
@@ -257,7 +259,7 @@ def test_a_task_of_two_parts_is_refused_or_replaced(store, rows, ridge, tmp_path
 
 def test_what_was_merged_before_is_passed_over(store, tmp_path):
     files = sorted((tmp_path / "parts").iterdir())
-    assert len(store.merge(files)) == 12
+    assert len(store.merge(map(str, files))) == len(store.merge(pd.Series(files))) == 12
     store.forget(0)
     assert 0 not in store.merge(files)  # it was asked to be forgotten
     assert 0 in store.merge(files, duplicates="replace")
