@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import multiprocessing
 import os
 import pickle
 import platform
@@ -134,14 +133,17 @@ def line(what: str, value: str) -> None:
     print(f"| {what} | {value} |", flush=True)
 
 
-def reading(path: Path, taskwise: bytes, ids: np.ndarray, stop: Any, answers: Any) -> None:
-    """Another process that predicts one row after the other until it is told to stop."""
+def reading(file: str) -> None:
+    """What another process does: predict one row after the other, and say how long that took."""
     torch.set_num_threads(1)
-    store, rng = TaskStore(path, pickle.loads(taskwise)), np.random.default_rng(2)
+    path, taskwise, ids, seconds = pickle.loads(Path(file).read_bytes())
+    store, rng = TaskStore(path, taskwise), np.random.default_rng(2)
     X, times = rng.standard_normal((1, N_FEATURES)), []
-    while not stop.is_set():
-        times.append(timed(lambda: store.predict(X, rng.choice(ids, 1)), 1)[0])
-    answers.put(np.array(times))
+    print("ready", flush=True)
+    start = time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        times.append(timed(lambda: store.predict(X, rng.choice(ids, 1)), 1))
+    print(told(np.concatenate(times)))
 
 
 def all_fitted(
@@ -210,21 +212,20 @@ def renew(store: TaskStore, ids: np.ndarray) -> None:
             X, y, groups = rows_of(part, N_ROWS if mode == "replace" else 1, N_FEATURES)
             once = timed(lambda some=(X, y, groups, None, mode): store.partial_fit(*some), 1)
             line(f"partial_fit of {n:,}, mode={mode!r}", told(once))
-    context = multiprocessing.get_context("spawn")
-    stop, answers = context.Event(), context.Queue()
-    taskwise = pickle.dumps(store.taskwise)
-    reader = context.Process(target=reading, args=(store.path, taskwise, ids, stop, answers))
-    reader.start()
-    start, written = time.perf_counter(), 0
-    while time.perf_counter() - start < SECONDS:
-        part = rng.choice(ids, min(1000, len(ids)), replace=False)
-        store.partial_fit(*rows_of(part, N_ROWS, N_FEATURES))
-        written += len(part)
-    rate = written / (time.perf_counter() - start)
-    stop.set()
-    line("tasks renewed a second, 1,000 at once, while another process reads", f"{rate:,.0f}")
-    line("predict one row meanwhile", told(answers.get()))
-    reader.join()
+    file = store.path.with_name("reader.pickle")
+    file.write_bytes(pickle.dumps((store.path, store.taskwise, ids, SECONDS)))
+    begin = "import sys; sys.path.insert(0, sys.argv[1]); import million_tasks as m; m.reading("
+    words = [sys.executable, "-c", f"{begin}sys.argv[2])", str(Path(__file__).parent), str(file)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout is not None and reader.stdout.readline() == "ready\n"
+        start, written = time.perf_counter(), 0
+        while reader.poll() is None:
+            part = rng.choice(ids, min(1000, len(ids)), replace=False)
+            store.partial_fit(*rows_of(part, N_ROWS, N_FEATURES))
+            written += len(part)
+        rate = written / (time.perf_counter() - start)
+        line("tasks renewed a second, 1,000 at once, while another process reads", f"{rate:,.0f}")
+        line("predict one row meanwhile", reader.stdout.read().strip())
     part = rng.choice(ids, min(100, len(ids)), replace=False)
     start = time.perf_counter()
     store.forget(part)
