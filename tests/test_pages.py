@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import warnings
 from importlib.util import find_spec
 from textwrap import dedent
@@ -39,6 +40,8 @@ WHOLE = [
     "your_own_table",
     "zero_to_many",
 ]
+#: By what is imported in a block about clusters: what must be installed.
+CLUSTERS = {"from dask": "distributed", "dask.dataframe": "pyarrow", "pyspark": "pyspark"}
 
 
 def blocks_of(page):
@@ -141,7 +144,8 @@ def test_sentences(at_hand, monkeypatch):
 def test_several_processes(at_hand, capsys):
     names: dict = {"__name__": "__main__"}  # what begins processes asks for it
     for block in blocks_of("cluster"):
-        if "dask" not in block or find_spec("distributed"):
+        wanted = [tool for word, tool in CLUSTERS.items() if word in block]
+        if all(map(find_spec, wanted)) and ("pyspark" not in wanted or shutil.which("java")):
             exec(block, names)
             assert capsys.readouterr().out.startswith("{")
 

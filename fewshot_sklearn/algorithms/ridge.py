@@ -53,8 +53,8 @@ class RidgeHeadRegression(FunctionLearner, TakesIn):
     predict: its predictive distribution (eq. 9). The prior covariance of the
     weights is the full matrix Lambda0^-1 = C C' with a learned factor C, so
     that the features may span more directions than tasks vary in. Without a
-    past C is diagonal, and only the diagonal is kept; with fewer rows than
-    features, no more of the posterior either than what the rows span.
+    past C is diagonal, and only the diagonal is kept. Of the posterior no more is
+    kept than the directions that rows span, where these are few.
     """
 
     further_rows_told = (
@@ -139,7 +139,7 @@ class RidgeHeadRegression(FunctionLearner, TakesIn):
         factor, psi = self.prior_factor.double(), self._whitened(phi)
         residual = self.scaled_targets(y).double() - phi @ prior
         plain = factor.ndim == 1
-        if plain and not self.training and psi.shape[-2] < psi.shape[-1]:
+        if not self.training and self._few(psi.shape[-2]):
             shift, state = _among_rows(psi, residual, w.double())
         else:
             shift, root = _among_features(psi, residual, w.double())
@@ -149,9 +149,16 @@ class RidgeHeadRegression(FunctionLearner, TakesIn):
         moved = factor[:, None] * shift if plain else factor @ shift
         return {"coef": prior + moved, **state}
 
+    def _few(self, n_rows: int) -> bool:
+        """Whether directions that rows span, and a factor there, are less than one of features."""
+        n = self.n_features + 1
+        if self.prior_factor.ndim == 1:  # features may be very many
+            return n_rows < n
+        return 2 * n_rows < n
+
     def numbers_to_adapt(self, n_rows: int, n_labels: int) -> int:
         n = self.n_features + 1
-        if self.prior_factor.ndim == 1:
+        if self._few(n_rows):
             n = min(n_rows, n)
         return super().numbers_to_adapt(n_rows, n_labels) + OF_PAIRS * n**2
 
@@ -196,11 +203,19 @@ class RidgeHeadRegression(FunctionLearner, TakesIn):
         self, state: State, Z: Tensor, y: Tensor, w: Tensor, index: Tensor | None = None
     ) -> State:
         # the posterior is the prior of what comes (Harrison 2018, eq. 7-8, a row at a time)
-        phi, factor = with_intercept(Z), state["spread"].mT
+        phi, w = with_intercept(Z), w.double()
         residual = self.scaled_targets(y).double() - phi @ state["coef"]
-        shift, root = _among_features(phi @ factor, residual, w.double())
-        spread = torch.linalg.solve_triangular(root, factor.mT, upper=False)
-        return {"coef": state["coef"] + factor @ shift, "spread": spread}
+        if "spread" in state:
+            shift, spread = _further_among_features(state["spread"], phi, residual, w)
+            return {"coef": state["coef"] + shift, "spread": spread}
+        # and where only directions are kept, further rows add theirs
+        psi, factor = self._whitened(phi), self.prior_factor.double()
+        if self._few(state["root"].shape[-1] + psi.shape[-2]):
+            shift, kept = _further_among_rows(state, psi, residual, w)
+            return {"coef": state["coef"] + factor @ shift, **kept}
+        spread = _spread_of(state, factor)
+        shift, spread = _further_among_features(spread, phi, residual, w)
+        return {"coef": state["coef"] + shift, "spread": spread}
 
     # ------------------------------------------------------------------ functions
     def function_variance(self) -> Tensor:
@@ -253,6 +268,42 @@ def _among_rows(psi: Tensor, residual: Tensor, w: Tensor) -> tuple[Tensor, State
     root = cholesky(unit + R @ R.mT)
     shift = Q @ torch.cholesky_solve(R @ (S * residual), root)
     return shift, {"directions": Q.mT, "root": root}
+
+
+def _further_among_rows(
+    state: State, psi: Tensor, residual: Tensor, w: Tensor
+) -> tuple[Tensor, State]:
+    """How the mean of whitened weights moves with further rows, and what is kept then."""
+    known, old = state["directions"], state["root"]
+    S, k = w.sqrt()[..., None], known.shape[-2]
+    # of all at once, so that directions stay orthonormal where rows weigh nothing
+    Q, R = torch.linalg.qr(torch.cat([known, S * psi], -2).mT)
+    turned = R[..., :k, :k] @ old  # the known directions are the first ones, but for the sign
+    rows = R[..., k:]
+    precision = rows @ rows.mT
+    precision[..., :k, :k] += turned @ turned.mT
+    precision.diagonal(dim1=-2, dim2=-1)[..., k:] += 1.0
+    root = torch.linalg.cholesky(precision)
+    shift = Q @ torch.cholesky_solve(rows @ (S * residual), root)
+    return shift, {"directions": Q.mT.contiguous(), "root": root}
+
+
+def _further_among_features(
+    spread: Tensor, phi: Tensor, residual: Tensor, w: Tensor
+) -> tuple[Tensor, Tensor]:
+    """How the mean of the weights moves with further rows, and the spread that is left."""
+    shift, root = _among_features(phi @ spread.mT, residual, w)
+    return spread.mT @ shift, torch.linalg.solve_triangular(root, spread, upper=False)
+
+
+def _spread_of(state: State, factor: Tensor) -> Tensor:
+    """The posterior's spread as a matrix of all pairs of features."""
+    directions = state["directions"]
+    inside = torch.linalg.solve_triangular(state["root"], directions, upper=False)
+    unit = torch.eye(directions.shape[-1], dtype=directions.dtype, device=directions.device)
+    across = unit - directions.mT @ directions
+    wide = torch.cat([inside, across], -2) @ factor.mT
+    return torch.linalg.qr(wide, mode="r").R
 
 
 @with_shared_texts()

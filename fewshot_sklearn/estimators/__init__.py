@@ -1,6 +1,7 @@
 """scikit-learn's side of a learner: what all classifiers, regressors and transformers share."""
 
 from .base import FewShotEstimator
+from .chunks_of_tasks import chunks_for, shared_out
 from .classifier import PRIOR, FewShotClassifier
 from .coded_labels import CodedLabels, fitted_to_labels
 from .device_choice import Device, device_for, resolve_device
@@ -74,6 +75,7 @@ __all__ = [
     "check_pixels",
     "check_range",
     "check_weights",
+    "chunks_for",
     "classes_of_past",
     "deciding_features",
     "device_for",
@@ -97,6 +99,7 @@ __all__ = [
     "resolve_device",
     "rows_as_taken",
     "rows_to_try",
+    "shared_out",
     "solvable",
     "tell_new_classes",
     "through",

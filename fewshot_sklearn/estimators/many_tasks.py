@@ -80,7 +80,7 @@ class ManyTasks:
     def __init__(
         self, estimator: Any, X: Any, n_outputs: int | None = None, validated: bool = False
     ):
-        init = estimator._resolve_meta_init()
+        init, self.estimator = estimator._resolve_meta_init(), estimator
         self.X = X if validated else as_numbers(init.table, X, ragged=estimator._ragged)
         names = column_names(X)
         estimator._check_fits(init, self.X.shape[1:], n_outputs, names)

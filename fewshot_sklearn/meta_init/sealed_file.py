@@ -114,6 +114,28 @@ def read_arrays(
     return arrays, read["told"]
 
 
+def checksum_of(path: str | os.PathLike[str]) -> str:
+    """The checksum that a file of `write_arrays` says it has, without a look at its arrays.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file.
+    ValueError
+        When it is no such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size if size < path.stat().st_size else 0))
+        return str(header["__metadata__"]["checksum"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged, or another kind of file.") from error
+
+
 def _checksum(arrays: Mapping[str, np.ndarray], kind: str, content: str) -> str:
     digest = hashlib.sha256(f"{kind} {content}".encode())
     for name in sorted(arrays):

@@ -128,7 +128,8 @@ def compare_few_shot(
         Seeds the episodes, which at the largest number of shots are those of
         ``few_shot_score``, and the baselines.
     n_jobs : int or None, default=None
-        Processes for what is fitted episode by episode.
+        Processes: for what is fitted episode by episode, and for chunks of the episodes
+        of meta-trained estimators of this package.
 
     Returns
     -------

@@ -17,7 +17,9 @@ from ..estimators import (
     adapts_in_batches,
     as_final_sees,
     as_numbers,
+    chunks_for,
     final_step,
+    shared_out,
 )
 from ..tasks import (
     N_JOBS,
@@ -83,7 +85,8 @@ def few_shot_score(
     random_state : int, RandomState instance or None, default=0
         Seeds the episodes.
     n_jobs : int or None, default=None
-        Processes for the episode-by-episode loop.
+        Processes. Those of a meta-trained estimator of this package take a chunk of
+        the episodes each, to the same scores up to rounding; without, all are one call.
 
     Returns
     -------
@@ -188,7 +191,8 @@ def scores_of_episodes(
     scoring : str, callable or None, default=None
         A scikit-learn scorer. None is the estimator's own score.
     n_jobs : int or None, default=None
-        Processes for the episode-by-episode loop.
+        Processes. Those of a meta-trained estimator of this package take a chunk of
+        the episodes each, to the same scores up to rounding; without, all are one call.
 
     Returns
     -------
@@ -197,7 +201,11 @@ def scores_of_episodes(
     """
     y = _checked_y(estimator, y)
     if adapts_in_batches(estimator):
-        return _batched_scores(estimator, X, y, rows, scoring)
+        chunks = chunks_for((rows.support >= 0).sum(1) + (rows.query >= 0).sum(1), n_jobs)
+        if len(chunks) == 1:
+            return _batched_scores(estimator, X, y, rows, scoring)
+        calls = ((estimator, X, y, _some(rows, part), scoring) for part in chunks)
+        return np.concatenate(shared_out(_batched_scores, calls, n_jobs))
     cv = [(one.support, one.query) for one in map(rows.episode, range(len(rows.support)))]
     options: dict[str, Any] = {"cv": cv, "scoring": scoring, "n_jobs": n_jobs}
     try:
@@ -210,6 +218,10 @@ def scores_of_episodes(
         except Exception:
             pass
         raise
+
+
+def _some(rows: EpisodeRows, which: np.ndarray) -> EpisodeRows:
+    return EpisodeRows._make(None if part is None else part[which] for part in rows)
 
 
 def _batched_scores(

@@ -133,6 +133,12 @@ class Taskwise(LearnsTasks, SavesTasks, BaseEstimator):
             )
         return through(self._before, features), at[which]
 
+    def _place_and_ids(self, X: Any, groups: Any) -> tuple[int | None, np.ndarray | None]:
+        """The column that holds the tasks, if one does, and the task of each row, if it is told."""
+        check_rows(X, self)
+        place = task_column(self.task, X, groups, self._task_place)
+        return place, features_and_ids(X, groups, place, self.task)[1]
+
     def _numbers(self, tasks: Any) -> np.ndarray:
         """Numbers of known tasks."""
         check_is_fitted(self)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..estimators import ManyTasks, known_classes
+from ..estimators import ManyTasks, chunks_for, known_classes, shared_out
 from ..tasks import UNLABELLED_CODE, RowsByTask, distinct, is_labelled, places
 from ._adding import Known
 from ._ids import named, union
@@ -90,6 +90,38 @@ def adapt_tasks(
             target = many.targets(codes, int(n_way[which[0]]))
         state = adapted(many.rows(numbers), target, many.tensor(w[numbers] * real))
         yield which, {name: t.cpu().numpy().copy() for name, t in state.items()}
+
+
+def adapt_in_chunks(
+    many: ManyTasks,
+    by_task: RowsByTask,
+    y: np.ndarray,
+    w: np.ndarray,
+    n_way: np.ndarray | None,
+    updatable: bool,
+    n_jobs: int | None,
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """`adapt_tasks`, with a chunk of the tasks in each of `n_jobs` processes."""
+    chunks = chunks_for(by_task.counts, n_jobs)
+    if len(chunks) == 1:
+        yield from adapt_tasks(many, by_task, y, w, n_way, updatable)
+        return
+    calls = []
+    for part in chunks:
+        rows = np.concatenate([by_task.of_task(i) for i in part])
+        counts = by_task.counts[part]
+        own = RowsByTask(
+            np.arange(len(part)), np.arange(len(rows)), counts.cumsum() - counts, counts
+        )
+        ways = None if n_way is None else n_way[part]
+        calls.append((many.estimator, many.X[rows], own, y[rows], w[rows], ways, updatable))
+    for part, pieces in zip(chunks, shared_out(_adapted_chunk, calls, n_jobs), strict=True):
+        for which, state in pieces:
+            yield part[which], state
+
+
+def _adapted_chunk(estimator: Any, X: np.ndarray, *rest: Any) -> list[Any]:
+    return list(adapt_tasks(ManyTasks(estimator, X, validated=True), *rest))
 
 
 def answer_tasks(

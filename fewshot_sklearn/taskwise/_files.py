@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,11 +43,22 @@ class SavesTasks:
             When the estimator is not a meta-trained one of this package, or
             ids or labels are neither numbers, strings nor numpy times.
         """
+        meta = self._told() | {"tasks": labels_to_json(self.tasks_)}
+        if self._kind == "classifier":
+            meta["classes"] = labels_to_json(self.classes_)
+        self._states.save(path, meta)
+
+    def _refuse_what_cannot_be_saved(self) -> None:
+        """Refuse, before it is fitted, an estimator whose tasks have no states."""
+        if not adapts_in_batches(inner := self._checked_inner()[1]):
+            raise _cannot_be_saved(inner)
+
+    def _told(self) -> dict[str, Any]:
+        """All that a file says of the tasks but their ids, labels and states."""
         check_is_fitted(self)
         if not self._stacked:
             raise _cannot_be_saved(self._template)
         meta = _identity(self, self._template) | {
-            "tasks": labels_to_json(self.tasks_),
             "one_task": self._one_task,
             "task_place": self._task_place,
             "updatable": self._updatable,
@@ -58,11 +69,9 @@ class SavesTasks:
         }
         if (table := getattr(self._template, "table_format_", None)) is not None:
             meta["table"] = table.to_json()
-        if self._kind == "classifier":
-            meta["classes"] = labels_to_json(self.classes_)
-        else:
+        if self._kind == "regressor":
             meta["y_ndim"] = self._template._y_ndim
-        self._states.save(path, meta)
+        return meta
 
     def load_tasks(self, path: str | os.PathLike[str]) -> Any:
         """Read what `save_tasks` wrote, in place of `fit`.
@@ -85,14 +94,22 @@ class SavesTasks:
             When the file is damaged or of another kind, or what it holds was
             adapted by another estimator, or from another meta-init.
         """
+        states, meta = TaskStates.load(path)
+        self._know_as(meta, str(path))
+        self._states, self.tasks_ = states, labels_from_json(meta["tasks"])
+        if self._kind == "classifier":
+            self.classes_ = labels_from_json(meta["classes"])
+        return self
+
+    def _know_as(self, meta: Mapping[str, Any], told: str) -> None:
+        """Be as an estimator that `_told` this of its tasks, and know none of them."""
         before, inner = self._checked_inner()
         if not adapts_in_batches(inner):
             raise _cannot_be_saved(inner)
-        states, meta = TaskStates.load(path)
         for name, own in _identity(self, inner).items():
             if meta[name] != own:
                 raise ValueError(
-                    f"{path} holds tasks of {name}={meta[name]!r}, but this estimator has "
+                    f"{told} holds tasks of {name}={meta[name]!r}, but this estimator has "
                     f"{own!r}. Load them into an estimator like the one that saved them."
                 )
         if self._kind == "regressor":
@@ -102,9 +119,6 @@ class SavesTasks:
         # files of versions that could not add rows do not say
         self._begin(inner, meta["one_task"], meta["task_place"], meta.get("updatable", False))
         self._before = before
-        self._states, self.tasks_ = states, labels_from_json(meta["tasks"])
-        if self._kind == "classifier":
-            self.classes_ = labels_from_json(meta["classes"])
         owners: list[tuple[Any, str]] = [(self, ""), (inner, "inner_")]
         for owner, prefix in owners:
             if (n_columns := meta[f"{prefix}n_features_in"]) is not None:
@@ -115,7 +129,6 @@ class SavesTasks:
                 owner.feature_names_in_ = np.array(names, dtype=object)
             elif hasattr(owner, "feature_names_in_"):
                 del owner.feature_names_in_
-        return self
 
 
 def _identity(taskwise: Any, inner: Any) -> dict[str, Any]:

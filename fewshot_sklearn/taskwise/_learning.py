@@ -23,7 +23,7 @@ from ..estimators import (
 from ..tasks import RowsByTask, check_rows, distinct, places
 from ._adding import Known, add_to_tasks, check_can_add, check_mode
 from ._alone import fit_each, fit_further, fit_one
-from ._batches import GivenRows, LocalClasses, adapt_tasks, some_tasks
+from ._batches import GivenRows, LocalClasses, adapt_in_chunks, some_tasks
 from ._ids import named, refuse_weightless, union, union_of
 from ._states import OWN_CLASSES, Pieces, TaskStates
 from ._task_column import features_and_ids, task_column
@@ -201,7 +201,8 @@ class LearnsTasks:
         many, pieces = ManyTasks(inner, X, validated=True), []
         new, old = np.flatnonzero(numbers < 0), np.flatnonzero(numbers >= 0)
         n_way = None if local is None else local.n_way[new]
-        for some, state in adapt_tasks(many, some_tasks(by_task, new), y, w, n_way, updatable):
+        fresh = some_tasks(by_task, new)
+        for some, state in adapt_in_chunks(many, fresh, y, w, n_way, updatable, self.n_jobs):
             pieces.append((new[some], state))
         if len(old):
             had = None if local is None else [local.before(i) for i in old]

@@ -16,8 +16,9 @@ from ..meta_init import read_arrays, write_arrays
 
 #: Beside the names of the state: which of all classes the task's own are (n_way,).
 OWN_CLASSES = "own_classes"
-#: Version of the file that `save` writes.
-FORMAT = 1
+#: Version of the file that `save` writes. The states of linear heads in files of version 1 hold a
+#: matrix of all pairs of features, which learners still take.
+FORMAT = 2
 #: Tasks, and the arrays (T, ...) of their states by name.
 Pieces = Iterable[tuple[np.ndarray, dict[str, np.ndarray]]]
 

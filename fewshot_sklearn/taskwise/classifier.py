@@ -54,8 +54,10 @@ class TaskwiseClassifier(ClassifierMixin, Taskwise):
         says which have. Of estimators that are not meta-trained ones of this
         package nothing more is kept; they must have a `partial_fit`.
     n_jobs : int or None, default=None
-        Processes to fit estimators in that are not meta-trained ones of this
-        package; batched calls do not use it.
+        Processes to fit in. Those of a meta-trained estimator of this package take a
+        chunk of the tasks each, which pays where adapting to them takes longer than
+        sending their states back; without, all are batched in this one. Predictions
+        are made in this process.
 
     Attributes
     ----------

@@ -326,3 +326,66 @@ def test_what_was_kept_of_all_pairs_of_features_still_predicts():
     reg.meta_init_ = MetaInit.from_state(tensors, reg.meta_init_.spec)
     for found, known in zip(reg.predict(X_query, return_std=True), expected, strict=True):
         np.testing.assert_allclose(found, known, rtol=1e-9)
+
+
+# ------------------------------------------------------------------ fewer rows, with a past
+def learned_prior(n_features, n_outputs=2):
+    """A learner with a full prior, such as past tasks teach, which takes rows in."""
+    learner = RidgeHeadRegressor()._new_learner((n_features,), n_outputs, seed=0)
+    learner = learner.double().eval().requires_grad_(False)
+    rng = np.random.default_rng(1)
+    factor = np.eye(n_features + 1) + rng.normal(size=2 * [n_features + 1]) / n_features**0.5
+    learner.prior_factor.copy_(torch.as_tensor(factor))
+    learner.prior_mean.copy_(torch.as_tensor(rng.normal(size=(n_features + 1, n_outputs))))
+    return learner
+
+
+def some_rows(n, seed, n_features=40, n_tasks=3):
+    rng = np.random.default_rng(seed)
+    w = rng.uniform(0.2, 3, (n_tasks, n))
+    w[0, -1] = 0.0
+    made = rng.normal(size=(n_tasks, n, n_features)), rng.normal(size=(n_tasks, n, 2)), w
+    return [torch.as_tensor(a) for a in made]
+
+
+def all_of_it(learner, state, Z):
+    return *learner.predict_features(state, Z), learner.covariance_of_features(state, Z)
+
+
+@pytest.mark.parametrize("n, kept", [(1, 41 + 1), (5, 5 * (41 + 5)), (20, 20 * 61), (21, 41**2)])
+def test_of_the_posterior_no_more_is_kept_than_the_rows_say(n, kept):
+    learner, task = learned_prior(40), some_rows(n, 0)
+    state = learner.adapt_features(*task)
+    whole = learner.train().adapt_features(*task)
+    learner.eval()
+    assert sum(t[0].numel() for name, t in state.items() if name != "coef") == kept
+    Z = torch.cat([task[0], some_rows(7, 2)[0]], 1)
+    for ours, theirs in zip(*(all_of_it(learner, s, Z) for s in (state, whole)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("first, further", [(1, 1), (5, 3), (5, 14), (19, 3), (30, 4)])
+@pytest.mark.parametrize("older", [False, True])
+def test_further_rows_join_those_that_are_kept_in_either_form(first, further, older):
+    """Directions, the matrix that they become where rows are many, and that of older versions."""
+    learner = learned_prior(40)
+    one, two = some_rows(first, 0), some_rows(further, 1)
+    state = learner.train(older).adapt_features(*one)
+    learner.eval()
+    state = learner.take_in_features(state, *two)
+    both = [torch.cat(parts, 1) for parts in zip(one, two, strict=True)]
+    whole = learner.train().adapt_features(*both)
+    learner.eval()
+    few = 2 * (first + further) < 41
+    assert ("directions" in state) == (few and not older) and "coef" in state
+    Z = torch.cat([both[0], some_rows(7, 2)[0]], 1)
+    for ours, theirs in zip(*(all_of_it(learner, s, Z) for s in (state, whole)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+def test_rows_without_weight_leave_all_as_it_was():
+    learner, (Z, y, w) = learned_prior(40), some_rows(4, 0)
+    state = learner.adapt_features(Z, y, w)
+    again = learner.take_in_features(state, Z, y, torch.zeros_like(w))
+    for ours, theirs in zip(*(all_of_it(learner, s, Z) for s in (state, again)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)

@@ -290,6 +290,18 @@ RUNS: dict[str, list[Run]] = {
             )
         ),
     ],
+    "benchmarks/million_tasks.py": [
+        Run(
+            "--tasks 120 --part 60 --workers 0",
+            {"LOOKED_UP": 3, "AT_ONCE": (1, 10), "SECONDS": 0.2},
+            (r"\| fit 120 tasks in 2 parts, 0 workers \| \d", r"\| forget 100 \| \d+ ms"),
+        ),
+        Run(
+            "--look-ups 500",
+            {"LOOKED_UP": 3, "AT_ONCE": (1, 10)},
+            (r"\| load one task \| \d", r"\| count them: 500 \|"),
+        ),
+    ],
     "benchmarks/scaling.py": [
         Run(
             "{out}/scaling.png",

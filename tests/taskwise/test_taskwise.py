@@ -29,14 +29,17 @@ from sklearn.svm import LinearSVC
 
 from fewshot_sklearn import (
     MAMLRegressor,
+    MetaTrainer,
     ProtoNetClassifier,
     RidgeHeadRegressor,
     TaskwiseClassifier,
     TaskwiseRegressor,
 )
+from fewshot_sklearn.algorithms.ridge import RidgeHeadRegression
 from fewshot_sklearn.estimators import ManyTasks
 from fewshot_sklearn.learners import Gaussian, Learner
 from fewshot_sklearn.tasks import RowsByTask, padded_size
+from fewshot_sklearn.taskwise import _states
 
 SIZES = [1, 2, 3, 7, 9, 20, 33, 5, 1, 12]
 
@@ -778,3 +781,30 @@ def test_groups_that_a_search_keeps_to_itself_are_missed(many_sinusoids):
         with sklearn.config_context(enable_metadata_routing=True):
             search.fit(X, y, groups=groups)
     assert search.best_estimator_.n_tasks_ == len(SIZES)
+
+
+def test_files_of_the_first_format_load_and_answer(tmp_path, monkeypatch):
+    """Whose linear heads hold a matrix of all pairs of features; and rows can be added to them."""
+    rng = np.random.default_rng(0)
+    X, y, groups = rng.normal(size=(60, 30)), rng.normal(size=60), np.repeat(np.arange(12), 5)
+    trainer = MetaTrainer(
+        RidgeHeadRegressor(), n_shot=3, n_query=2, max_epochs=1, n_episodes=8, random_state=0,
+        verbose=0, validation_fraction=0,
+    )  # fmt: skip
+    estimator = trainer.fit(X, y, groups).estimator_
+    options = {"updatable": True}
+    now = TaskwiseRegressor(estimator, **options).fit(X, y, groups)
+    with monkeypatch.context() as older:
+        older.setattr(RidgeHeadRegression, "_few", lambda self, n_rows: False)
+        older.setattr(_states, "FORMAT", 1)
+        TaskwiseRegressor(estimator, **options).fit(X, y, groups).save_tasks(tmp_path / "older")
+    loaded = TaskwiseRegressor(estimator, **options).load_tasks(tmp_path / "older")
+    assert loaded.nbytes_ > 4 * now.nbytes_
+    for one in (now, loaded):
+        one.partial_fit(X[:2], y[:2], groups[:2], mode="add")
+    ours, theirs = (one.predict(X, groups, return_std=True) for one in (now, loaded))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    now.save_tasks(tmp_path / "now")
+    monkeypatch.setattr(_states, "FORMAT", 1)
+    with pytest.raises(ValueError, match="has format 2; this version reads up to 1"):
+        TaskwiseRegressor(estimator, **options).load_tasks(tmp_path / "now")
