@@ -99,6 +99,9 @@ class MAMLPlusPlusLearner(InnerLoopLearner):
         total = torch.where(v > 0, v * losses, 0.0).sum(1)
         return total.mean(), outputs[:, -1]
 
+    def skip(self, n_tasks: int) -> None:
+        self.tasks_seen += n_tasks
+
     def step_weights(self, seen: Tensor) -> Tensor:
         """The weights v of eq. 4, for tasks before which so many were seen: (T, n_steps).
 

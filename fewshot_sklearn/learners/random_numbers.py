@@ -71,6 +71,32 @@ class OwnRandomNumbers(TorchDispatchMode):
         for generator in self.generators.values():
             generator.manual_seed(self._seed)
 
+    def of_each(self, n: int, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
+        """Numbers between 0 and 1 for each of n tasks, of the seed and those that come after it.
+
+        What the third gets the first one gets with a seed two further on.
+
+        Parameters
+        ----------
+        n : int
+            How many.
+        shape : tuple of int
+            Of the numbers of each.
+        device : torch.device
+            Where they are drawn.
+
+        Returns
+        -------
+        Tensor of shape (n, \\*shape)
+            In float32.
+        """
+        own = torch.Generator(device)
+        seeds = ((self._seed + i) % 2**63 for i in range(n))
+        with own_defaults():
+            return torch.stack([
+                torch.rand(shape, generator=own.manual_seed(seed), device=device) for seed in seeds
+            ])  # fmt: skip
+
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Afterwards be where it was before, so that the same numbers come again."""

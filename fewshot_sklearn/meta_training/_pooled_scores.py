@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -29,6 +31,22 @@ def pooled_score(truth: np.ndarray, answers: np.ndarray, classifies: bool) -> fl
         return float(np.mean(truth == answers))
     about = np.square(truth - truth.mean(0)).sum()
     return float(1 - np.square(truth - answers).sum() / about) if about > 0 else float("nan")
+
+
+def in_order(told: list[list[Any]]) -> list[Any]:
+    """Answers of processes that each had a part of every batch, in the order of the tasks.
+
+    Parameters
+    ----------
+    told : list of list
+        By process and batch; None where a process had no part, or there was no answer.
+
+    Returns
+    -------
+    list
+        What is not None.
+    """
+    return [part for of_batch in zip(*told, strict=True) for part in of_batch if part is not None]
 
 
 def answers_of(outputs: Outputs, y: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

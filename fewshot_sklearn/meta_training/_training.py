@@ -36,8 +36,9 @@ from ._learned import finish, learned
 from ._past_tasks import PastTasks
 from ._pretraining import check_pretraining, pretrained_encoder
 from ._progress import Progress
+from ._ranks import NEAR, Agreed, Ranks
 from ._resume import check_place, load_epoch, save_epoch
-from ._stopping import Enough, Stopping, load_changing
+from ._stopping import Enough, Stopping
 from ._threads import few_threads
 from ._training_loop import EpisodicNet
 
@@ -72,9 +73,85 @@ class Training(EpisodicNet):
     def initialize_module(self) -> Training:
         """Build the learner, from the seed or from the estimator's meta-init."""
         learner = new_learner(self._plan(), self.encoder_from, self.seed_, self._pretrained)
+        learned = [p.requires_grad for p in learner.parameters()]  # or in closed form, in time
+        for p, still in zip(learner.parameters(), self._ranks.same(learned), strict=True):
+            p.requires_grad_(still)
+        self._ranks.agree(learner.state_dict())
         self._prepare(learner)
         self.module_ = learner
         return self
+
+    # ------------------------------------------------------------------ several processes
+    @contextmanager
+    def _among(self, ranks: Ranks) -> Iterator[None]:
+        """Train with these processes, of which the first one alone tells how it goes."""
+        before = {name: vars(self)[name] for name in ("verbose", "_tells") if name in vars(self)}
+        if not ranks.is_first:
+            self.verbose, self._tells = 0, False
+        self._ranks = ranks
+        try:
+            yield
+        finally:
+            self.__dict__.pop("_ranks", None)
+            self.__dict__.pop("_tells", None)
+            self.__dict__.update(before)
+
+    def _check_alike(self, plan: PastTasks) -> None:
+        """Refuse processes that would not train the same on the same."""
+        if self._ranks.world == 1:
+            return
+        self._ranks.check_same(
+            plan.data,
+            "The past tasks differ between the processes that train together. Each must be given "
+            "all of them, in the same order, or a generator that draws from its rng alone.",
+        )
+        kinds = [type(one[-1] if isinstance(one, tuple) else one) for one in self.callbacks or ()]
+        self._ranks.check_same(
+            (plan.fingerprint, plan.afresh, self.max_epochs, [kind.__name__ for kind in kinds]),
+            "The settings of the training differ between the processes that train together.",
+        )
+        self._ranks.check_devices(torch.device(self.device or "cpu"))
+
+    def _check_module(self) -> None:
+        """Refuse a network that several processes would not train as one does."""
+        if not isinstance(self.module_, Learner):
+            raise TypeError(
+                f"module_ must be the learner that {type(self).__name__} builds, got a "
+                f"{type(self.module_).__name__} around it, of which its own loss and state are "
+                "hidden. Do not wrap it: several processes share a training by themselves "
+                "(distributed='auto'), and precision='bf16' rounds."
+            )
+        if self._ranks.world == 1:
+            return
+        self.module_.train()
+        norm = torch.nn.modules.batchnorm._BatchNorm
+        named = self.module_.named_modules()
+        if found := [name for name, m in named if isinstance(m, norm) and m.training]:
+            raise ValueError(
+                f"The encoder has batch norm ({found[0]}, {len(found)} in all), whose statistics "
+                "are of all rows of a batch, and here each process sees its own tasks alone. Take "
+                "nn.GroupNorm, freeze_encoder=True, or one process (distributed=False)."
+            )
+        follows = type(self.module_).follow is not Learner.follow
+        self.module_.waiting = [] if follows else None
+        self._by_chunks = follows or draws(self.module_)
+
+    def _take_first(self) -> None:
+        """Have what the first process has learned by now."""
+        self._ranks.agree(self.module_.state_dict())
+
+    def _check_together(self) -> None:
+        """Refuse to go on where processes have gone apart."""
+        if self._ranks.world == 1:
+            return
+        self._ranks.agree(self.module_.changing_state(), NEAR)
+        groups = self.optimizer_.param_groups
+        steps = [repr({k: v for k, v in g.items() if k != "params"}) for g in groups]
+        self._ranks.check_same(
+            steps,
+            "The optimizer's settings, such as its lr, differ between the processes: a callback "
+            "sets them by what only one process sees.",
+        )
 
     # ------------------------------------------------------------------ one call of fit
     def _train(self, X: Any, y: Any, groups: Any, afresh: bool) -> None:
@@ -87,13 +164,21 @@ class Training(EpisodicNet):
             )
         check_parameters(self)
         check_parameters(final)
+        if hasattr(self, "accelerator"):
+            raise TypeError(
+                "skorch's AccelerateMixin puts a loss of its own in the place of the method's. "
+                "Leave it out: MetaTrainer shares a training among the processes of torchrun by "
+                "itself (distributed='auto'), and precision='bf16' rounds."
+            )
         if self.checkpoint is not None:
-            check_place(self.checkpoint)
+            self._ranks.on_first(partial(check_place, self.checkpoint))
         self.best_epoch_ = None
         if afresh or not hasattr(self, "seed_"):
-            self.seed_ = int(check_random_state(self.random_state).randint(2**31))
+            seed = int(check_random_state(self.random_state).randint(2**31))
+            self.seed_ = self._ranks.same(seed)
         with self._own_precision(), own_defaults(), torch.inference_mode(False):
             plan = PastTasks(self, X, y, groups, afresh)
+            self._check_alike(plan)
             try:
                 if afresh:
                     self._try_encoders(plan)
@@ -112,13 +197,13 @@ class Training(EpisodicNet):
         """
         judged = plan.valid is not None and self.max_epochs > 0
         with within(seconds_left() * FOR_CHOICE):
-            tries = encoders_to_try(plan, judged, self._tries_networks)
+            tries = self._ranks.same(encoders_to_try(plan, judged, self._tries_networks))
         if self.pretrain is not None:
             check_pretraining(self, [plan.with_encoder(settings) for settings in tries])
         kept: tuple[dict[str, Any], np.ndarray] | None = None
         for i, settings in enumerate(tries):
             last = i == len(tries) - 1
-            if kept is not None and is_over():
+            if kept is not None and self._ranks.same(is_over()):
                 break
             self._encoder = settings
             with within(seconds_left() / (len(tries) - i)):
@@ -145,7 +230,7 @@ class Training(EpisodicNet):
         self._descend(plan)
         self._learn_at_once_if_better()
         finish(self.module_, plan)
-        self.meta_init_ = self._make_meta_init()
+        self.meta_init_ = self._ranks.same(self._make_meta_init())
 
     def _descend_on(self, plan: PastTasks) -> None:
         """Descend, and leave it at that: for what only wants the weights."""
@@ -169,40 +254,39 @@ class Training(EpisodicNet):
                 own = self.module_.learned_of_known
             for parameter in own():
                 parameter.requires_grad_(True)
+        self._check_module()
         self._bring_rows_to_the_device(plan.train)
         threads = few_threads(getattr(self.module_, "convolves", True))
         with self._own_random_numbers(), threads:
             super().partial_fit(plan.train, None)
+        self.module_.waiting = None
         self._take_best()
 
     @contextmanager
     def _own_random_numbers(self) -> Iterator[None]:
         """Draw what training draws from generators of this training alone."""
         self._random_numbers = OwnRandomNumbers(self.seed_)
-        # the module may be wrapped
-        learners = [part for part in self.module_.modules() if isinstance(part, Learner)]
-        for learner in learners:
-            learner.random_numbers = self._random_numbers
+        learner = self.module_
+        learner.random_numbers = self._random_numbers
         try:
             # seeing every operation costs time: only where the network itself may draw
             with self._random_numbers if draws(self.module_) else nullcontext():
                 yield
         finally:
             del self._random_numbers
-            for learner in learners:
-                learner.random_numbers = None
+            learner.random_numbers = None
 
     def _take_best(self) -> None:
         """Go back to the weights of the best epoch, where they were kept."""
         stopping = self.__dict__.pop("_stopping")
         self.best_epoch_ = None if stopping.best is None else stopping.best + 1
         if stopping.weights is not None:
-            load_changing(self.module_, stopping.weights)
+            self.module_.load_changing(stopping.weights)
 
     def _learn_at_once_if_better(self) -> None:
         """Given the features that were learned, learn what has a closed form, if that is better."""
         plan, learner = self.plan_, self.module_
-        if not isinstance(learner, Learner) or not plan.learns_at_once() or is_over():
+        if not plan.learns_at_once() or self._ranks.same(is_over()):
             return
         known = plan.classes is not None
         own = learner.learned_of_known() if known else learner.learned_at_once()
@@ -213,11 +297,14 @@ class Training(EpisodicNet):
             before, loss = copy.deepcopy(learner.state_dict()), self._validation_losses()
             learner.eval()
             learn = plan.learn_known_classes if known else plan.learn_at_once
-            if learn(learner) and not self._validation_losses().mean() < loss.mean():
+            learned = self._ranks.same(learn(learner))
+            self._take_first()
+            if learned and not self._validation_losses().mean() < loss.mean():
                 learner.load_state_dict(before)
         if known and learner.learned_at_once():  # of other classes nobody is judge
             learner.eval()
             plan.learn_at_once(learner)
+            self._take_first()
 
     def _validation_losses(self) -> np.ndarray:
         """Mean loss of each batch of validation episodes at the present weights."""
@@ -266,7 +353,7 @@ class Training(EpisodicNet):
         self._stopping = Stopping(
             self.keep_best,
             None if self._has_scheduler() else self.n_iter_no_change,
-            self._seconds_for_epochs(),
+            self._seconds_for_epochs() if self._ranks.is_first else None,
             len(self.history),
         )
         if resumes:
@@ -276,17 +363,25 @@ class Training(EpisodicNet):
             judged = len(self.history) > self._stopping.first
             epochs = 0 if judged else min(1, self.max_epochs if epochs is None else epochs)
         try:
-            self._stopping.check(self.history)
+            with self._ranks.together(Enough):
+                self._stopping.check(self.history)
             return super().fit_loop(X, y, epochs=epochs, **fit_params)
         except Enough:
             return self
+        except KeyboardInterrupt as stop:
+            if self._ranks.world == 1 or isinstance(stop, Agreed):
+                raise
+            raise RuntimeError(
+                "Training was interrupted in the middle of an epoch, in one of several processes. "
+                "A callback that ends it must do so in on_epoch_end."
+            ) from stop
 
     def _seconds_for_epochs(self) -> float | None:
         """Seconds that epochs may take; what has a closed form is learned again after them."""
         left = seconds_left()
         if not np.isfinite(left):
             return None
-        again = isinstance(self.module_, Learner) and bool(self.module_.learned_at_once())
+        again = bool(self.module_.learned_at_once())
         return left * (FOR_EPOCHS if again and self._plan().learns_at_once() else 1.0)
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
@@ -294,15 +389,26 @@ class Training(EpisodicNet):
         self._random_numbers.seed(self.seed_ + len(self.history))
         super().on_epoch_begin(net, **kwargs)
 
+    def _begin_chunk(self, first: int) -> None:
+        # and on the tasks, not on the process that they are run in
+        step = self.seed_, len(self.history), len(self.history[-1]["batches"])
+        seeds = np.random.SeedSequence(step).generate_state(1, np.uint64)
+        self._random_numbers.seed(int(seeds[0]) + first)
+
     def notify(self, method_name: str, **kwargs: Any) -> None:
         """Tell the callbacks; after an epoch's, write the checkpoint."""
-        super().notify(method_name, **kwargs)
         if method_name != "on_epoch_end":
+            super().notify(method_name, **kwargs)
             return
+        self._check_together()
+        with self._ranks.together(KeyboardInterrupt):
+            super().notify(method_name, **kwargs)
         self._stopping.after_epoch(self)
-        if self._checkpointed:
-            save_epoch(self, self.checkpoint, self._plan().fingerprint)  # type: ignore[arg-type]
-        self._stopping.check(self.history)
+        if self.checkpoint is not None and self._checkpointed:
+            told = self._plan().fingerprint
+            self._ranks.on_first(partial(save_epoch, self, self.checkpoint, told))
+        with self._ranks.together(Enough):
+            self._stopping.check(self.history)
 
     def _make_meta_init(self) -> MetaInit:
         """What was learned so far, which a callback may look at."""

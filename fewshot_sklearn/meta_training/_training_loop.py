@@ -14,14 +14,30 @@ from typing import Any
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, InputShapeSetter
+from skorch.callbacks import (
+    Callback,
+    Checkpoint,
+    InputShapeSetter,
+    MlflowLogger,
+    NeptuneLogger,
+    PrintLog,
+    ProgressBar,
+    SacredLogger,
+    TensorBoard,
+    WandbLogger,
+)
 
 from ..learners import Learner, draws, episode_loss, joined
 from ..tasks import ArrayTasks, Episodes
-from ._pooled_scores import answers_of, pooled_score
+from ._pooled_scores import answers_of, in_order, pooled_score
+from ._ranks import ALONE, Ranks
 
 #: What happens at every batch.
 _AT_BATCHES = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+#: What only reports, which one of several processes does for all.
+_REPORTS = (
+    MlflowLogger, NeptuneLogger, PrintLog, ProgressBar, SacredLogger, TensorBoard, WandbLogger,
+)  # fmt: skip
 
 
 class PlainLoss(torch.nn.Module):
@@ -42,11 +58,16 @@ class EpisodicNet(NeuralNet):
     `MetaTrainer` says what its parameters mean.
     """
 
+    callbacks_: list[tuple[str, Any]]
     chunk_size: Any
     precision: str
     max_epochs: int
     n_episodes: int
     encoder_lr: float | None = None
+    #: The processes that train together.
+    _ranks: Ranks = ALONE
+    #: Whether what is trained depends on which tasks make a chunk.
+    _by_chunks = False
 
     # ------------------------------------------------------------------ what to descend, and how
     def initialize_criterion(self) -> EpisodicNet:
@@ -70,7 +91,17 @@ class EpisodicNet(NeuralNet):
                 "callbacks must not hold InputShapeSetter: a learner takes the shape of its rows "
                 "from the data. Leave it out."
             )
+        if not self._ranks.is_first:
+            self.callbacks_ = [c for c in self.callbacks_ if not isinstance(c[1], _REPORTS)]
+            for _, callback in self.callbacks_:
+                if isinstance(callback, Checkpoint):
+                    callback.f_pickle = None
         return self
+
+    def save_params(self, *args: Any, **kwargs: Any) -> None:
+        """Skorch's; of several processes the first one writes."""
+        if self._ranks.is_first:
+            super().save_params(*args, **kwargs)
 
     def get_params_for_optimizer(
         self, prefix: str, named_parameters: Any
@@ -190,8 +221,8 @@ class EpisodicNet(NeuralNet):
             self._descends_episode_loss
             and type(self).get_loss is EpisodicNet.get_loss
             and type(self).infer is EpisodicNet.infer
-            and isinstance(self.module_, Learner)
         )
+        listened = self._ranks.any(bool(self._listeners["on_batch_end"]))
         super()._set_training(training)
         self._mode, self._bad_steps = training, torch.zeros((), dtype=torch.int64)
         start, losses, sizes = len(self.history[-1]["batches"]), [], []
@@ -201,22 +232,23 @@ class EpisodicNet(NeuralNet):
             step = step_fn(batch, **fit_params)
             losses.append(step["loss"].detach())
             sizes.append(len(batch[1]))
-            if not training and step["y_pred"] is not None:
-                told.append(answers_of(step["y_pred"], batch[1]))
-            if self._listeners["on_batch_end"]:
+            if not training:
+                told.append(self._answers(step["y_pred"], batch[1]))
+            if listened:
+                step["y_pred"] = self._of_all(step["y_pred"])
                 self.history.record_batch(f"{prefix}_loss", losses[-1].item())
                 self.history.record_batch(f"{prefix}_batch_size", sizes[-1])
                 self.notify("on_batch_end", batch=batch, training=training, **step)
         rows, found = self.history[-1]["batches"][start:], torch.stack(losses).tolist()
         for row, loss, size in zip(rows, found, sizes, strict=True):
             row[f"{prefix}_loss"], row[f"{prefix}_batch_size"] = loss, size
-        if told:
+        if told := in_order(self._ranks.gathered(told)):
             truth, answers = (np.concatenate(part) for part in zip(*told, strict=True))
             self.history.record(
                 "valid_score", pooled_score(truth, answers, truth.dtype.kind != "f")
             )
         self.history.record(f"{prefix}_batch_count", len(sizes))
-        if bad := int(self._bad_steps):
+        if (bad := int(self._bad_steps)) and self._ranks.is_first:
             warnings.warn(
                 f"Adaptation diverged, so that gradients were not finite, in {bad} of "
                 f"{len(sizes)} steps: they count for nothing. Smaller inner steps, or fewer, or a "
@@ -232,11 +264,16 @@ class EpisodicNet(NeuralNet):
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Loss and gradients of one batch; gradients of zero where they are not finite."""
         try:
-            step = self._differentiated(batch, **fit_params)
+            step, failed = self._differentiated(batch, **fit_params), False
         except torch.linalg.LinAlgError:  # of weights that have gone too far
+            step, failed = {}, True
+        if self._ranks.sum_gradients(self.module_.parameters(), failed):
+            self._ranks.agree(dict(self.module_.named_buffers()))
             self._zero_grad_optimizer()
             self._bad_steps = self._bad_steps + 1
             return {"loss": torch.tensor(torch.nan), "y_pred": None}
+        step["loss"] = self._ranks.sum(step["loss"])
+        self._follow()
         if (bad := _cleared_unless_finite(self.module_)) is not False:
             self._bad_steps = self._bad_steps + bad
         return step
@@ -256,10 +293,47 @@ class EpisodicNet(NeuralNet):
         dict
             Loss and outputs; outputs are None where there are none.
         """
+        X, y = batch
+        first, last = self._ranks.share(len(y))
+        step, failed = self._no_step(), False
         try:
-            return super().validation_step(batch, **fit_params)
+            if last - first == len(y):
+                step = super().validation_step(batch, **fit_params)
+            elif last > first:
+                own = {name: t[first:last] for name, t in X.items()}, y[first:last]
+                step = super().validation_step(own, **fit_params)
+                step["loss"] = step["loss"] * ((last - first) / len(y))
         except torch.linalg.LinAlgError:
+            failed = True
+        if self._ranks.any(failed):
             return {"loss": torch.tensor(torch.inf), "y_pred": None}
+        return step | {"loss": self._ranks.sum(step["loss"])}
+
+    def _no_step(self) -> dict[str, Any]:
+        """What a batch gives of which this process has no task."""
+        return {"loss": torch.zeros((), device=self.device or "cpu"), "y_pred": None}
+
+    def _answers(self, outputs: Any, y: Any) -> Any:
+        """Truth and answers of this process's part of a batch; None where there are none."""
+        first, last = self._ranks.share(len(y))
+        return None if outputs is None else answers_of(outputs, y[first:last])
+
+    def _of_all(self, outputs: Any) -> Any:
+        """Outputs for a whole batch, of which each process has a part."""
+        if self._ranks.world == 1:
+            return outputs
+        parts = [part for part in self._ranks.gathered(_on_cpu(outputs)) if part is not None]
+        return joined(parts, torch.cat) if parts else None
+
+    def _follow(self) -> None:
+        """Let a learner that follows the rows it is trained on see those of all processes."""
+        if (own := self.module_.waiting) is None:
+            return
+        where = self.module_.x_mean.device
+        for part in self._ranks.gathered([Z.cpu() for Z in own]):
+            for Z in part:
+                self.module_.follow(Z.to(where))
+        own.clear()
 
     def _differentiated(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Loss and gradients of one batch; what cannot be compiled is run as it is."""
@@ -283,17 +357,28 @@ class EpisodicNet(NeuralNet):
         if not isinstance(size, int):
             size = self.module_.tasks_at_once(X["X"], X["X_query"])
         self._set_training(True)
+        if self.module_.waiting is not None:
+            self.module_.waiting.clear()
         losses, outputs = [], []
-        parts = zip(*(t.split(size) for t in X.values()), strict=True)
-        for tensors, asked in zip(parts, y.split(size), strict=True):
-            part = dict(zip(X, tensors, strict=True))
+        first, last = self._ranks.share(len(y), size if self._by_chunks else 1)
+        self.module_.skip(first)
+        for at in range(first, last, size):
+            end = min(at + size, last)
+            part, asked = {name: t[at:end] for name, t in X.items()}, y[at:end]
+            self._begin_chunk(at)
             loss, out = self._backward(part, asked, len(asked) / len(y), **fit_params)
             losses.append(loss)
             outputs.append(out)
+        self.module_.skip(len(y) - last)
+        if not losses:
+            return self._no_step()
         if len(losses) == 1:
             return {"loss": losses[0], "y_pred": outputs[0]}
         with torch.no_grad():
             return {"loss": torch.stack(losses).sum(), "y_pred": joined(outputs, torch.cat)}
+
+    def _begin_chunk(self, first: int) -> None:
+        """What there is to do before the tasks of a batch from this one on are run."""
 
     def _backward(self, X: Any, y: Any, share: float, **fit_params: Any) -> tuple[Any, Any]:
         """Loss and outputs of some tasks, whose gradients are added to the parameters'."""
@@ -317,7 +402,7 @@ class EpisodicNet(NeuralNet):
 
     def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Any:
         """The learner's own loss, unless another criterion was asked for."""
-        if self._descends_episode_loss and isinstance(self.module_, Learner):
+        if self._descends_episode_loss:
             return self.module_.loss(y_pred, y_true.to(self.device))
         return super().get_loss(y_pred, y_true, X=X, training=training)
 
@@ -353,6 +438,13 @@ def _cleared_unless_finite(module: torch.nn.Module) -> torch.Tensor | bool:
     for grad in grads:  # on a GPU without asking whether: that would mean waiting for it
         grad.masked_fill_(bad, 0.0)
     return bad
+
+
+def _on_cpu(outputs: Any) -> Any:
+    """Outputs as they are sent to another process."""
+    if isinstance(outputs, torch.Tensor):
+        return outputs.detach().cpu()
+    return outputs if outputs is None else type(outputs)(*map(_on_cpu, outputs))
 
 
 def _overrides(callback: Any, name: str) -> bool:
