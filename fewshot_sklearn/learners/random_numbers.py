@@ -6,8 +6,7 @@ Seeding it, even for a moment, gives other threads the same numbers, and takes t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any, Self
 
@@ -96,19 +95,6 @@ class OwnRandomNumbers(TorchDispatchMode):
             return torch.stack([
                 torch.rand(shape, generator=own.manual_seed(seed), device=device) for seed in seeds
             ])  # fmt: skip
-
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Afterwards be where it was before, so that the same numbers come again."""
-        states = {device: g.get_state() for device, g in self.generators.items()}
-        try:
-            yield
-        finally:
-            for device, generator in self.generators.items():
-                if device in states:
-                    generator.set_state(states[device])
-                else:
-                    generator.manual_seed(self._seed)
 
     def _on(self, device: torch.device) -> torch.Generator:
         if device not in self.generators:

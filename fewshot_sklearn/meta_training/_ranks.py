@@ -6,12 +6,13 @@ a part of their tasks; gradients and losses are added up, so that all take the s
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from itertools import count, groupby
+from itertools import chain, count, groupby
 from multiprocessing import parent_process
 from threading import current_thread, main_thread
 from typing import Any, TypeVar
@@ -129,11 +130,10 @@ class Ranks:
             yield
         except kind as error:
             raised = error
-        if self.world == 1:
-            if raised is not None:
-                raise raised
-        elif self.any(raised is not None):
-            raise raised or (Agreed() if issubclass(Agreed, kind) else kind())
+        if self.any(raised is not None):
+            if self.world > 1 and kind is KeyboardInterrupt:
+                raise Agreed from raised
+            raise raised or kind()
 
     # ------------------------------------------------------------------ tensors
     def sum(self, values: Tensor) -> Tensor:
@@ -187,23 +187,23 @@ class Ranks:
         return False
 
     @torch.no_grad()
-    def agree(self, state: dict[str, Tensor], near: float | None = None) -> None:
+    def agree(self, state: dict[str, Tensor], near: float = math.inf) -> list[str]:
         """Take over the tensors of the first process.
 
         Parameters
         ----------
         state : dict of str to Tensor
             Written to in place.
-        near : float or None, default=None
-            How far from them its own may be, relative to the largest; None is as far as they like.
+        near : float, default=inf
+            How far from them its own may be, relative to the largest.
 
-        Raises
-        ------
-        RuntimeError
-            In all processes, where they are further in one.
+        Returns
+        -------
+        list of str
+            Names of those that are further away in one of the processes.
         """
         if self.world == 1:
-            return
+            return []
         names = {id(t): name for name, t in state.items()}
         far: list[str] = []
         for some in _alike(list(state.values())):
@@ -212,17 +212,10 @@ class Ranks:
             dist.broadcast(sent, 0, group=self._of(sent))
             for t, part in zip(some, sent.split([len(p) for p in parts]), strict=True):
                 theirs = part.clone().view(t.dtype).view(t.shape)
-                if near is not None and not _near(t, theirs, near):
+                if near < math.inf and not _near(t, theirs, near):
                     far.append(names[id(t)])
                 t.copy_(theirs)
-        if near is None:
-            return
-        if strays := sorted({name for found in self.gathered(far) for name in found}):
-            raise RuntimeError(
-                f"Training goes apart between processes in {strays}: something changes them in "
-                "one process by what only that one sees, such as statistics of its own tasks, or "
-                "a callback. Leave that out, or say distributed=False to train in one process."
-            )
+        return sorted({*chain(*self.gathered(far))}) if near < math.inf else []
 
     def _of(self, tensor: Tensor) -> Any:
         return self._host if tensor.device.type == "cpu" else None
@@ -273,7 +266,13 @@ def joined(asked: bool | str) -> Iterator[Ranks]:
     """
     may = asked is not False and dist.is_available() and current_thread() is main_thread()
     if may and dist.is_initialized():
-        yield _present()
+        # of a group that sends from GPUs alone, another for what lies in ordinary memory
+        host = dist.new_group(backend="gloo") if dist.get_backend() == "nccl" else None
+        try:
+            yield _present(host)
+        finally:
+            if host is not None:
+                dist.destroy_process_group(host)
     elif may and _started_by_torchrun():
         gpus = torch.cuda.is_available() and dist.is_nccl_available()
         store, rank, world = _rendezvous()
@@ -282,8 +281,8 @@ def joined(asked: bool | str) -> Iterator[Ranks]:
         backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=world)
         try:
-            yield _present()
-            dist.barrier()  # nobody leaves while another still listens
+            yield (ranks := _present())
+            ranks.any(False)  # nobody leaves while another still listens
         finally:  # and where one leaves early, the others notice
             dist.destroy_process_group()
     elif asked is True:
@@ -295,9 +294,9 @@ def joined(asked: bool | str) -> Iterator[Ranks]:
         yield ALONE
 
 
-def _present() -> Ranks:
+def _present(host: Any = None) -> Ranks:
     world = dist.get_world_size()
-    return ALONE if world == 1 else Ranks(dist.get_rank(), world, _host_group(dist.group.WORLD))
+    return ALONE if world == 1 else Ranks(dist.get_rank(), world, host)
 
 
 #: How often processes have joined.
@@ -328,12 +327,6 @@ def own_gpu(device: torch.device) -> str:
 def _started_by_torchrun() -> bool:
     told = {"RANK", "WORLD_SIZE"} <= os.environ.keys() and os.environ["WORLD_SIZE"] != "1"
     return told and parent_process() is None  # workers inherit the variables
-
-
-@cache
-def _host_group(world: Any) -> Any:
-    """A group that sends from ordinary memory, where the default one sends from GPUs alone."""
-    return dist.new_group(backend="gloo") if dist.get_backend(world) == "nccl" else None
 
 
 def _alike(tensors: list[Tensor]) -> Iterator[list[Tensor]]:

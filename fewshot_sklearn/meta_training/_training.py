@@ -76,7 +76,13 @@ class Training(EpisodicNet):
         learned = [p.requires_grad for p in learner.parameters()]  # or in closed form, in time
         for p, still in zip(learner.parameters(), self._ranks.same(learned), strict=True):
             p.requires_grad_(still)
-        self._ranks.agree(learner.state_dict())
+        state = learner.state_dict()
+        if self._ranks.agree({k: t for k, t in state.items() if k.startswith("encoder.")}, NEAR):
+            raise ValueError(
+                "The encoder begins with other weights in each process. A network of one's own "
+                "must be built from a seed: call torch.manual_seed before."
+            )
+        self._ranks.agree(state)
         self._prepare(learner)
         self.module_ = learner
         return self
@@ -112,8 +118,8 @@ class Training(EpisodicNet):
         )
         self._ranks.check_devices(torch.device(self.device or "cpu"))
 
-    def _check_module(self) -> None:
-        """Refuse a network that several processes would not train as one does."""
+    def initialize_optimizer(self) -> Training:
+        """Skorch's, of the parameters of a learner."""
         if not isinstance(self.module_, Learner):
             raise TypeError(
                 f"module_ must be the learner that {type(self).__name__} builds, got a "
@@ -121,6 +127,10 @@ class Training(EpisodicNet):
                 "hidden. Do not wrap it: several processes share a training by themselves "
                 "(distributed='auto'), and precision='bf16' rounds."
             )
+        return super().initialize_optimizer()
+
+    def _share_module(self) -> None:
+        """Refuse a network that several processes would not train as one does."""
         if self._ranks.world == 1:
             return
         self.module_.train()
@@ -144,7 +154,6 @@ class Training(EpisodicNet):
         """Refuse to go on where processes have gone apart."""
         if self._ranks.world == 1:
             return
-        self._ranks.agree(self.module_.changing_state(), NEAR)
         groups = self.optimizer_.param_groups
         steps = [repr({k: v for k, v in g.items() if k != "params"}) for g in groups]
         self._ranks.check_same(
@@ -152,6 +161,12 @@ class Training(EpisodicNet):
             "The optimizer's settings, such as its lr, differ between the processes: a callback "
             "sets them by what only one process sees.",
         )
+        if strays := self._ranks.agree(self.module_.changing_state(), NEAR):
+            raise RuntimeError(
+                f"Training goes apart between processes in {strays}: something changes them in "
+                "one process by what only that one sees, such as statistics of its own tasks, or "
+                "a callback. Leave that out, or say distributed=False to train in one process."
+            )
 
     # ------------------------------------------------------------------ one call of fit
     def _train(self, X: Any, y: Any, groups: Any, afresh: bool) -> None:
@@ -254,7 +269,7 @@ class Training(EpisodicNet):
                 own = self.module_.learned_of_known
             for parameter in own():
                 parameter.requires_grad_(True)
-        self._check_module()
+        self._share_module()
         self._bring_rows_to_the_device(plan.train)
         threads = few_threads(getattr(self.module_, "convolves", True))
         with self._own_random_numbers(), threads:

@@ -9,6 +9,8 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain, groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -329,10 +331,10 @@ class EpisodicNet(NeuralNet):
         """Let a learner that follows the rows it is trained on see those of all processes."""
         if (own := self.module_.waiting) is None:
             return
-        where = self.module_.x_mean.device
-        for part in self._ranks.gathered([Z.cpu() for Z in own]):
-            for Z in part:
-                self.module_.follow(Z.to(where))
+        where, chunks = self.module_.x_mean.device, self._chunks
+        found = self._ranks.gathered([*zip(chunks, map(_on_cpu, own), strict=True)])
+        for _, parts in groupby(chain(*found), key=itemgetter(0)):  # one may be in two processes
+            self.module_.follow(torch.cat([Z for _, Z in parts]).to(where))
         own.clear()
 
     def _differentiated(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
@@ -362,13 +364,16 @@ class EpisodicNet(NeuralNet):
         losses, outputs = [], []
         first, last = self._ranks.share(len(y), size if self._by_chunks else 1)
         self.module_.skip(first)
-        for at in range(first, last, size):
-            end = min(at + size, last)
+        at, self._chunks = first, []
+        while at < last:
+            end = min(at - at % size + size, last)
+            self._chunks.append(at // size)
             part, asked = {name: t[at:end] for name, t in X.items()}, y[at:end]
             self._begin_chunk(at)
             loss, out = self._backward(part, asked, len(asked) / len(y), **fit_params)
             losses.append(loss)
             outputs.append(out)
+            at = end
         self.module_.skip(len(y) - last)
         if not losses:
             return self._no_step()
