@@ -144,47 +144,59 @@ class Ranks:
         dist.all_reduce(total, group=self._of(total))
         return total
 
-    def sum_gradients(self, parameters: Iterable[Tensor], failed: bool) -> bool:
-        """Add up the gradients of all processes, in one message.
+    def sum_gradients(
+        self, parameters: Iterable[Tensor], loss: Tensor | None
+    ) -> tuple[Tensor | None, bool]:
+        """Add up the gradients and the losses of all processes, in one message.
 
-        A parameter that has none anywhere still has none afterwards, as an optimizer leaves it.
+        A parameter that has no gradient anywhere still has none afterwards, as an optimizer
+        leaves it.
 
         Parameters
         ----------
         parameters : iterable of Tensor
             The same ones in all processes.
-        failed : bool
-            Whether there are no gradients here.
+        loss : Tensor of shape () or None
+            None where this process failed, and has no gradients.
 
         Returns
         -------
-        bool
-            Whether one of the processes failed; nothing is added up then.
+        loss : Tensor of shape () or None
+            Of all.
+        failed : bool
+            Whether one of the processes failed; the gradients are then none at all.
         """
         if self.world == 1:
-            return failed
+            return loss, loss is None
         trained = [p for p in parameters if p.requires_grad]
-        has = [p.grad is not None for p in trained]
-        told = torch.tensor([int(failed), *map(int, has)], device="cpu")
-        dist.all_reduce(told, group=self._host)
-        failures, *known = told.tolist()
+        if any(p.grad is not None and p.grad.is_sparse for p in trained):
+            raise ValueError(
+                "The encoder has sparse gradients, which several processes do not add up. Build "
+                "its nn.Embedding with sparse=False, or say distributed=False."
+            )
+        told = [loss is None, *(loss is not None and p.grad is not None for p in trained)]
+        flags = torch.tensor(told, dtype=torch.float32, device="cpu")
+        where = trained[0].device if trained else flags.device
+        apart = where.type != "cpu"  # what a GPU sends is not looked at, which would mean waiting
+        if apart:
+            dist.all_reduce(flags, group=self._host)
+        parts = [
+            (torch.zeros_like(p) if p.grad is None or loss is None else p.grad).reshape(-1)
+            for p in trained
+        ]
+        own = torch.zeros((), device=where) if loss is None else loss.detach().to(where)
+        sent = [*parts, own.reshape(1), *([] if apart else [flags])]
+        bucket = torch.cat(sent)
+        dist.all_reduce(bucket, group=self._of(bucket))
+        *sums, total = bucket.split([part.numel() for part in sent])[: len(parts) + 1]
+        failures, *having = (flags if apart else bucket[-len(flags) :]).tolist()
         if failures:
-            return True
-        used = [p for p, n in zip(trained, known, strict=True) if n]
-        for p in used:
-            if p.grad is None:
-                p.grad = torch.zeros_like(p)
-            elif p.grad.is_sparse:
-                raise ValueError(
-                    "The encoder has sparse gradients, which several processes do not add up. "
-                    "Build its nn.Embedding with sparse=False, or say distributed=False."
-                )
-        for some in _alike([p.grad for p in used if p.grad is not None]):
-            bucket = torch.cat([g.reshape(-1) for g in some])
-            dist.all_reduce(bucket, group=self._of(bucket))
-            for g, part in zip(some, bucket.split([g.numel() for g in some]), strict=True):
-                g.copy_(part.view(g.shape))
-        return False
+            return None, True
+        for p, has, g in zip(trained, having, sums, strict=True):
+            if has:
+                g = g.view(p.shape).to(p.dtype)
+                p.grad = g.clone() if p.grad is None else p.grad.copy_(g)
+        return total[0], False
 
     @torch.no_grad()
     def agree(self, state: dict[str, Tensor], near: float = math.inf) -> list[str]:

@@ -274,6 +274,7 @@ class Training(EpisodicNet):
         threads = few_threads(getattr(self.module_, "convolves", True))
         with self._own_random_numbers(), threads:
             super().partial_fit(plan.train, None)
+        self._check_together()
         self.module_.waiting = None
         self._take_best()
 

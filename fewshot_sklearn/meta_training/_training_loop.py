@@ -266,15 +266,15 @@ class EpisodicNet(NeuralNet):
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Loss and gradients of one batch; gradients of zero where they are not finite."""
         try:
-            step, failed = self._differentiated(batch, **fit_params), False
+            step = self._differentiated(batch, **fit_params)
         except torch.linalg.LinAlgError:  # of weights that have gone too far
-            step, failed = {}, True
-        if self._ranks.sum_gradients(self.module_.parameters(), failed):
+            step = {"loss": None}
+        step["loss"], failed = self._ranks.sum_gradients(self.module_.parameters(), step["loss"])
+        if failed:
             self._ranks.agree(dict(self.module_.named_buffers()))
             self._zero_grad_optimizer()
             self._bad_steps = self._bad_steps + 1
             return {"loss": torch.tensor(torch.nan), "y_pred": None}
-        step["loss"] = self._ranks.sum(step["loss"])
         self._follow()
         if (bad := _cleared_unless_finite(self.module_)) is not False:
             self._bad_steps = self._bad_steps + bad
