@@ -113,9 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.here:
         print("\n" + json.dumps(measure(options.names[0])), flush=True)
         return
-    print(
-        "| workload | processes | wall s | ms a step | times as fast | CPU s | CPU, relative | loss |"
-    )
+    print("| workload | processes | wall s | ms a step | times as fast | CPU s | relative | loss |")
     print("|---|---|---|---|---|---|---|---|")
     for name in options.names:
         compared(name, options.processes, options.rounds)

@@ -22,9 +22,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 T = TypeVar("T")
-#: By how much of its largest number a tensor of one process may differ from that of the first:
-#: what rounding does where processors are not alike.
-NEAR = 1e-4
 
 
 class Agreed(KeyboardInterrupt):

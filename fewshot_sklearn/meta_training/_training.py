@@ -36,10 +36,11 @@ from ._learned import finish, learned
 from ._past_tasks import PastTasks
 from ._pretraining import check_pretraining, pretrained_encoder
 from ._progress import Progress
-from ._ranks import NEAR, Agreed, Ranks
+from ._ranks import Agreed, Ranks
 from ._resume import check_place, load_epoch, save_epoch
 from ._stopping import Enough, Stopping
 from ._threads import few_threads
+from ._together import begin_alike, check_alike, check_shareable, check_together
 from ._training_loop import EpisodicNet
 
 #: Of the time that training may take: for the choice of an encoder by what has a closed form, and
@@ -73,16 +74,7 @@ class Training(EpisodicNet):
     def initialize_module(self) -> Training:
         """Build the learner, from the seed or from the estimator's meta-init."""
         learner = new_learner(self._plan(), self.encoder_from, self.seed_, self._pretrained)
-        learned = [p.requires_grad for p in learner.parameters()]  # or in closed form, in time
-        for p, still in zip(learner.parameters(), self._ranks.same(learned), strict=True):
-            p.requires_grad_(still)
-        state = learner.state_dict()
-        if self._ranks.agree({k: t for k, t in state.items() if k.startswith("encoder.")}, NEAR):
-            raise ValueError(
-                "The encoder begins with other weights in each process. A network of one's own "
-                "must be built from a seed: call torch.manual_seed before."
-            )
-        self._ranks.agree(state)
+        begin_alike(self._ranks, learner)
         self._prepare(learner)
         self.module_ = learner
         return self
@@ -102,22 +94,6 @@ class Training(EpisodicNet):
             self.__dict__.pop("_tells", None)
             self.__dict__.update(before)
 
-    def _check_alike(self, plan: PastTasks) -> None:
-        """Refuse processes that would not train the same on the same."""
-        if self._ranks.world == 1:
-            return
-        self._ranks.check_same(
-            plan.data,
-            "The past tasks differ between the processes that train together. Each must be given "
-            "all of them, in the same order, or a generator that draws from its rng alone.",
-        )
-        kinds = [type(one[-1] if isinstance(one, tuple) else one) for one in self.callbacks or ()]
-        self._ranks.check_same(
-            (plan.fingerprint, plan.afresh, self.max_epochs, [kind.__name__ for kind in kinds]),
-            "The settings of the training differ between the processes that train together.",
-        )
-        self._ranks.check_devices(torch.device(self.device or "cpu"))
-
     def initialize_optimizer(self) -> Training:
         """Skorch's, of the parameters of a learner."""
         if not isinstance(self.module_, Learner):
@@ -129,44 +105,9 @@ class Training(EpisodicNet):
             )
         return super().initialize_optimizer()
 
-    def _share_module(self) -> None:
-        """Refuse a network that several processes would not train as one does."""
-        if self._ranks.world == 1:
-            return
-        self.module_.train()
-        norm = torch.nn.modules.batchnorm._BatchNorm
-        named = self.module_.named_modules()
-        if found := [name for name, m in named if isinstance(m, norm) and m.training]:
-            raise ValueError(
-                f"The encoder has batch norm ({found[0]}, {len(found)} in all), whose statistics "
-                "are of all rows of a batch, and here each process sees its own tasks alone. Take "
-                "nn.GroupNorm, freeze_encoder=True, or one process (distributed=False)."
-            )
-        follows = type(self.module_).follow is not Learner.follow
-        self.module_.waiting = [] if follows else None
-        self._by_chunks = follows or draws(self.module_)
-
     def _take_first(self) -> None:
         """Have what the first process has learned by now."""
         self._ranks.agree(self.module_.state_dict())
-
-    def _check_together(self) -> None:
-        """Refuse to go on where processes have gone apart."""
-        if self._ranks.world == 1:
-            return
-        groups = self.optimizer_.param_groups
-        steps = [repr({k: v for k, v in g.items() if k != "params"}) for g in groups]
-        self._ranks.check_same(
-            steps,
-            "The optimizer's settings, such as its lr, differ between the processes: a callback "
-            "sets them by what only one process sees.",
-        )
-        if strays := self._ranks.agree(self.module_.changing_state(), NEAR):
-            raise RuntimeError(
-                f"Training goes apart between processes in {strays}: something changes them in "
-                "one process by what only that one sees, such as statistics of its own tasks, or "
-                "a callback. Leave that out, or say distributed=False to train in one process."
-            )
 
     # ------------------------------------------------------------------ one call of fit
     def _train(self, X: Any, y: Any, groups: Any, afresh: bool) -> None:
@@ -193,7 +134,7 @@ class Training(EpisodicNet):
             self.seed_ = self._ranks.same(seed)
         with self._own_precision(), own_defaults(), torch.inference_mode(False):
             plan = PastTasks(self, X, y, groups, afresh)
-            self._check_alike(plan)
+            check_alike(self, plan)
             try:
                 if afresh:
                     self._try_encoders(plan)
@@ -269,12 +210,16 @@ class Training(EpisodicNet):
                 own = self.module_.learned_of_known
             for parameter in own():
                 parameter.requires_grad_(True)
-        self._share_module()
+        if self._ranks.world > 1:
+            check_shareable(self.module_)
+            follows = type(self.module_).follow is not Learner.follow
+            self.module_.waiting = [] if follows else None
+            self._by_chunks = follows or draws(self.module_)
         self._bring_rows_to_the_device(plan.train)
         threads = few_threads(getattr(self.module_, "convolves", True))
         with self._own_random_numbers(), threads:
             super().partial_fit(plan.train, None)
-        self._check_together()
+        check_together(self)
         self.module_.waiting = None
         self._take_best()
 
@@ -416,7 +361,7 @@ class Training(EpisodicNet):
         if method_name != "on_epoch_end":
             super().notify(method_name, **kwargs)
             return
-        self._check_together()
+        check_together(self)
         with self._ranks.together(KeyboardInterrupt):
             super().notify(method_name, **kwargs)
         self._stopping.after_epoch(self)

@@ -9,37 +9,21 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import chain, groupby
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import (
-    Callback,
-    Checkpoint,
-    InputShapeSetter,
-    MlflowLogger,
-    NeptuneLogger,
-    PrintLog,
-    ProgressBar,
-    SacredLogger,
-    TensorBoard,
-    WandbLogger,
-)
+from skorch.callbacks import Callback, InputShapeSetter
 
 from ..learners import Learner, draws, episode_loss, joined
 from ..tasks import ArrayTasks, Episodes
 from ._pooled_scores import answers_of, in_order, pooled_score
 from ._ranks import ALONE, Ranks
+from ._together import follow, of_all, without_reports
 
 #: What happens at every batch.
 _AT_BATCHES = ("on_batch_begin", "on_batch_end", "on_grad_computed")
-#: What only reports, which one of several processes does for all.
-_REPORTS = (
-    MlflowLogger, NeptuneLogger, PrintLog, ProgressBar, SacredLogger, TensorBoard, WandbLogger,
-)  # fmt: skip
 
 
 class PlainLoss(torch.nn.Module):
@@ -94,10 +78,7 @@ class EpisodicNet(NeuralNet):
                 "from the data. Leave it out."
             )
         if not self._ranks.is_first:
-            self.callbacks_ = [c for c in self.callbacks_ if not isinstance(c[1], _REPORTS)]
-            for _, callback in self.callbacks_:
-                if isinstance(callback, Checkpoint):
-                    callback.f_pickle = None
+            self.callbacks_ = without_reports(self.callbacks_)
         return self
 
     def save_params(self, *args: Any, **kwargs: Any) -> None:
@@ -237,7 +218,7 @@ class EpisodicNet(NeuralNet):
             if not training:
                 told.append(self._answers(step["y_pred"], batch[1]))
             if listened:
-                step["y_pred"] = self._of_all(step["y_pred"])
+                step["y_pred"] = of_all(self._ranks, step["y_pred"])
                 self.history.record_batch(f"{prefix}_loss", losses[-1].item())
                 self.history.record_batch(f"{prefix}_batch_size", sizes[-1])
                 self.notify("on_batch_end", batch=batch, training=training, **step)
@@ -275,7 +256,7 @@ class EpisodicNet(NeuralNet):
             self._zero_grad_optimizer()
             self._bad_steps = self._bad_steps + 1
             return {"loss": torch.tensor(torch.nan), "y_pred": None}
-        self._follow()
+        follow(self._ranks, self.module_, self._chunks)
         if (bad := _cleared_unless_finite(self.module_)) is not False:
             self._bad_steps = self._bad_steps + bad
         return step
@@ -319,23 +300,6 @@ class EpisodicNet(NeuralNet):
         """Truth and answers of this process's part of a batch; None where there are none."""
         first, last = self._ranks.share(len(y))
         return None if outputs is None else answers_of(outputs, y[first:last])
-
-    def _of_all(self, outputs: Any) -> Any:
-        """Outputs for a whole batch, of which each process has a part."""
-        if self._ranks.world == 1:
-            return outputs
-        parts = [part for part in self._ranks.gathered(_on_cpu(outputs)) if part is not None]
-        return joined(parts, torch.cat) if parts else None
-
-    def _follow(self) -> None:
-        """Let a learner that follows the rows it is trained on see those of all processes."""
-        if (own := self.module_.waiting) is None:
-            return
-        where, chunks = self.module_.x_mean.device, self._chunks
-        found = self._ranks.gathered([*zip(chunks, map(_on_cpu, own), strict=True)])
-        for _, parts in groupby(chain(*found), key=itemgetter(0)):  # one may be in two processes
-            self.module_.follow(torch.cat([Z for _, Z in parts]).to(where))
-        own.clear()
 
     def _differentiated(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Loss and gradients of one batch; what cannot be compiled is run as it is."""
@@ -443,13 +407,6 @@ def _cleared_unless_finite(module: torch.nn.Module) -> torch.Tensor | bool:
     for grad in grads:  # on a GPU without asking whether: that would mean waiting for it
         grad.masked_fill_(bad, 0.0)
     return bad
-
-
-def _on_cpu(outputs: Any) -> Any:
-    """Outputs as they are sent to another process."""
-    if isinstance(outputs, torch.Tensor):
-        return outputs.detach().cpu()
-    return outputs if outputs is None else type(outputs)(*map(_on_cpu, outputs))
 
 
 def _overrides(callback: Any, name: str) -> bool:
