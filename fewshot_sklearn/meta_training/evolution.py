@@ -88,7 +88,8 @@ class ESMetaTrainer(MetaTrainer):
     chunks of a step and in a resumed run. The perturbations of a step share the
     random numbers of dropout and the like. A loss that is not finite counts as
     the worst finite one. Parameters that do not require gradients stay as they
-    are. Song et al. adapt by evolution strategies too; here that is the
+    are. Several processes (``distributed``) share the tasks of a step, and add up
+    a share of the noise each. Song et al. adapt by evolution strategies too; here that is the
     estimator's business.
 
     References

@@ -154,8 +154,8 @@ default="from_dtype"
     random_state : int, RandomState instance or None, default=None
         Seeds initial weights, the held-out tasks and the stream of episodes.
     criterion : callable, default=episode_loss
-        ``criterion(outputs, y_query) -> loss``. The default is the loss of the
-        estimator's method.
+        ``criterion(outputs, y_query) -> loss``, a mean over the tasks, so that chunks and
+        processes may each have some. The default is the loss of the estimator's method.
     optimizer : torch.optim.Optimizer class, default=torch.optim.Adam
         Outer-loop optimizer; ``optimizer__*`` sets its arguments.
     lr : float, default=1e-3

@@ -222,6 +222,20 @@ def test_two_processes_of_a_machine_do_not_share_a_gpu(monkeypatch):
         ranks.check_devices(torch.device("cuda:0"))
 
 
+def test_sparse_gradients_are_refused():
+    table = torch.nn.Embedding(3, 2, sparse=True)
+    table(torch.tensor([1])).sum().backward()
+    with pytest.raises(ValueError, match="sparse=False"):
+        Ranks(0, 2).sum_gradients(table.parameters(), torch.tensor(0.0))
+
+
+def test_what_one_raises_alone_is_raised():
+    with pytest.raises(KeyError), ALONE.together(KeyError):
+        raise KeyError
+    with pytest.raises(OSError, match="here"):
+        ALONE.on_first(lambda: (_ for _ in ()).throw(OSError("here")))
+
+
 # ------------------------------------------------------------------ what hides a learner
 def test_skorchs_mixin_is_refused():
     assert trainings.told(trainings.with_mixin).startswith("TypeError: skorch's AccelerateMixin")
