@@ -95,7 +95,18 @@ class Training(EpisodicNet):
             self.__dict__.update(before)
 
     def initialize_optimizer(self) -> Training:
-        """Skorch's, of the parameters of a learner."""
+        """Skorch's, of the parameters of a learner.
+
+        Returns
+        -------
+        self : object
+            The trainer.
+
+        Raises
+        ------
+        TypeError
+            When the module is wrapped in another.
+        """
         if not isinstance(self.module_, Learner):
             raise TypeError(
                 f"module_ must be the learner that {type(self).__name__} builds, got a "

@@ -82,7 +82,13 @@ class EpisodicNet(NeuralNet):
         return self
 
     def save_params(self, *args: Any, **kwargs: Any) -> None:
-        """Skorch's; of several processes the first one writes."""
+        """Skorch's; of several processes the first one writes.
+
+        Parameters
+        ----------
+        *args, **kwargs : see ``skorch.NeuralNet.save_params``
+            Files.
+        """
         if self._ranks.is_first:
             super().save_params(*args, **kwargs)
 
