@@ -251,6 +251,9 @@ TRAININGS = {name: functools.partial(method, name) for name in METHODS} | {
     "pretrained targets": lambda: trained(
         few(RidgeHeadRegressor), waves(), pretrain="labels", pretrain_epochs=2, **PLAIN
     ),
+    "workers": lambda: trained(
+        NET(), classes(), max_epochs=1, iterator_train__num_workers=1, **PLAIN
+    ),
     "no validation": lambda: trained(NET(), classes(), validation_fraction=0, **PLAIN),
     "callbacks": with_callbacks,
     "patience": lambda: trained(NET(), classes(), n_iter_no_change=1, max_epochs=9, lr=0.5),
@@ -303,6 +306,11 @@ def main(folder):
     found["files"] = told(
         lambda: trained(NET(), classes(), callbacks=files, verbose=1, max_epochs=2)
     )
+    torch.distributed.init_process_group("gloo")
+    found["in a group"] = told(lambda: trained(NET(), classes(), distributed=True, **PLAIN))
+    found["group is left"] = torch.distributed.is_initialized()
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
     torch.save(found, folder / f"found{RANK}.pt")
     print(json.dumps({"ended": RANK}), flush=True)
 

@@ -144,6 +144,13 @@ def test_nobody_else_is_asked_where_one_is_to_train_alone(two):
 
 
 @needs_gloo
+def test_a_group_that_is_there_is_used_and_left(two):
+    for found in two[2]:
+        assert found["in a group"]["digest"] == found["after all"]["digest"]
+        assert found["group is left"]
+
+
+@needs_gloo
 def test_the_first_one_writes_and_prints(two):
     folder, printed, (first, _) = two
     assert len(first["files"]["history"]) == 2
