@@ -28,9 +28,34 @@ if TYPE_CHECKING:
 REPORTS = (
     MlflowLogger, NeptuneLogger, PrintLog, ProgressBar, SacredLogger, TensorBoard, WandbLogger,
 )  # fmt: skip
+#: What is wrong where they do not do the same.
+OTHER_SETTINGS = (
+    "The settings of the training differ between the processes that train together. Give all the "
+    "same; where each is to train by itself, say distributed=False."
+)
 #: By how much of its largest number a tensor of one process may differ from that of the first:
 #: what rounding does where processors are not alike.
 NEAR = 1e-4
+
+
+def check_begun(trainer: Any, afresh: bool) -> None:
+    """Refuse processes of which each is at a training of its own: before anything else is told.
+
+    Parameters
+    ----------
+    trainer : MetaTrainer
+        About to look at its past.
+    afresh : bool
+        Whether it starts anew.
+
+    Raises
+    ------
+    ValueError
+        In all processes.
+    """
+    absent = [getattr(trainer, name) is None for name in ("checkpoint", "fall_back", "pretrain")]
+    outline = type(trainer).__name__, type(trainer.estimator).__name__, afresh, absent
+    trainer._ranks.check_same(outline, OTHER_SETTINGS)
 
 
 def check_alike(trainer: Any, plan: PastTasks) -> None:
@@ -54,12 +79,12 @@ def check_alike(trainer: Any, plan: PastTasks) -> None:
     ranks.check_same(
         plan.data,
         "The past tasks differ between the processes that train together. Each must be given all "
-        "of them, in the same order, or a generator that draws from its rng alone.",
+        "of them, in the same order, or a generator that draws from its rng alone; where each is "
+        "to train by itself, say distributed=False.",
     )
     kinds = [type(one[-1] if isinstance(one, tuple) else one) for one in trainer.callbacks or ()]
     ranks.check_same(
-        (plan.fingerprint, plan.afresh, trainer.max_epochs, [kind.__name__ for kind in kinds]),
-        "The settings of the training differ between the processes that train together.",
+        (plan.fingerprint, trainer.max_epochs, [kind.__name__ for kind in kinds]), OTHER_SETTINGS
     )
     ranks.check_devices(torch.device(trainer.device or "cpu"))
 

@@ -40,7 +40,7 @@ from ._ranks import Agreed, Ranks
 from ._resume import check_place, load_epoch, save_epoch
 from ._stopping import Enough, Stopping
 from ._threads import few_threads
-from ._together import begin_alike, check_alike, check_shareable, check_together
+from ._together import begin_alike, check_alike, check_begun, check_shareable, check_together
 from ._training_loop import EpisodicNet
 
 #: Of the time that training may take: for the choice of an encoder by what has a closed form, and
@@ -137,6 +137,7 @@ class Training(EpisodicNet):
                 "Leave it out: MetaTrainer shares a training among the processes of torchrun by "
                 "itself (distributed='auto'), and precision='bf16' rounds."
             )
+        check_begun(self, afresh)
         if self.checkpoint is not None:
             self._ranks.on_first(partial(check_place, self.checkpoint))
         self.best_epoch_ = None

@@ -274,6 +274,9 @@ OTHERS = {
     "unsolvable": lambda: trained(NET(), classes(), kind=Unsolvable, **PLAIN),
     "other rows": of_other_rows,
     "other settings": lambda: trained(NET(), classes(), lr=1e-3 * (1 + RANK)),
+    "other methods": lambda: trained(
+        few([ReptileClassifier, ProtoNetClassifier][RANK]), classes(), random_state=None
+    ),
     "goes apart": lambda: trained(NET(), classes(), callbacks=[OnlyHere(shift)]),
     "other steps": lambda: trained(NET(), classes(), callbacks=[OnlyHere(speed_up)]),
     "failed in one": lambda: trained(NET(), classes(), callbacks=[OnlyHere(fail)]),

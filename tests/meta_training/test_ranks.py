@@ -116,6 +116,7 @@ def test_a_step_that_fails_in_one_counts_in_none(two):
     [
         ("other rows", "ValueError: The past tasks differ between the processes"),
         ("other settings", "ValueError: The settings of the training differ"),
+        ("other methods", "ValueError: The settings of the training differ"),
         ("goes apart", "RuntimeError: Training goes apart between processes in ['log_scale']"),
         ("other steps", "ValueError: The optimizer's settings, such as its lr, differ"),
         ("other weights", "ValueError: The encoder begins with other weights in each process"),
