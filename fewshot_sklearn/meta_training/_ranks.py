@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -22,6 +23,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 T = TypeVar("T")
+
+
+#: Seconds in which gloo's threads let go of the last message. Older torch ends a group with
+#: Python's lock in its hands, which they need where they are the last to hold a tensor.
+LETTING_GO = 0.1
 
 
 class Agreed(KeyboardInterrupt):
@@ -289,11 +295,16 @@ def joined(asked: bool | str) -> Iterator[Ranks]:
         store = dist.PrefixStore(f"fewshot_sklearn/{next(_TIMES)}", store)
         backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=world)
+        last = torch.zeros(1, device="cpu")
         try:
-            yield (ranks := _present())
-            ranks.any(False)  # nobody leaves while another still listens
+            yield _present()
+            dist.all_reduce(last)  # nobody leaves while another still listens
+        except BaseException:
+            time.sleep(LETTING_GO)
+            raise
         finally:  # and where one leaves early, the others notice
             dist.destroy_process_group()
+            del last
     elif asked is True:
         raise ValueError(
             "distributed=True needs several processes: start the script with torchrun "
