@@ -295,16 +295,12 @@ def joined(asked: bool | str) -> Iterator[Ranks]:
         store = dist.PrefixStore(f"fewshot_sklearn/{next(_TIMES)}", store)
         backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=world)
-        last = torch.zeros(1, device="cpu")
         try:
-            yield _present()
-            dist.all_reduce(last)  # nobody leaves while another still listens
-        except BaseException:
-            time.sleep(LETTING_GO)
-            raise
+            yield (ranks := _present())
+            ranks.any(False)  # nobody leaves while another still listens
         finally:  # and where one leaves early, the others notice
+            time.sleep(LETTING_GO)
             dist.destroy_process_group()
-            del last
     elif asked is True:
         raise ValueError(
             "distributed=True needs several processes: start the script with torchrun "
