@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 import warnings
 from importlib.util import find_spec
+from pathlib import Path
 from textwrap import dedent
 from zlib import crc32
 
@@ -16,7 +20,7 @@ from conftest import ROOT
 from tiny_text import write_tiny_model
 from torch import nn
 
-from fewshot_sklearn import ProtoNetClassifier
+from fewshot_sklearn import MetaInit, ProtoNetClassifier
 from fewshot_sklearn.encoders import sentence_models
 from fewshot_sklearn.raw import image_encoder
 from fewshot_sklearn.raw._image_models import own_image_model
@@ -148,6 +152,22 @@ def test_several_processes(at_hand, capsys):
         if all(map(find_spec, wanted)) and ("pyspark" not in wanted or shutil.which("java")):
             exec(block, names)
             assert capsys.readouterr().out.startswith("{")
+
+
+def test_one_training_in_several_processes(at_hand):
+    page = (PAGES / "cluster.md").read_text("utf-8")
+    (command,) = re.findall(r"(?m)^torchrun (.* train\.py)$", page)
+    (script,) = (block for block in blocks_of("cluster") if block.startswith("# train.py\n"))
+    Path("train.py").write_text(script, "utf-8")
+    started = [sys.executable, "-m", "torch.distributed.run", "--standalone", *command.split()]
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    told = subprocess.run(
+        started, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, timeout=300
+    )
+    assert told.returncode == 0, told.stderr[-2000:]
+    (loss,) = re.findall(r"valid_loss\W+(?:np\.float64\()?([\d.]+)", told.stdout)  # of one
+    learned = MetaInit.load("waves.safetensors")
+    assert learned.provenance["scores"]["valid_loss"] == float(loss)
 
 
 def test_intents(at_hand):

@@ -106,6 +106,11 @@ class MAMLPlusPlusLearner(InnerLoopLearner):
         total = torch.where(v > 0, v * losses, 0.0).sum(1)
         return total.mean(), outputs[:, -1]
 
+    def skip(self, n_tasks: int) -> None:
+        if n_tasks:
+            self.tasks_seen += n_tasks
+            self._seen_here = None if self._seen_here is None else self._seen_here + n_tasks
+
     def step_weights(self, seen: Tensor) -> Tensor:
         """The weights v of eq. 4, for tasks before which so many were seen: (T, n_steps).
 

@@ -71,9 +71,14 @@ class NearestClassMean(RunningMeans, PretrainedLearner):
         self.spread.lerp_(spread, share)
 
     def past_logits(self, Z: Tensor) -> Tensor:
-        if self.training:  # so that validation sees about what is learned in the end
-            self._describe(Z, FOLLOWING)
+        if self.training and self.waiting is not None:
+            self.waiting.append(Z.detach())
+        elif self.training:
+            self.follow(Z)
         return super().past_logits(Z)
+
+    def follow(self, Z: Tensor) -> None:  # so that validation sees about what is learned in the end
+        self._describe(Z, FOLLOWING)
 
     def finish(self, X: Tensor) -> None:
         self._describe(self.embed(X), 1.0)

@@ -6,7 +6,6 @@ arXiv:1803.02999, 2018.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -105,8 +104,11 @@ class ReptileLearner(InnerLoopLearner):
         Distinct ones of the task at random; of weight zero only where there are
         too few others.
         """
-        with self.random_numbers or nullcontext():
-            chance = torch.rand((len(w), self.train_steps, w.shape[1]), device=w.device)
+        shape = self.train_steps, w.shape[1]
+        if self.random_numbers is None:
+            chance = torch.rand((len(w), *shape), device=w.device)
+        else:
+            chance = self.random_numbers.of_each(len(w), shape, w.device)
         chance = chance.masked_fill((w == 0)[:, None], 2.0)
         return chance.argsort(-1)[..., : self.inner_batch]
 

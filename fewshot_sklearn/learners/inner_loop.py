@@ -219,7 +219,7 @@ class InnerLoopLearner(FeatureLearner):
         return grads, value.detach()
 
     def _gradient_of_one(self, params: State, Z: Tensor, loss: SupportLoss) -> tuple[State, Tensor]:
-        """The same of one task that nothing vmaps, without what torch.func adds to each operation."""
+        """The same of one task that is not vmapped, without what torch.func adds to operations."""
         again = torch.is_grad_enabled() and not self.first_order
         with torch.enable_grad(), self.twice_differentiable():
             # views: what a weight was made of is no way to it

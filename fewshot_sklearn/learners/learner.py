@@ -85,6 +85,8 @@ class Learner(InParts, FurtherRows):
     given_features = False
     #: Where training draws from, beside what the encoder draws; None is torch's own generator.
     random_numbers: OwnRandomNumbers | None = None
+    #: Features of rows that `follow` is yet to see, once those of other processes are there too.
+    waiting: list[Tensor] | None = None
     #: Whether training runs compiled kernels, where the learner has any.
     compiled = False
     #: Whether training may round to bfloat16 where that is safe.
@@ -333,6 +335,12 @@ class Learner(InParts, FurtherRows):
 
     def begin(self, n_classes: int | None) -> None:
         """Make the submodules named in `training_only`, for that many past classes."""
+
+    def follow(self, Z: Tensor) -> None:
+        """Keep track of features of rows that are trained on, beside what is descended."""
+
+    def skip(self, n_tasks: int) -> None:
+        """Count tasks of a batch that another process trains on."""
 
     def finish(self, X: Tensor) -> None:
         """Learn from rows of past tasks what is to be learned once training is over."""

@@ -6,8 +6,7 @@ Seeding it, even for a moment, gives other threads the same numbers, and takes t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any, Self
 
@@ -71,18 +70,31 @@ class OwnRandomNumbers(TorchDispatchMode):
         for generator in self.generators.values():
             generator.manual_seed(self._seed)
 
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Afterwards be where it was before, so that the same numbers come again."""
-        states = {device: g.get_state() for device, g in self.generators.items()}
-        try:
-            yield
-        finally:
-            for device, generator in self.generators.items():
-                if device in states:
-                    generator.set_state(states[device])
-                else:
-                    generator.manual_seed(self._seed)
+    def of_each(self, n: int, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
+        """Numbers between 0 and 1 for each of n tasks, of the seed and those that come after it.
+
+        What the third gets the first one gets with a seed two further on.
+
+        Parameters
+        ----------
+        n : int
+            How many.
+        shape : tuple of int
+            Of the numbers of each.
+        device : torch.device
+            Where they are drawn.
+
+        Returns
+        -------
+        Tensor of shape (n, \\*shape)
+            In float32.
+        """
+        own = torch.Generator(device)
+        seeds = ((self._seed + i) % 2**63 for i in range(n))
+        with own_defaults():
+            return torch.stack([
+                torch.rand(shape, generator=own.manual_seed(seed), device=device) for seed in seeds
+            ])  # fmt: skip
 
     def _on(self, device: torch.device) -> torch.Generator:
         if device not in self.generators:

@@ -52,6 +52,11 @@ def check_fall_back(trainer: Any, X: Any, y: Any, groups: Any) -> None:
             "fall_back needs past tasks as arrays, which plain models can learn from, not a "
             "generator of tasks."
         )
+    if trainer._ranks.world > 1 and trainer.time_budget is not None:
+        raise ValueError(
+            "fall_back tries plain models for as long as time_budget lets it, which is another "
+            "number of them in each process. Leave time_budget out, or say distributed=False."
+        )
     named = trainer.fall_back if isinstance(trainer.fall_back, dict) else {}
     if OURS in named:
         raise ValueError(f"fall_back must not name an estimator {OURS!r}: that is the trained one.")

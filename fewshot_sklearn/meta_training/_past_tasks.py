@@ -74,7 +74,8 @@ EPISODES_AT_ONCE, PER_BATCH = 320, 32
 ROWS_AT_ONCE = 256
 #: Parameters that may differ between a run and the one that resumes it, by prefix.
 _NOT_IN_FINGERPRINT = (
-    "_", "callbacks", "checkpoint", "device", "estimator", "iterator_", "max_epochs", "verbose",
+    "_", "callbacks", "checkpoint", "device", "distributed", "estimator", "iterator_", "max_epochs",
+    "verbose",
 )  # fmt: skip
 
 
@@ -170,6 +171,8 @@ class PastTasks:
         Kind, number and digests of the tasks; None for a generator.
     row_sketch : RowSketch or None
         Digests of the rows; None for a generator.
+    data : str
+        A digest of the past tasks.
     fingerprint : str
         Says which settings and data a checkpoint belongs to.
     """
@@ -223,6 +226,7 @@ class PastTasks:
             X = self._from_arrays(X, y, groups, seed)
             self.input_shape, targets = self._rows.shape[1:], self._targets
             data = joblib.hash([X, np.asarray(y), groups])
+        self.data = data
         self.n_outputs = None if self.classification else targets.shape[1]
         settings = {
             name: _described(value)

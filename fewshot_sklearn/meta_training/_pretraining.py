@@ -109,7 +109,7 @@ def pretrained_encoder(trainer: Any, plan: PastTasks) -> tuple[dict[str, torch.T
     # a step takes `ROWS` rows of all classes, or as many tasks as it does later
     size = 1 if plan.classification else trainer.batch_size
     before = MetaTrainer(head, batch_size=size, callbacks=[("falling", falling)], **options)
-    before.seed_ = trainer.seed_
+    before.seed_, before._ranks = trainer.seed_, trainer._ranks
     with within(seconds_left() * SHARE):
         before._descend_on(plan.to_pretrain(before, head, ROWS))
     weights = before.module_.encoder.state_dict()

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from ..meta_init import read_sealed, write_sealed
-from ._stopping import changing_state, load_changing
 
 
 def _is_plain(value: Any) -> bool:
@@ -93,7 +92,7 @@ def save_epoch(trainer: Any, path: str | os.PathLike[str], fingerprint: str) -> 
     state = {
         "fingerprint": fingerprint,
         "best": (stopping.best, stopping.weights),
-        "module": dict(changing_state(trainer.module_)),
+        "module": trainer.module_.changing_state(),
         "optimizer": trainer.optimizer_.state_dict(),
         "history": json.dumps(trainer.history.to_list()),
         "callbacks": {name: _callback_state(cb) for name, cb in trainer.callbacks_},
@@ -121,11 +120,11 @@ def load_epoch(trainer: Any, path: str | os.PathLike[str], fingerprint: str) -> 
         When the checkpoint is damaged or belongs to other settings or data.
     """
     path = Path(path)
-    if not path.exists():
-        return
     try:
-        content = BytesIO(read_sealed(path))
-        state = torch.load(content, map_location="cpu", weights_only=True)
+        written = trainer._ranks.on_first(lambda: read_sealed(path) if path.exists() else None)
+        if written is None:
+            return
+        state = torch.load(BytesIO(written), map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(
             f"The checkpoint {path} cannot be read; delete it to start from the beginning."
@@ -137,7 +136,7 @@ def load_epoch(trainer: Any, path: str | os.PathLike[str], fingerprint: str) -> 
             f"The checkpoint {path} was written with other settings or data "
             f"({state['fingerprint']}, now {fingerprint}). Delete it or name another file."
         )
-    load_changing(trainer.module_, state["module"])
+    trainer.module_.load_changing(state["module"])
     trainer.optimizer_.load_state_dict(state["optimizer"])
     for name, callback in trainer.callbacks_:
         _restore_callback(callback, state["callbacks"].get(name, {}))

@@ -10,8 +10,6 @@ from typing import Any
 
 import torch
 
-from ..learners import Learner
-
 #: By how much of itself the validation loss has to fall for an epoch to count as progress.
 PROGRESS = 1e-4
 #: What the learning rate is multiplied by when half of the patience is over.
@@ -73,7 +71,7 @@ class Stopping:
             return
         best = self.first + min(range(len(losses)), key=losses.__getitem__)
         if self.keep_best and best == len(trainer.history) - 1:
-            state = changing_state(trainer.module_).items()
+            state = trainer.module_.changing_state().items()
             self.best, self.weights = best, {name: t.detach().clone() for name, t in state}
         if self._falls(losses):
             for group in trainer.optimizer_.param_groups:
@@ -112,17 +110,6 @@ class Stopping:
             return False
         step, idle = -(-self.n_iter_no_change // 2), _idle(losses)
         return idle > 0 and idle % step == 0
-
-
-def changing_state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The state of what is trained, without what training leaves as it is."""
-    return module.changing_state() if isinstance(module, Learner) else module.state_dict()
-
-
-def load_changing(module: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Take what `changing_state` gave."""
-    load = module.load_changing if isinstance(module, Learner) else module.load_state_dict
-    load(state)
 
 
 def _idle(losses: list[float]) -> int:

@@ -36,9 +36,11 @@ from ._learned import finish, learned
 from ._past_tasks import PastTasks
 from ._pretraining import check_pretraining, pretrained_encoder
 from ._progress import Progress
+from ._ranks import Agreed, Ranks
 from ._resume import check_place, load_epoch, save_epoch
-from ._stopping import Enough, Stopping, load_changing
+from ._stopping import Enough, Stopping
 from ._threads import few_threads
+from ._together import begin_alike, check_alike, check_begun, check_shareable, check_together
 from ._training_loop import EpisodicNet
 
 #: Of the time that training may take: for the choice of an encoder by what has a closed form, and
@@ -72,9 +74,51 @@ class Training(EpisodicNet):
     def initialize_module(self) -> Training:
         """Build the learner, from the seed or from the estimator's meta-init."""
         learner = new_learner(self._plan(), self.encoder_from, self.seed_, self._pretrained)
+        begin_alike(self._ranks, learner)
         self._prepare(learner)
         self.module_ = learner
         return self
+
+    # ------------------------------------------------------------------ several processes
+    @contextmanager
+    def _among(self, ranks: Ranks) -> Iterator[None]:
+        """Train with these processes, of which the first one alone tells how it goes."""
+        before = {name: vars(self)[name] for name in ("verbose", "_tells") if name in vars(self)}
+        if not ranks.is_first:
+            self.verbose, self._tells = 0, False
+        self._ranks = ranks
+        try:
+            yield
+        finally:
+            self.__dict__.pop("_ranks", None)
+            self.__dict__.pop("_tells", None)
+            self.__dict__.update(before)
+
+    def initialize_optimizer(self) -> Training:
+        """Skorch's, of the parameters of a learner.
+
+        Returns
+        -------
+        self : object
+            The trainer.
+
+        Raises
+        ------
+        TypeError
+            When the module is wrapped in another.
+        """
+        if not isinstance(self.module_, Learner):
+            raise TypeError(
+                f"module_ must be the learner that {type(self).__name__} builds, got a "
+                f"{type(self.module_).__name__} around it, of which its own loss and state are "
+                "hidden. Do not wrap it: several processes share a training by themselves "
+                "(distributed='auto'), and precision='bf16' rounds."
+            )
+        return super().initialize_optimizer()
+
+    def _take_first(self) -> None:
+        """Have what the first process has learned by now."""
+        self._ranks.agree(self.module_.state_dict())
 
     # ------------------------------------------------------------------ one call of fit
     def _train(self, X: Any, y: Any, groups: Any, afresh: bool) -> None:
@@ -87,13 +131,22 @@ class Training(EpisodicNet):
             )
         check_parameters(self)
         check_parameters(final)
+        if hasattr(self, "accelerator"):
+            raise TypeError(
+                "skorch's AccelerateMixin puts a loss of its own in the place of the method's. "
+                "Leave it out: MetaTrainer shares a training among the processes of torchrun by "
+                "itself (distributed='auto'), and precision='bf16' rounds."
+            )
+        check_begun(self, afresh)
         if self.checkpoint is not None:
-            check_place(self.checkpoint)
+            self._ranks.on_first(partial(check_place, self.checkpoint))
         self.best_epoch_ = None
         if afresh or not hasattr(self, "seed_"):
-            self.seed_ = int(check_random_state(self.random_state).randint(2**31))
+            seed = int(check_random_state(self.random_state).randint(2**31))
+            self.seed_ = self._ranks.same(seed)
         with self._own_precision(), own_defaults(), torch.inference_mode(False):
             plan = PastTasks(self, X, y, groups, afresh)
+            check_alike(self, plan)
             try:
                 if afresh:
                     self._try_encoders(plan)
@@ -112,13 +165,13 @@ class Training(EpisodicNet):
         """
         judged = plan.valid is not None and self.max_epochs > 0
         with within(seconds_left() * FOR_CHOICE):
-            tries = encoders_to_try(plan, judged, self._tries_networks)
+            tries = self._ranks.same(encoders_to_try(plan, judged, self._tries_networks))
         if self.pretrain is not None:
             check_pretraining(self, [plan.with_encoder(settings) for settings in tries])
         kept: tuple[dict[str, Any], np.ndarray] | None = None
         for i, settings in enumerate(tries):
             last = i == len(tries) - 1
-            if kept is not None and is_over():
+            if kept is not None and self._ranks.same(is_over()):
                 break
             self._encoder = settings
             with within(seconds_left() / (len(tries) - i)):
@@ -145,7 +198,7 @@ class Training(EpisodicNet):
         self._descend(plan)
         self._learn_at_once_if_better()
         finish(self.module_, plan)
-        self.meta_init_ = self._make_meta_init()
+        self.meta_init_ = self._ranks.same(self._make_meta_init())
 
     def _descend_on(self, plan: PastTasks) -> None:
         """Descend, and leave it at that: for what only wants the weights."""
@@ -169,40 +222,44 @@ class Training(EpisodicNet):
                 own = self.module_.learned_of_known
             for parameter in own():
                 parameter.requires_grad_(True)
+        if self._ranks.world > 1:
+            check_shareable(self.module_)
+            follows = type(self.module_).follow is not Learner.follow
+            self.module_.waiting = [] if follows else None
+            self._by_chunks = follows or draws(self.module_)
         self._bring_rows_to_the_device({"iterator_train": plan.train, "iterator_valid": plan.valid})
         threads = few_threads(getattr(self.module_, "convolves", True))
         with self._own_random_numbers(), threads:
             super().partial_fit(plan.train, None)
+        check_together(self)
+        self.module_.waiting = None
         self._take_best()
 
     @contextmanager
     def _own_random_numbers(self) -> Iterator[None]:
         """Draw what training draws from generators of this training alone."""
         self._random_numbers = OwnRandomNumbers(self.seed_)
-        # the module may be wrapped
-        learners = [part for part in self.module_.modules() if isinstance(part, Learner)]
-        for learner in learners:
-            learner.random_numbers = self._random_numbers
+        learner = self.module_
+        learner.random_numbers = self._random_numbers
         try:
             # seeing every operation costs time: only where the network itself may draw
             with self._random_numbers if draws(self.module_) else nullcontext():
                 yield
         finally:
             del self._random_numbers
-            for learner in learners:
-                learner.random_numbers = None
+            learner.random_numbers = None
 
     def _take_best(self) -> None:
         """Go back to the weights of the best epoch, where they were kept."""
         stopping = self.__dict__.pop("_stopping")
         self.best_epoch_ = None if stopping.best is None else stopping.best + 1
         if stopping.weights is not None:
-            load_changing(self.module_, stopping.weights)
+            self.module_.load_changing(stopping.weights)
 
     def _learn_at_once_if_better(self) -> None:
         """Given the features that were learned, learn what has a closed form, if that is better."""
         plan, learner = self.plan_, self.module_
-        if not isinstance(learner, Learner) or not plan.learns_at_once() or is_over():
+        if not plan.learns_at_once() or self._ranks.same(is_over()):
             return
         known = plan.classes is not None
         own = learner.learned_of_known() if known else learner.learned_at_once()
@@ -213,11 +270,14 @@ class Training(EpisodicNet):
             before, loss = copy.deepcopy(learner.state_dict()), self._validation_losses()
             learner.eval()
             learn = plan.learn_known_classes if known else plan.learn_at_once
-            if learn(learner) and not self._validation_losses().mean() < loss.mean():
+            learned = self._ranks.same(learn(learner))
+            self._take_first()
+            if learned and not self._validation_losses().mean() < loss.mean():
                 learner.load_state_dict(before)
         if known and learner.learned_at_once():  # of other classes nobody is judge
             learner.eval()
             plan.learn_at_once(learner)
+            self._take_first()
 
     def _validation_losses(self) -> np.ndarray:
         """Mean loss of each batch of validation episodes at the present weights."""
@@ -266,7 +326,7 @@ class Training(EpisodicNet):
         self._stopping = Stopping(
             self.keep_best,
             None if self._has_scheduler() else self.n_iter_no_change,
-            self._seconds_for_epochs(),
+            self._seconds_for_epochs() if self._ranks.is_first else None,
             len(self.history),
         )
         if resumes:
@@ -276,17 +336,25 @@ class Training(EpisodicNet):
             judged = len(self.history) > self._stopping.first
             epochs = 0 if judged else min(1, self.max_epochs if epochs is None else epochs)
         try:
-            self._stopping.check(self.history)
+            with self._ranks.together(Enough):
+                self._stopping.check(self.history)
             return super().fit_loop(X, y, epochs=epochs, **fit_params)
         except Enough:
             return self
+        except KeyboardInterrupt as stop:
+            if self._ranks.world == 1 or isinstance(stop, Agreed):
+                raise
+            raise RuntimeError(
+                "Training was interrupted in the middle of an epoch, in one of several processes. "
+                "A callback that ends it must do so in on_epoch_end."
+            ) from stop
 
     def _seconds_for_epochs(self) -> float | None:
         """Seconds that epochs may take; what has a closed form is learned again after them."""
         left = seconds_left()
         if not np.isfinite(left):
             return None
-        again = isinstance(self.module_, Learner) and bool(self.module_.learned_at_once())
+        again = bool(self.module_.learned_at_once())
         return left * (FOR_EPOCHS if again and self._plan().learns_at_once() else 1.0)
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
@@ -294,15 +362,26 @@ class Training(EpisodicNet):
         self._random_numbers.seed(self.seed_ + len(self.history))
         super().on_epoch_begin(net, **kwargs)
 
+    def _begin_chunk(self, first: int) -> None:
+        # and on the tasks, not on the process that they are run in
+        step = self.seed_, len(self.history), len(self.history[-1]["batches"])
+        seeds = np.random.SeedSequence(step).generate_state(1, np.uint64)
+        self._random_numbers.seed(int(seeds[0]) + first)
+
     def notify(self, method_name: str, **kwargs: Any) -> None:
         """Tell the callbacks; after an epoch's, write the checkpoint."""
-        super().notify(method_name, **kwargs)
         if method_name != "on_epoch_end":
+            super().notify(method_name, **kwargs)
             return
+        check_together(self)
+        with self._ranks.together(KeyboardInterrupt):
+            super().notify(method_name, **kwargs)
         self._stopping.after_epoch(self)
-        if self._checkpointed:
-            save_epoch(self, self.checkpoint, self._plan().fingerprint)  # type: ignore[arg-type]
-        self._stopping.check(self.history)
+        if self.checkpoint is not None and self._checkpointed:
+            told = self._plan().fingerprint
+            self._ranks.on_first(partial(save_epoch, self, self.checkpoint, told))
+        with self._ranks.together(Enough):
+            self._stopping.check(self.history)
 
     def _make_meta_init(self) -> MetaInit:
         """What was learned so far, which a callback may look at."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, InputShapeSetter
@@ -18,6 +19,8 @@ from skorch.callbacks import Callback, InputShapeSetter
 from ..learners import Learner, draws, episode_loss, joined
 from ..tasks import ArrayTasks, Episodes, TaskLoader, moved
 from ._pooled_scores import answers_of, chosen, pooled_score
+from ._ranks import ALONE, Ranks
+from ._together import follow, of_all, without_reports
 
 #: What happens at every batch.
 _AT_BATCHES = ("on_batch_begin", "on_batch_end", "on_grad_computed")
@@ -41,11 +44,16 @@ class EpisodicNet(NeuralNet):
     `MetaTrainer` says what its parameters mean.
     """
 
+    callbacks_: list[tuple[str, Any]]
     chunk_size: Any
     precision: str
     max_epochs: int
     n_episodes: int
     encoder_lr: float | None = None
+    #: The processes that train together.
+    _ranks: Ranks = ALONE
+    #: Whether what is trained depends on which tasks make a chunk.
+    _by_chunks = False
 
     # ------------------------------------------------------------------ what to descend, and how
     def initialize_criterion(self) -> EpisodicNet:
@@ -69,7 +77,20 @@ class EpisodicNet(NeuralNet):
                 "callbacks must not hold InputShapeSetter: a learner takes the shape of its rows "
                 "from the data. Leave it out."
             )
+        if not self._ranks.is_first:
+            self.callbacks_ = without_reports(self.callbacks_)
         return self
+
+    def save_params(self, *args: Any, **kwargs: Any) -> None:
+        """Skorch's; of several processes the first one writes.
+
+        Parameters
+        ----------
+        *args, **kwargs : see ``skorch.NeuralNet.save_params``
+            Files.
+        """
+        if self._ranks.is_first:
+            super().save_params(*args, **kwargs)
 
     def get_params_for_optimizer(
         self, prefix: str, named_parameters: Any
@@ -194,8 +215,8 @@ class EpisodicNet(NeuralNet):
             self._descends_episode_loss
             and type(self).get_loss is EpisodicNet.get_loss
             and type(self).infer is EpisodicNet.infer
-            and isinstance(self.module_, Learner)
         )
+        listened = self._ranks.any(bool(self._listeners["on_batch_end"]))
         super()._set_training(training)
         self._mode, self._bad_steps = training, torch.zeros((), dtype=torch.int64)
         start, losses, sizes = len(self.history[-1]["batches"]), [], []
@@ -206,21 +227,25 @@ class EpisodicNet(NeuralNet):
             losses.append(step["loss"].detach())
             sizes.append(len(batch[1]))
             if not training and step["y_pred"] is not None:
-                told.append((chosen(step["y_pred"], not batch[1].is_floating_point()), batch[1]))
-            if self._listeners["on_batch_end"]:
+                asked = self._of_this_process(batch[1])
+                told.append((chosen(step["y_pred"], not asked.is_floating_point()), asked))
+            if listened:
+                step["y_pred"] = of_all(self._ranks, step["y_pred"])
                 self.history.record_batch(f"{prefix}_loss", losses[-1].item())
                 self.history.record_batch(f"{prefix}_batch_size", sizes[-1])
                 self.notify("on_batch_end", batch=batch, training=training, **step)
         rows, found = self.history[-1]["batches"][start:], torch.stack(losses).tolist()
         for row, loss, size in zip(rows, found, sizes, strict=True):
             row[f"{prefix}_loss"], row[f"{prefix}_batch_size"] = loss, size
-        if told:
-            truth, answers = answers_of(*zip(*told, strict=True))
+        mine = answers_of(*zip(*told, strict=True)) if told else None
+        parts = [] if training else [p for p in self._ranks.gathered(mine) if p is not None]
+        if parts:
+            truth, answers = (np.concatenate(part) for part in zip(*parts, strict=True))
             self.history.record(
                 "valid_score", pooled_score(truth, answers, truth.dtype.kind != "f")
             )
         self.history.record(f"{prefix}_batch_count", len(sizes))
-        if bad := int(self._bad_steps):
+        if (bad := int(self._bad_steps)) and self._ranks.is_first:
             warnings.warn(
                 f"Adaptation diverged, so that gradients were not finite, in {bad} of "
                 f"{len(sizes)} steps: they count for nothing. Smaller inner steps, or fewer, or a "
@@ -238,9 +263,14 @@ class EpisodicNet(NeuralNet):
         try:
             step = self._differentiated(batch, **fit_params)
         except torch.linalg.LinAlgError:  # of weights that have gone too far
+            step = {"loss": None}
+        step["loss"], failed = self._ranks.sum_gradients(self.module_.parameters(), step["loss"])
+        if failed:
+            self._ranks.agree(dict(self.module_.named_buffers()))
             self._zero_grad_optimizer()
             self._bad_steps = self._bad_steps + 1
-            return {"loss": torch.tensor(torch.nan), "y_pred": None}
+            return self._no_step(torch.nan)
+        follow(self._ranks, self.module_, self._chunks)
         if (bad := _cleared_unless_finite(self.module_)) is not False:
             self._bad_steps = self._bad_steps + bad
         return step
@@ -260,10 +290,30 @@ class EpisodicNet(NeuralNet):
         dict
             Loss and outputs; outputs are None where there are none.
         """
+        X, y = batch
+        first, last = self._ranks.share(len(y))
+        step, failed = self._no_step(), False
         try:
-            return super().validation_step(batch, **fit_params)
+            if last - first == len(y):
+                step = super().validation_step(batch, **fit_params)
+            elif last > first:
+                own = {name: t[first:last] for name, t in X.items()}, y[first:last]
+                step = super().validation_step(own, **fit_params)
+                step["loss"] = step["loss"] * ((last - first) / len(y))
         except torch.linalg.LinAlgError:
-            return {"loss": torch.tensor(torch.inf), "y_pred": None}
+            failed = True
+        if self._ranks.any(failed):
+            return self._no_step(torch.inf)
+        return step | {"loss": self._ranks.sum(step["loss"])}
+
+    def _no_step(self, loss: float = 0.0) -> dict[str, Any]:
+        """What a batch gives that has no answers, or none of which is this process's."""
+        return {"loss": torch.full((), loss, device=self.device or "cpu"), "y_pred": None}
+
+    def _of_this_process(self, y: Any) -> Any:
+        """This process's part of the queries of a batch."""
+        first, last = self._ranks.share(len(y))
+        return y[first:last]
 
     def _differentiated(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Loss and gradients of one batch; what cannot be compiled is run as it is."""
@@ -287,17 +337,31 @@ class EpisodicNet(NeuralNet):
         if not isinstance(size, int):
             size = self.module_.tasks_at_once(X["X"], X["X_query"])
         self._set_training(True)
+        if self.module_.waiting is not None:
+            self.module_.waiting.clear()
         losses, outputs = [], []
-        parts = zip(*(t.split(size) for t in X.values()), strict=True)
-        for tensors, asked in zip(parts, y.split(size), strict=True):
-            part = dict(zip(X, tensors, strict=True))
+        first, last = self._ranks.share(len(y), size if self._by_chunks else 1)
+        self.module_.skip(first)
+        at, self._chunks = first, []
+        while at < last:
+            end = min(at - at % size + size, last)
+            self._chunks.append(at // size)
+            part, asked = {name: t[at:end] for name, t in X.items()}, y[at:end]
+            self._begin_chunk(at)
             loss, out = self._backward(part, asked, len(asked) / len(y), **fit_params)
             losses.append(loss)
             outputs.append(out)
+            at = end
+        self.module_.skip(len(y) - last)
+        if not losses:
+            return self._no_step()
         if len(losses) == 1:
             return {"loss": losses[0], "y_pred": outputs[0]}
         with torch.no_grad():
             return {"loss": torch.stack(losses).sum(), "y_pred": joined(outputs, torch.cat)}
+
+    def _begin_chunk(self, first: int) -> None:
+        """What there is to do before the tasks of a batch from this one on are run."""
 
     def _backward(self, X: Any, y: Any, share: float, **fit_params: Any) -> tuple[Any, Any]:
         """Loss and outputs of some tasks, whose gradients are added to the parameters'."""
@@ -320,7 +384,7 @@ class EpisodicNet(NeuralNet):
 
     def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Any:
         """The learner's own loss, unless another criterion was asked for."""
-        if self._descends_episode_loss and isinstance(self.module_, Learner):
+        if self._descends_episode_loss:
             return self.module_.loss(y_pred, moved(y_true, self.device))
         return super().get_loss(y_pred, y_true, X=X, training=training)
 

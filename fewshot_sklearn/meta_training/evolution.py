@@ -88,7 +88,8 @@ class ESMetaTrainer(MetaTrainer):
     chunks of a step and in a resumed run. The perturbations of a step share the
     random numbers of dropout and the like. A loss that is not finite counts as
     the worst finite one. Parameters that do not require gradients stay as they
-    are. Song et al. adapt by evolution strategies too; here that is the
+    are. Several processes (``distributed``) share the tasks of a step, and add up
+    a share of the noise each. Song et al. adapt by evolution strategies too; here that is the
     estimator's business.
 
     References
@@ -146,13 +147,23 @@ class ESMetaTrainer(MetaTrainer):
         for i in range(self.n_perturbations):
             noise = self._noise(params, step, i)
             for side, size in enumerate((self.sigma, -self.sigma)):
-                # all perturbations draw the same
-                with self._moved_by(params, noise, size), self._random_numbers.kept():
-                    losses[i, side] = float(super()._in_chunks(batch, **fit_params)["loss"])
+                with self._moved_by(params, noise, size):  # all draw the same
+                    losses[i, side] = self._loss_of(batch, **fit_params)
+        # of several processes each has the losses of its tasks, and adds up some of the noise
+        losses = self._ranks.sum(torch.from_numpy(losses)).numpy()
         for i, c in enumerate(self._coefficients(losses)):
+            if i % self._ranks.world != self._ranks.rank:
+                continue
             for p, e in zip(params, self._noise(params, step, i), strict=True):
                 p.grad = c * e if p.grad is None else p.grad + c * e
         return super()._in_chunks(batch, **fit_params)
+
+    def _loss_of(self, batch: Any, **fit_params: Any) -> float:
+        """Loss of one batch, which is not finite where there is none."""
+        try:
+            return float(super()._in_chunks(batch, **fit_params)["loss"])
+        except torch.linalg.LinAlgError:
+            return float("nan")
 
     def _backward(self, X: Any, y: Any, share: float, **fit_params: Any) -> tuple[Any, Any]:
         """Loss and outputs of some tasks, and no gradients."""

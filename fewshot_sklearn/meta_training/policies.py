@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from ..tasks import Seed, Whole, check_arguments
+from ._ranks import in_several_processes
 
 #: A task: the return of one rollout of a policy; what is random in it comes from the generator.
 PolicyTask = Callable[["Policy", np.random.Generator], Any]
@@ -145,6 +146,16 @@ class _PolicyTrainer(BaseEstimator):
         self, policy: Policy, task: PolicyTask, n_steps: int, rng: np.random.Generator
     ) -> Policy:
         raise NotImplementedError
+
+
+def check_alone() -> None:
+    """Refuse to train where several processes would all do the same."""
+    if in_several_processes():
+        raise ValueError(
+            "A trainer of policies trains in one process, and each of several would do the same "
+            "work. Run it without torchrun; n_jobs of ESPolicyTrainer shares out its rollouts, and "
+            "vectorize=True of MAMLPolicyTrainer plays tasks at once."
+        )
 
 
 def checked_tasks(tasks: Iterable[PolicyTask]) -> list[PolicyTask]:

@@ -26,7 +26,15 @@ from ..tasks import (
     Whole,
     check_parameters,
 )
-from .policies import Policy, PolicyTask, _PolicyTrainer, checked_tasks, first_policy, seed_of
+from .policies import (
+    Policy,
+    PolicyTask,
+    _PolicyTrainer,
+    check_alone,
+    checked_tasks,
+    first_policy,
+    seed_of,
+)
 
 
 class ESPolicyTrainer(_PolicyTrainer):
@@ -178,11 +186,13 @@ class ESPolicyTrainer(_PolicyTrainer):
         Raises
         ------
         ValueError
-            When there is no task, or a return is no finite number.
+            When there is no task, or a return is no finite number; or under torchrun, where
+            each of several processes would do the same.
         TypeError
             When a task cannot be called.
         """
         check_parameters(self)
+        check_alone()
         tasks = checked_tasks(tasks)
         seed = seed_of(self.random_state)
         policy = first_policy(tuple(int(n) for n in self.layers), np.random.default_rng(seed))

@@ -15,7 +15,15 @@ import torch
 from torch import Tensor
 
 from ..tasks import Flag, Positive, Seed, Several, Whole, check_parameters
-from .policies import Policy, PolicyTask, _PolicyTrainer, checked_tasks, first_policy, seed_of
+from .policies import (
+    Policy,
+    PolicyTask,
+    _PolicyTrainer,
+    check_alone,
+    checked_tasks,
+    first_policy,
+    seed_of,
+)
 
 
 class MAMLPolicyTrainer(_PolicyTrainer):
@@ -161,12 +169,14 @@ class MAMLPolicyTrainer(_PolicyTrainer):
         Raises
         ------
         ValueError
-            When there is no task, or a return is no finite number.
+            When there is no task, or a return is no finite number; or under torchrun, where
+            each of several processes would do the same.
         TypeError
             When a task cannot be called, or gives no tensor of one number; with
             ``vectorize=True`` also when tasks are not partials of one function.
         """
         check_parameters(self)
+        check_alone()
         tasks = checked_tasks(tasks)
         if self.vectorize:
             function, numbers = _function_of(tasks)

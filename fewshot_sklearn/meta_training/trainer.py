@@ -42,6 +42,7 @@ from ..tasks import (
     warn_of_n_way,
 )
 from ._falling_back import FOR_TRAINING, check_fall_back, with_fall_back
+from ._ranks import joined, own_gpu
 from ._training import Training
 from ._training_loop import EpisodicNet
 
@@ -146,11 +147,15 @@ default="from_dtype"
         of seconds, so ``"auto"`` does it for long trainings only (from 10,000 or
         50,000 planned steps on, by how much it saves) and where there is a C++
         compiler.
+    distributed : bool or "auto", default="auto"
+        Whether several processes train together, each on a share of the tasks of every batch
+        (see Notes). ``"auto"`` does so where ``torchrun`` has started this process, or
+        ``torch.distributed`` is initialized. False trains alone. True is an error without others.
     random_state : int, RandomState instance or None, default=None
         Seeds initial weights, the held-out tasks and the stream of episodes.
     criterion : callable, default=episode_loss
-        ``criterion(outputs, y_query) -> loss``. The default is the loss of the
-        estimator's method.
+        ``criterion(outputs, y_query) -> loss``, a mean over the tasks, so that chunks and
+        processes may each have some. The default is the loss of the estimator's method.
     optimizer : torch.optim.Optimizer class, default=torch.optim.Adam
         Outer-loop optimizer; ``optimizer__*`` sets its arguments.
     lr : float, default=1e-3
@@ -177,7 +182,8 @@ default="from_dtype"
     batch_size : int, default=16
         Tasks a step.
     device : str or None, default="auto"
-        Where to train; ``"auto"`` is the GPU where there is one.
+        Where to train; ``"auto"`` is the GPU where there is one, and of several processes on a
+        machine a GPU each.
     iterator_train, iterator_valid : torch.utils.data.DataLoader class, default=TaskLoader
         Loaders; ``iterator_train__num_workers=2`` draws the episodes in two
         processes of their own.
@@ -223,6 +229,15 @@ default="from_dtype"
     a task's labelled rows as they come: from none to `n_shot` times the number of
     classes, and `n_query` times as many to be judged on; `n_way` says nothing.
 
+    Several processes, ``torchrun --nproc-per-node 2 script.py``, each run this script with all
+    past tasks, draw the same batches, of `batch_size` tasks in all, and compute a share of each.
+    Losses and gradients are added up over them, so that they go the same way as one process does,
+    but for rounding, and all end with the same `estimator_`. The first one prints, and writes
+    files; checkpoints go on in any number of processes. What draws random numbers in training,
+    such as dropout, draws for a chunk of tasks: it draws what one process of the same
+    `chunk_size` does if there are at least as many chunks in a batch as processes. Not shared,
+    and refused: encoders with batch norm that is trained, and sparse gradients.
+
     Examples
     --------
     >>> from fewshot_sklearn import MetaTrainer, RidgeHeadRegressor
@@ -262,6 +277,7 @@ default="from_dtype"
         "chunk_size": Whole(1) | OneOf("auto") | None,
         "precision": OneOf("fp32", "tf32", "bf16"),
         "compile": Flag() | OneOf("auto"),
+        "distributed": Flag() | OneOf("auto"),
         "random_state": Seed(),
         "criterion": Function("a function criterion(outputs, y_query) -> loss"),
         "optimizer": Function("a class of torch.optim"),
@@ -308,6 +324,7 @@ default="from_dtype"
         chunk_size: int | str | None = "auto",
         precision: str = "fp32",
         compile: bool | str = "auto",
+        distributed: bool | str = "auto",
         random_state: Any = None,
         criterion: Any = episode_loss,
         optimizer: Any = torch.optim.Adam,
@@ -343,6 +360,7 @@ default="from_dtype"
         self.checkpoint = checkpoint
         self.chunk_size = chunk_size
         self.precision = precision
+        self.distributed = distributed
         self.random_state = random_state
         self.n_iter_no_change = n_iter_no_change
         self.keep_best = keep_best
@@ -358,7 +376,7 @@ default="from_dtype"
             compile=compile,
             iterator_train=iterator_train,
             iterator_valid=iterator_valid,
-            device=str(resolve_device(device)) if device == "auto" else device,
+            device=own_gpu(resolve_device(device)) if device == "auto" else device,
             **kwargs,
         )
 
@@ -398,7 +416,7 @@ default="from_dtype"
         if inner:
             self.estimator.set_params(**inner)
         if params.get("device") == "auto":
-            params["device"] = str(resolve_device("auto"))
+            params["device"] = own_gpu(resolve_device("auto"))
         super().set_params(**{k: v for k, v in params.items() if not k.startswith(prefix)})
         return self
 
@@ -427,7 +445,10 @@ default="from_dtype"
         ------
         ValueError
             When the data does not fit the estimator, or `checkpoint` belongs to
-            other settings or data.
+            other settings or data; when processes that train together have other data or
+            settings, or a network that they cannot share.
+        RuntimeError
+            When what they train goes apart.
 
         Warns
         -----
@@ -461,7 +482,11 @@ default="from_dtype"
         tagged = hasattr(self.estimator, "__sklearn_tags__")  # or else training says what is wrong
         if self._tells and tagged and is_regressor(self.estimator):
             warn_of_n_way(self.n_way, final_step(self.estimator))
-        with within(self.time_budget):
+        with (
+            joined(self.distributed) as ranks,
+            self._among(ranks),
+            within(self.time_budget),
+        ):
             if self.fall_back is None:
                 self._train(X, y, groups, afresh)
                 return self

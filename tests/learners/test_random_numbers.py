@@ -58,17 +58,20 @@ def test_they_are_those_of_the_seed_and_torch_is_left_alone(draw):
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_seeding_anew_and_keeping_the_place():
+def test_seeding_anew():
     numbers = OwnRandomNumbers(0)
     with numbers:
-        with numbers.kept():
-            first = torch.rand(3)
-        again = torch.rand(3)
-        with numbers.kept():
-            later = torch.rand(3)
-        assert torch.equal(first, again) and torch.equal(later, torch.rand(3))
+        first = torch.rand(3)
+        assert not torch.equal(first, torch.rand(3))
         numbers.seed(0)
         assert torch.equal(first, torch.rand(3))
+
+
+def test_tasks_have_numbers_of_their_own():
+    cpu = torch.device("cpu")
+    drawn = OwnRandomNumbers(7).of_each(5, (2, 3), cpu)
+    assert drawn.shape == (5, 2, 3) and len(drawn.unique()) == 30
+    assert torch.equal(drawn[2:], OwnRandomNumbers(9).of_each(3, (2, 3), cpu))
 
 
 def test_a_generator_that_is_handed_in_is_used():

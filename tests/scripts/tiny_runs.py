@@ -134,6 +134,11 @@ def peak_in_this_process(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(memory, "elsewhere", lambda what, *how: places[what](what, *how))
 
 
+def trained_in_this_process(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    """Processes that train together take seconds to start; tests/meta_training has them."""
+    patch.setattr(module, "elsewhere", lambda name, n: module.measure(name))
+
+
 FEW_LETTERS = {"glyphs.USUAL": ((5, 1), (20, 5))}
 VISITS = {"timing.VISIT": 1e-9, "timing.LONG": 0.0}
 
@@ -192,6 +197,14 @@ RUNS: dict[str, list[Run]] = {
             (r"MAML step, mlp.* \| \d", "No work"),
             ("counts.json",),
             returns=0,
+        )
+    ],
+    "benchmarks/distributed.py": [
+        Run(
+            "maml-mlp --processes 1 2 --rounds 1",
+            {"STEPS": {"maml-mlp": 1}, "N_TASKS": 2},
+            (r"\| maml-mlp \| 2 \| \d.* \| \d.* \|",),
+            before=trained_in_this_process,
         )
     ],
     "benchmarks/gpu.py": [
