@@ -1,17 +1,22 @@
-"""Work instead of seconds: operations, FLOPs and bytes of what users do most.
+"""Work instead of seconds: operations, FLOPs and bytes of what users do most; kernels on a GPU.
 
     python benchmarks/counts.py          # print the table; exit with 1 where work has grown
     python benchmarks/counts.py --write  # accept the present counts as the new ones
 
 Counts do not depend on the machine or on how busy it is, so continuous integration
 can hold them: an accidental loop over tasks, a second pass through an encoder or a
-copy of a batch shows here at once. The accepted counts are in counts.json.
+copy of a batch shows here at once. The accepted counts are in counts.json. Kernels that a
+training step launches on a GPU, and the places where its host waits for it, are counted on one
+that is pretended (tests/pretended_gpu), where that can be built.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -39,6 +44,13 @@ ACCEPTED = Path(__file__).with_name("counts.json")
 TOLERANCE = 1.05
 #: Episodes that are scored.
 N_EPISODES = 200
+#: Steps whose kernels are counted.
+ON_A_GPU = (
+    "ProtoNetClassifier, conv4",
+    "RidgeHeadRegressor, mlp",
+    "MAMLRegressor, mlp",
+    "MAMLClassifier, conv4",
+)
 
 
 class WorkCounter(TorchDispatchMode):
@@ -139,6 +151,30 @@ def count(work: Callable[[], Any]) -> dict[str, int]:
     }
 
 
+def launches(names: Sequence[str] = ON_A_GPU) -> dict[str, dict[str, int]]:
+    """Kernels of a training step of two tasks on a pretended GPU, and its waits."""
+    tests = Path(__file__).parents[1] / "tests"
+    if not (tests / "pretended_gpu").exists() or shutil.which(os.environ.get("CXX", "c++")) is None:
+        return {}
+    places = os.pathsep.join(map(str, (tests.parent, tests)))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "pretended_gpu.steps", *names],
+        env=os.environ | {"PYTHONPATH": places, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    return {
+        f"{line['name']}: step on a GPU": {
+            "kernels": int(line["kernels"][0]),
+            "waits": len(line["waits"]),
+        }
+        for line in told
+    }
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Count, print, compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -147,6 +183,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     found = {name: count(work) for name, work in workloads().items()}
+    on_gpu = launches()
+    found |= on_gpu
     if options.write:
         options.accepted.write_text(json.dumps(found, indent=2) + "\n")
     accepted = json.loads(options.accepted.read_text())
@@ -154,8 +192,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("| work | operations | MFLOP | MB allocated |")
     print("|---|---|---|---|")
     for name, counts in found.items():
+        if name in on_gpu:
+            continue
         told = counts["operations"], counts["flops"] / 1e6, counts["bytes"] / 1e6
         print(f"| {name} | {told[0]:,} | {told[1]:,.1f} | {told[2]:,.1f} |")
+    if on_gpu:
+        print("\n| work | kernels | waits |\n|---|---|---|")
+    for name, counts in on_gpu.items():
+        print(f"| {name} | {counts['kernels']:,} | {counts['waits']} |")
+    for name, counts in found.items():
         for kind, value in counts.items():
             known = accepted.get(name, {}).get(kind, 0)
             if value > TOLERANCE * known:

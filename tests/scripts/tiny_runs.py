@@ -210,8 +210,9 @@ RUNS: dict[str, list[Run]] = {
     "benchmarks/gpu.py": [
         Run(
             "--device cpu",
-            {"STEPS": 1, "ROUNDS": 1, "SIDE": {"cpu": 64}},
-            (r"\| ProtoNet.* \| fp32 \| \d",),
+            {"STEPS": 1, "ROUNDS": 1, "SIDE": {"cpu": 64}, "COPIED": {"cpu": 99}, "TASKS": (2,)}
+            | {"MAML_TASKS": 2, "PROTONET_TASKS": 1},
+            (r"\| ProtoNet.* \| fp32 \| \d", "copies: .* GB/s"),
         )
     ],
     "benchmarks/hyperparameters.py": [
