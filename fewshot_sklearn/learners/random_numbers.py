@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ..tasks import moved
 from .defaults import own_defaults
 
 #: Layers of torch that draw random numbers, apart from those with a rate of dropout.
@@ -82,19 +83,18 @@ class OwnRandomNumbers(TorchDispatchMode):
         shape : tuple of int
             Of the numbers of each.
         device : torch.device
-            Where they are drawn.
+            Where they are wanted; they are drawn on the CPU, the same for all devices.
 
         Returns
         -------
         Tensor of shape (n, \\*shape)
             In float32.
         """
-        own = torch.Generator(device)
+        own = torch.Generator("cpu")
         seeds = ((self._seed + i) % 2**63 for i in range(n))
         with own_defaults():
-            return torch.stack([
-                torch.rand(shape, generator=own.manual_seed(seed), device=device) for seed in seeds
-            ])  # fmt: skip
+            drawn = [torch.rand(shape, generator=own.manual_seed(seed)) for seed in seeds]
+            return moved(torch.stack(drawn), device)
 
     def _on(self, device: torch.device) -> torch.Generator:
         if device not in self.generators:
