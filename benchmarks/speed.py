@@ -23,6 +23,7 @@ from pathlib import Path
 
 import torch
 from peers import PACKAGES
+from threadpoolctl import threadpool_limits
 from timing import Row
 from workloads import WORKLOADS
 
@@ -101,12 +102,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("| work | peer | the peer's | ours | ratio | target |")
     print("|---|---|---|---|---|---|")
     lines = []
+    held = threadpool_limits(1)  # the BLAS of numpy and scikit-learn, too
     for name in arguments.workloads or WORKLOADS:
         for entry in import_module(f"workloads.{WORKLOADS[name]}").run(arguments.rounds):
             if isinstance(entry, Row):
                 print(replace(entry, target=entry.target or target(entry)), flush=True)
             else:
                 lines.append(entry)
+    held.restore_original_limits()
     print("", *dict.fromkeys(lines), sep="\n")
 
 

@@ -31,7 +31,10 @@ class Contender:
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: the ratio is the peer's time (or memory) over ours; None without a peer."""
+    """One comparison: the ratio is the peer's time (or memory) over ours; None without a peer.
+
+    Its spread is the smallest and the largest of all rounds.
+    """
 
     work: str
     peer: str
@@ -40,11 +43,14 @@ class Row:
     ratio: float | None
     target: float | None = None
     unit: str = "ms"
+    spread: tuple[float, float] | None = None
 
     def __str__(self) -> str:
         target = "" if self.target is None else f"≥ {self.target:g}"
         theirs = "" if self.theirs is None else f"{_short(self.theirs)} {self.unit}"
         ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
+        if self.spread is not None:
+            ratio += f" ({self.spread[0]:.2f} to {self.spread[1]:.2f})"
         return (
             f"| {self.work} | {self.peer} | {theirs} "
             f"| {_short(self.ours)} {self.unit} | {ratio} | {target} |"
@@ -100,6 +106,7 @@ def compare(
             own,
             float(np.median(theirs / times[ours])),
             target,
+            spread=(float(np.min(theirs / times[ours])), float(np.max(theirs / times[ours]))),
         )
         for peer, theirs in times.items()
         if not peer.startswith("ours")

@@ -126,7 +126,9 @@ class FewShotEstimator(HasLearner):
             whole = not support.X.is_floating_point()
             learner = self._new_learner(shape, n_outputs, seed, past=False, whole=whole)
             theirs, spec = self._left_to_the_user(learner, self._spec(learner))
-            learner = learner.to(support.X.device, self._compute_dtype())
+            # on the CPU, so that the meta-init is the same to the bit wherever it is fitted
+            support = Support(*(part.cpu() for part in support))
+            learner = learner.to(self._compute_dtype())
             scales = learner.scales_inputs_without_past or learner.centres_inputs_without_past
             learner.fit_scale(support.X if scales else None, support.y, support.w)
             unit = usual_unit(support.X) if learner.scales_inputs else 1.0

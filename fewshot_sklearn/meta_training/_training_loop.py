@@ -6,9 +6,11 @@ import copyreg
 import math
 import os
 import shutil
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -319,11 +321,11 @@ class EpisodicNet(NeuralNet):
         """Loss and gradients of one batch; what cannot be compiled is run as it is."""
         if not self.module_.compiled:
             return self._in_chunks(batch, **fit_params)
-        from torch._dynamo.exc import TorchDynamoException
-
         try:
             return self._in_chunks(batch, **fit_params)
-        except TorchDynamoException as error:
+        except RuntimeError as error:
+            if not _is_of_the_compiler(error):
+                raise
             told = str(error).strip().partition("\n")[0]
             warnings.warn(f"Training goes on without compiling: {told}", stacklevel=2)
             self.module_.compiled = False
@@ -403,6 +405,14 @@ class EpisodicNet(NeuralNet):
                 getattr(callback, method_name)(self, **kwargs)
         else:
             super().notify(method_name, **kwargs)
+
+
+def _is_of_the_compiler(error: RuntimeError) -> bool:
+    """Whether an error says that something cannot be compiled, or not here."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    raised = [frame.filename for frame in traceback.extract_tb(error.__traceback__)][-1]
+    return isinstance(error, TorchDynamoException) or "/torch/_dynamo/" in Path(raised).as_posix()
 
 
 @torch.no_grad()

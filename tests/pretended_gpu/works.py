@@ -271,6 +271,16 @@ for _way, _options in TRAININGS.items():
         WORKS[f"training {_name}, {_way}"] = partial(training, name=_name, options=_options)
 
 
+@work("training that cannot be compiled there")
+def _(device: str) -> Answers:
+    # dynamo leaves out what runs on a GPU that is pretended
+    told = {"compile": device != "cpu"}
+    return {
+        name: losses(trained(made(name), device, **told))
+        for name in ("MAMLRegressor", "MAMLClassifier", "MetaSGDRegressor")
+    }
+
+
 @work("training from a generator")
 def _(device: str) -> Answers:
     trainers = [
