@@ -192,10 +192,11 @@ def _check_width(estimator: Any, X: np.ndarray) -> None:
     ValueError
         When there are more or fewer.
     """
-    if X.shape[1] != estimator.n_features_in_:
+    known = getattr(estimator, "n_features_in_", None)  # of any width before there are rows
+    if known is not None and X.shape[1] != known:
         raise ValueError(
             f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting "
-            f"{estimator.n_features_in_} features as input."
+            f"{known} features as input."
         )
 
 

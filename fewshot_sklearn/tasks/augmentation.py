@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from .constraints import OneOf, check_arguments
+from .constraints import Constraint, Number, OneOf, Whole, check_arguments
 from .images import as_images, image_shape
 from .moving import moved
 
@@ -129,12 +129,14 @@ def highest(X: Any) -> float:
 class Augmentation:
     """Base class of what alters images, on a GPU those of many tasks at once.
 
-    A class of one's own has `of_images`, and ``__call__(X, rng)`` for arrays.
+    A class of one's own has `of_images`, and ``__call__(X, rng)`` for arrays. Pixels are float32
+    in the range of the data, 0 to 255 of whole numbers and often 0 to 1 of others.
 
     Attributes
     ----------
     minds_range : bool
-        Whether it matters which values pixels may have.
+        Whether `of_images` is to be told which values pixels may have; negative ones are then
+        refused.
 
     Examples
     --------
@@ -193,8 +195,19 @@ class Augmentation:
         -------
         Tensor of the same shape
             Rows.
+
+        Raises
+        ------
+        ValueError
+            When `of_images` gives others than as many, of the same size.
         """
-        altered = self.of_images(as_images(X), rng, high)
+        images = as_images(X)
+        altered = self.of_images(images, rng, high)
+        if altered.shape != images.shape:
+            raise ValueError(
+                f"{self!r} gave images of shape {tuple(altered.shape)} for images of shape "
+                f"{tuple(images.shape)}: it must give as many, of the same size."
+            )
         return altered.permute(0, 2, 3, 1).reshape(X.shape)
 
     def __repr__(self) -> str:
@@ -230,6 +243,16 @@ class RandomAffine(Augmentation):
     (3, 28, 28)
     """
 
+    _constraints: dict[str, Constraint] = {
+        "degrees": Number(0),
+        "scale": Number(0, below=1),
+        "shear": Number(0),
+        "translate": Number(0),
+        "border": OneOf(*_BORDERS),
+        "bend": Number(0),
+        "knots": Whole(2),
+    }
+
     def __init__(
         self,
         degrees: float = 15.0,
@@ -238,7 +261,10 @@ class RandomAffine(Augmentation):
         translate: float = 0.15,
         border: str = "zeros",
     ):
-        check_arguments({"border": OneOf(*_BORDERS)}, border=border)
+        check_arguments(
+            self._constraints,
+            degrees=degrees, scale=scale, shear=shear, translate=translate, border=border,
+        )  # fmt: skip
         self.degrees, self.scale, self.shear, self.translate = degrees, scale, shear, translate
         self.border = border
 
@@ -342,6 +368,7 @@ class RandomElastic(RandomAffine):
         translate: float = 0.15,
         border: str = "zeros",
     ):
+        check_arguments(self._constraints, bend=bend, knots=knots)
         super().__init__(degrees, scale, shear, translate, border)
         self.bend, self.knots = bend, knots
 

@@ -191,7 +191,8 @@ class ArrayTasks:
         changed = []
         for i, index in enumerate(indices):
             task, rng = batch.task(i), np.random.default_rng([seed, int(index)])
-            X = self.augment(np.concatenate([task.X, task.X_query]), rng)
+            given = np.concatenate([task.X, task.X_query])
+            X = _checked(self.augment(given, rng), given.shape, self.augment)
             changed.append(task._replace(X=X[: len(task.X)], X_query=X[len(task.X) :]))
         return stack_tasks(changed)
 
@@ -210,6 +211,19 @@ class ArrayTasks:
             altered = torch.zeros_like(rows, dtype=some.dtype).index_copy_(0, at, some)
         altered = altered.unflatten(0, both.shape[:2])
         return batch._replace(X=altered[:, :n], X_query=altered[:, n:])
+
+
+def _checked(altered: Any, shape: tuple[int, ...], augment: Any) -> np.ndarray:
+    """What an augmentation gave, if it is rows that can be learned from."""
+    found = np.asarray(altered)
+    if found.shape != shape:
+        raise ValueError(
+            f"augment={augment!r} gave {type(altered).__name__} of shape {found.shape} for rows of "
+            f"shape {shape}: it must give as many rows, of the same shape."
+        )
+    if found.dtype.kind == "f" and np.isnan(found).any():
+        raise ValueError(f"augment={augment!r} gave NaN for finite rows.")
+    return found
 
 
 #: What a row may change by, in units of its column's spread, when it is kept in float32.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def moved(values: Any, device: torch.device | str) -> Tensor:
+def moved(values: Any, device: torch.device | str | None) -> Tensor:
     """Bring an array, or a tensor, to a device.
 
     To a GPU of NVIDIA's it goes through pinned memory, so that the host need not wait until the
@@ -18,8 +18,8 @@ def moved(values: Any, device: torch.device | str) -> Tensor:
     ----------
     values : ndarray or Tensor
         What to bring.
-    device : torch.device or str
-        Where to.
+    device : torch.device, str or None
+        Where to; None leaves it where it is.
 
     Returns
     -------
@@ -33,7 +33,10 @@ def moved(values: Any, device: torch.device | str) -> Tensor:
     >>> moved(np.arange(3), "cpu")
     tensor([0, 1, 2])
     """
-    tensor, device = torch.as_tensor(values, device=_of(values)), torch.device(device)
+    tensor = torch.as_tensor(values, device=_of(values))
+    if device is None:
+        return tensor
+    device = torch.device(device)
     if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
     pinned = tensor if tensor.is_pinned() else tensor.pin_memory()

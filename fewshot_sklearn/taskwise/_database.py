@@ -92,6 +92,10 @@ class Database:
             # what was opened before a fork is the parent's, and must not be closed here
             own.inherited = getattr(own, "connection", None)
             own.connection, own.process = self._opened(create), os.getpid()
+            own.file = None
+        if own.file is None and self.path.exists():
+            found = self.path.stat()
+            own.file = found.st_dev, found.st_ino
         return own.connection
 
     def _opened(self, create: bool) -> sqlite3.Connection:
@@ -121,7 +125,20 @@ class Database:
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A connection that alone writes; all that it wrote is seen at the end, or nothing."""
         with self._told_errors(), self._transaction("IMMEDIATE") as connection:
+            self._refuse_another_file()
             yield connection
+
+    def _refuse_another_file(self) -> None:
+        """Write to no file that has been taken away from its path: nobody would find it there."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != self._own.file:
+            raise OSError(
+                f"{self.path} was removed, or replaced by another file, since it was opened. Open "
+                "it again with TaskStore."
+            )
 
     @contextmanager
     def _transaction(self, kind: str) -> Iterator[sqlite3.Connection]:
@@ -146,7 +163,7 @@ class Database:
             yield
         except sqlite3.OperationalError as error:
             raise OSError(f"{self.path} cannot be used: {error}.") from error
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise ValueError(
                 f"{self.path} is no store of tasks, or is damaged: {error}."
             ) from error

@@ -702,3 +702,10 @@ def test_a_failed_fit_can_be_followed_by_another(digits):
     with pytest.raises(ValueError, match="No episode"):
         trainer.fit(digits[0], np.arange(len(digits[1])))
     assert trainer.fit(*digits).meta_init_ == small().fit(*digits).meta_init_
+
+
+def test_a_device_of_nobody_is_the_cpu(digits):
+    trainer = MetaTrainer(
+        ProtoNetClassifier(), device=None, n_way=3, n_episodes=4, max_epochs=1, verbose=0
+    )
+    assert trainer.fit(*digits).meta_init_ is not None

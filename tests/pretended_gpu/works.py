@@ -322,6 +322,10 @@ def _(device: str) -> Answers:
     for name in ("ProtoNetClassifier", "RidgeHeadRegressor"):
         state = trained(made(name), device, max_epochs=0).meta_init_.tensors
         found |= {f"{name} {key}": np.asarray(value) for key, value in state.items()}
+        estimator = made(name).set_params(device=device, random_state=0)
+        X, y = new(estimator)
+        without_past = estimator.fit(X[:9], y[:9]).meta_init_.tensors
+        found |= {f"{name} without past {key}": value for key, value in without_past.items()}
     return {f"{key}, exactly": value.tobytes() for key, value in found.items()}
 
 

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from fewshot_sklearn import MetaTrainer, ProtoNetClassifier
-from fewshot_sklearn.tasks import RandomAffine, RandomElastic, add_rotations
+from fewshot_sklearn.tasks import (
+    ArrayTasks,
+    Augmentation,
+    ClassEpisodes,
+    Episodes,
+    RandomAffine,
+    RandomElastic,
+    add_rotations,
+)
 
 LIMITS = ("degrees", "scale", "shear", "translate")
 
@@ -235,3 +244,37 @@ def test_what_it_is_can_be_read():
     assert "bend=0.05" in repr(RandomElastic()) and repr(RandomElastic()).startswith(
         "RandomElastic"
     )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda X, rng: X[:-1], "as many rows"),
+        (lambda X, rng: None, "NoneType"),
+        (lambda X, rng: X * np.nan, "gave NaN"),
+    ],
+)
+def test_what_an_augmentation_gives_is_looked_at(wrong, told):
+    X, y = np.random.default_rng(0).random((12, 8, 8)), np.repeat(np.arange(3), 4)
+    sampler = ClassEpisodes(y, n_way=2, n_shot=1, n_query=1)
+    with pytest.raises(ValueError, match=f"augment=.*{told}"):
+        Episodes(ArrayTasks(X, None, sampler, wrong), 4, seed=0).__getitems__([0, 1])
+
+
+class Halved(Augmentation):
+    def of_images(self, images, rng, high):
+        return images[:, :, ::2]
+
+
+def test_images_keep_their_size():
+    with pytest.raises(ValueError, match="of the same size"):
+        Halved().of_rows(torch.zeros(2, 8, 8), np.random.default_rng(0), None)
+
+
+WRONG = {"degrees": -5, "translate": -1, "shear": "a", "scale": 2, "bend": -1, "knots": 1}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_parameters_are_checked(name):
+    with pytest.raises(ValueError, match=name):
+        RandomElastic(**{name: WRONG[name]})

@@ -481,3 +481,16 @@ def test_where_nothing_may_be_written_it_is_read(store, rows, monkeypatch):
     np.testing.assert_array_equal(reader.predict(X, groups), expected)
     with pytest.raises(OSError, match="readonly"):
         reader.partial_fit(X, y, groups)
+
+
+def test_nothing_is_written_to_a_file_that_was_replaced(store, rows, ridge, tmp_path):
+    X, y, groups = rows
+    other = TaskStore(tmp_path / "new.tasks", TaskwiseRegressor(ridge, updatable=True))
+    other.partial_fit(X, y, groups=groups)
+    del other
+    os.replace(tmp_path / "new.tasks", store.path)
+    with pytest.raises(OSError, match="replaced by another file"):
+        store.partial_fit(X, y, groups=groups)
+    os.remove(store.path)
+    with pytest.raises(OSError, match="removed, or replaced"):
+        store.forget([0])
