@@ -112,13 +112,15 @@ def test_weights_change_with_the_number_of_labels_and_are_interpolated():
 
 def test_without_labels_those_that_have_a_prior_answer():
     X, y, groups = tasks([1])
+    # some noise: the likelihood of none has no end
+    y = y + np.random.default_rng(0).normal(0, 0.1 * y.std(), len(y))
     strategies = {"mixed": PooledMixedRegressor(past=(X, y, groups)), "line": LinearRegression()}
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # what has no prior has not failed
         reg = selector(strategies, n_shots=(0, 2)).fit(X, y, groups).estimator_
     prior = reg.fit_prior()
     assert list(prior.estimators_) == ["mixed"]
-    np.testing.assert_allclose(prior.predict(X[:5]), y[:5], atol=1e-3)
+    np.testing.assert_allclose(prior.predict(X), y, atol=0.5 * y.std())
     assert prior.n_features_in_ == 2
     with pytest.raises(ValueError, match=r"None of \['line'\] has an answer"):
         StrategyRegressor({"line": LinearRegression()}).fit_prior()
