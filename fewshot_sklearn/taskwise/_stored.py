@@ -144,6 +144,7 @@ def put(
             arrays[OWN_CLASSES] = codes[arrays[OWN_CLASSES]]
             _count_of(connection, arrays[OWN_CLASSES], 1)
         layout = _layout_number(connection, layout_of(arrays))
+        _refuse_nan(arrays, ids[numbers])
         some = [keys[i] for i in numbers.tolist()]
         connection.executemany(
             "INSERT INTO tasks VALUES (?, ?, ?, ?) ON CONFLICT (task) DO UPDATE SET "
@@ -154,6 +155,17 @@ def put(
             ),
         )
     _drop_unused(connection, codes is not None)
+
+
+def _refuse_nan(arrays: Mapping[str, np.ndarray], ids: np.ndarray) -> None:
+    """Keep no model that came of rows or targets that were not finite, and were not looked at."""
+    for array in arrays.values():
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            bad = np.isnan(array).any(tuple(range(1, array.ndim)))
+            raise ValueError(
+                f"The models of some tasks hold NaN, {named(ids[bad])}: their rows or targets were "
+                "not all finite. Nothing was written."
+            )
 
 
 def take_out(connection: sqlite3.Connection, ids: np.ndarray, classify: bool) -> None:

@@ -14,6 +14,7 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from sklearn.linear_model import Ridge
 
 from fewshot_sklearn import (
@@ -494,3 +495,13 @@ def test_nothing_is_written_to_a_file_that_was_replaced(store, rows, ridge, tmp_
     os.remove(store.path)
     with pytest.raises(OSError, match="removed, or replaced"):
         store.forget([0])
+
+
+def test_no_model_of_nan_is_kept(store, rows):
+    X, y, groups = rows
+    before, bad = store.predict(X, groups=groups), y.copy()
+    bad[groups == 3] = np.nan
+    told = pytest.raises(ValueError, match=r"hold NaN, .*3.*Nothing was written")
+    with sklearn.config_context(assume_finite=True), told:  # nobody looks at rows and targets
+        store.partial_fit(X, bad, groups=groups)
+    np.testing.assert_array_equal(store.predict(X, groups=groups), before)
