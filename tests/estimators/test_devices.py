@@ -77,3 +77,30 @@ def test_init_made_on_a_gpu_loads_on_a_cpu(task, tmp_path):
     np.testing.assert_allclose(
         on_cpu.predict_proba(X_query), est.fit(X, y).predict_proba(X_query), rtol=1e-3, atol=1e-4
     )
+
+
+@pytest.mark.parametrize(
+    ("device", "told"),
+    [
+        ("mps", "no float64.*device='cpu'"),
+        ("meta", "'auto', 'cpu', 'cuda' or 'xpu'"),
+        ("tpu", "'auto' or a torch device"),
+        (None, "'auto' or a torch device"),
+    ],
+)
+@every_estimator
+def test_devices_that_cannot_be_had(name, device, told):
+    with pytest.raises(ValueError, match=rf"device.*{told}"):
+        getattr(fewshot_sklearn, name)(device=device).fit([[0.0], [1.0]], [0, 1])
+
+
+def test_small_work_is_not_worth_a_gpu(monkeypatch):
+    import fewshot_sklearn.estimators.device_choice as choice
+
+    gpu = torch.device("cuda", 0)
+    monkeypatch.setattr(choice, "resolve_device", lambda device, solves=True: gpu)
+    init = fewshot_sklearn.load_meta_init("omniglot-conv4")
+    clf = ProtoNetClassifier(init)
+    assert choice.device_for(clf, 5, (28, 28)).type == "cpu"
+    assert choice.device_for(clf, 5000, (28, 28)) == gpu
+    assert choice.device_for(clf.set_params(device="cuda"), 5, (28, 28)) == gpu
