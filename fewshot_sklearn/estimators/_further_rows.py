@@ -204,8 +204,7 @@ class TakesFurtherRows(FewShotEstimator):
         self, rows: GivenRows, y: np.ndarray, n_outputs: int | None, index: np.ndarray | None
     ) -> None:
         """Take rows into the state; y are targets, or memberships of classes as `index` has it."""
-        learner = self._rebuild(self.meta_init_)
-        X = rows_as_taken(rows.X, learner.integers)
+        X = rows_as_taken(rows.X, bool(self.meta_init_.inputs.get("integers", False)))
         check_pixels(self.meta_init_, X)
         support = self._as_support(X, y, rows.w, n_outputs)
         learner = self._rebuild(self.meta_init_, support.X.device)

@@ -442,8 +442,7 @@ class Learner(InParts, FurtherRows):
             return joined([one_task(*task) for task in zip(*batch, strict=True)], torch.stack)
         if self.compiled and self.training:
             return _compiled_map()(self, method, chunk, *batch)
-        with norms_written_out():
-            return _vmapped(self, method, chunk, *batch)
+        return over_axis(one_task, *batch, chunk=chunk)
 
     def loops(self, X: Tensor) -> bool:
         """Whether tasks that lie where these rows do are taken one after the other."""
@@ -529,11 +528,12 @@ class Learner(InParts, FurtherRows):
 def over_axis(function: Callable[..., Any], *batch: Any, chunk: int) -> Any:
     """A function of one task, vmapped over the first axis of what it takes, so many at a time."""
     with norms_written_out():
+        # vmap cannot return a Gaussian made inside it unless as a tuple, which a NamedTuple is
         return vmap(function, randomness="different", chunk_size=chunk)(*batch)
 
 
 def _vmapped(learner: Learner, method: str, chunk: int, *batch: Tensor) -> Any:
-    # vmap cannot return a Gaussian made inside it unless as a tuple, which a NamedTuple is
+    """What is compiled: networks without norms of this package, which no context has to alter."""
     return vmap(getattr(learner, method), randomness="different", chunk_size=chunk)(*batch)
 
 

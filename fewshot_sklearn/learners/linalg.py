@@ -1,7 +1,8 @@
 """Factors and solutions of small systems, for which a GPU's host does not wait.
 
 torch's own say at once when a system has none, and the host has to wait for the GPU to know. These
-do so on a CPU; elsewhere the answer is NaN then, which training and prediction look for anyway.
+do so on a CPU, by ``torch.linalg.LinAlgError``; elsewhere what has none is NaN, which training and
+prediction look for anyway. Matrices may have leading axes.
 """
 
 from __future__ import annotations
@@ -11,27 +12,8 @@ from torch import Tensor
 
 
 def cholesky(A: Tensor) -> Tensor:
-    """Lower Cholesky factor of positive definite matrices.
+    """Lower Cholesky factor of positive definite matrices (..., n, n).
 
-    Parameters
-    ----------
-    A : Tensor of shape (..., n, n)
-        Symmetric matrices.
-
-    Returns
-    -------
-    Tensor of shape (..., n, n)
-        Lower triangles; NaN, on another device than the CPU, where a matrix has none.
-
-    Raises
-    ------
-    torch.linalg.LinAlgError
-        On a CPU, when a matrix is not positive definite.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from fewshot_sklearn.learners import cholesky
     >>> cholesky(torch.tensor([[4.0]]))
     tensor([[2.]])
     """
@@ -41,29 +23,8 @@ def cholesky(A: Tensor) -> Tensor:
 
 
 def solve(A: Tensor, B: Tensor) -> Tensor:
-    """Solution X of AX = B, for square matrices.
+    """Solution X (..., n, k) of AX = B.
 
-    Parameters
-    ----------
-    A : Tensor of shape (..., n, n)
-        Matrices.
-    B : Tensor of shape (..., n, k)
-        Right-hand sides.
-
-    Returns
-    -------
-    Tensor of shape (..., n, k)
-        Solutions; NaN, on another device than the CPU, where a matrix is singular.
-
-    Raises
-    ------
-    torch.linalg.LinAlgError
-        On a CPU, when a matrix is singular.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from fewshot_sklearn.learners import solve
     >>> solve(torch.tensor([[4.0]]), torch.tensor([[2.0]]))
     tensor([[0.5000]])
     """
@@ -73,27 +34,8 @@ def solve(A: Tensor, B: Tensor) -> Tensor:
 
 
 def inverse(A: Tensor) -> Tensor:
-    """Inverse of square matrices.
+    """Inverse of square matrices (..., n, n).
 
-    Parameters
-    ----------
-    A : Tensor of shape (..., n, n)
-        Matrices.
-
-    Returns
-    -------
-    Tensor of shape (..., n, n)
-        Inverses; NaN, on another device than the CPU, where a matrix is singular.
-
-    Raises
-    ------
-    torch.linalg.LinAlgError
-        On a CPU, when a matrix is singular.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from fewshot_sklearn.learners import inverse
     >>> inverse(torch.tensor([[4.0]]))
     tensor([[0.2500]])
     """

@@ -234,10 +234,11 @@ def _narrow(X: np.ndarray) -> np.ndarray:
     """Rows in float32 where that changes none of them, or next to nothing."""
     if X.dtype != np.float64:
         return X
-    narrow = X.astype(np.float32)
-    with np.errstate(invalid="ignore"):
-        lost = np.nanmax(np.abs(X - narrow), 0, initial=0.0)
-    return narrow if (lost <= _ROUNDED * np.nanstd(X, 0)).all() else X
+    narrow, there = X.astype(np.float32), ~np.isnan(X)  # which may follow the end of a series
+    there |= ~there.any(0)
+    known = np.nan_to_num(X)
+    lost = np.abs(known - np.nan_to_num(narrow)).max(0, initial=0.0)
+    return narrow if (lost <= _ROUNDED * known.std(0, where=there)).all() else X
 
 
 class GeneratedTasks:
@@ -359,7 +360,7 @@ class TaskLoader(DataLoader):
     """A DataLoader that, without worker processes, does no more than load."""
 
     def __iter__(self) -> Any:
-        # of what is pinned only that matters which other processes made: see `moved`
+        # nor pins: what is brought to a GPU goes through pinned memory anyway, see `moved`
         if self.num_workers or not isinstance(self.dataset, Episodes):
             return super().__iter__()
         draw, numbers = self.dataset.__getitems__, self.batch_sampler

@@ -54,6 +54,8 @@ class Database:
         if not self.path.parent.is_dir():
             raise FileNotFoundError(f"There is no folder {self.path.parent}.")
         self._own = threading.local()
+        #: Which file it is; another one may take its place.
+        self._file: tuple[int, int] | None = None
         with self._told_errors():
             self._begin()
 
@@ -61,7 +63,7 @@ class Database:
         return {"path": self.path}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.path, self._own = state["path"], threading.local()
+        self.path, self._own, self._file = state["path"], threading.local(), None
 
     # ------------------------------------------------------------------ connections
     def _begin(self) -> None:
@@ -75,6 +77,7 @@ class Database:
                         connection.execute(table)
                     connection.execute(f"PRAGMA user_version = {FORMAT}")
                     connection.execute(f"PRAGMA application_id = {APPLICATION}")
+        self._file = self._file or self._found()  # which is there by now
         (kind,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if kind != APPLICATION:
@@ -92,10 +95,11 @@ class Database:
             # what was opened before a fork is the parent's, and must not be closed here
             own.inherited = getattr(own, "connection", None)
             own.connection, own.process = self._opened(create), os.getpid()
-            own.file = None
-        if own.file is None and self.path.exists():
-            found = self.path.stat()
-            own.file = found.st_dev, found.st_ino
+            if self._file is None:
+                self._file = self._found()
+            elif self._found() != self._file:
+                own.process = None
+                self._refuse_another_file()
         return own.connection
 
     def _opened(self, create: bool) -> sqlite3.Connection:
@@ -121,6 +125,14 @@ class Database:
         with self._told_errors(), self._transaction("DEFERRED") as connection:
             yield connection
 
+    def _found(self) -> tuple[int, int] | None:
+        """Which file there is at the path, if any."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A connection that alone writes; all that it wrote is seen at the end, or nothing."""
@@ -130,11 +142,7 @@ class Database:
 
     def _refuse_another_file(self) -> None:
         """Write to no file that has been taken away from its path: nobody would find it there."""
-        try:
-            found = self.path.stat()
-        except FileNotFoundError:
-            found = None
-        if found is None or (found.st_dev, found.st_ino) != self._own.file:
+        if self._found() != self._file:
             raise OSError(
                 f"{self.path} was removed, or replaced by another file, since it was opened. Open "
                 "it again with TaskStore."

@@ -1,6 +1,6 @@
 """What a step of meta-training asks of a GPU: kernels, and waits of the host.
 
-    python -m pretended_gpu.steps [PART OF A NAME ...]
+    python -m pretended_gpu.steps [BEGINNING OF A NAME ...]
 
 Prints a line of JSON for each method and encoder. In tests/; torch must not be imported before.
 """
@@ -54,13 +54,13 @@ def told(name: str, encoder: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Tell of those whose names hold one of the parts, or of all."""
+    """Tell of those whose names begin so, or of all."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     for name in ESTIMATORS:
         for encoder in encoders_of(name):
             one = f"{name}, {encoder}"
-            if not sys.argv[1:] or any(part in one for part in sys.argv[1:]):
+            if not sys.argv[1:] or one.startswith(tuple(sys.argv[1:])):
                 print(json.dumps(told(name, encoder)), flush=True)
 
 

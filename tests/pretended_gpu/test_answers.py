@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pretended_gpu.conftest import lines_of
-from pretended_gpu.names import WORK
+from pretended_gpu.works import WORKS
 
 
 @pytest.fixture(scope="module")
@@ -13,7 +13,7 @@ def found():
     return lines_of("run")
 
 
-@pytest.mark.parametrize("name", WORK)
+@pytest.mark.parametrize("name", WORKS)
 def test_a_gpu_answers_as_the_cpu(found, name):
     assert found[name]["wrong"] is None
     assert found[name]["kernels"] > 0  # it did compute there

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from pretended_gpu.conftest import lines_of
-from pretended_gpu.names import STEPS
+from pretended_gpu.works import ESTIMATORS, encoders_of
 
 #: Of convolutions with weights of each task's own: torch differentiates their gradients a task at
 #: a time.
 A_TASK = {f"{name}Classifier, conv4" for name in ("MAML", "MAMLPlusPlus", "MetaSGD", "ProtoMAML")}
+
+STEPS = [f"{name}, {encoder}" for name in ESTIMATORS for encoder in encoders_of(name)]
 
 
 @pytest.fixture(scope="module")

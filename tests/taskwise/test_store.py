@@ -484,6 +484,14 @@ def test_where_nothing_may_be_written_it_is_read(store, rows, monkeypatch):
         reader.partial_fit(X, y, groups)
 
 
+def _refused(predict, X, groups):
+    try:
+        predict(X, groups=groups)
+    except OSError as error:
+        return "replaced by another file" in str(error)
+    return False
+
+
 def test_nothing_is_written_to_a_file_that_was_replaced(store, rows, ridge, tmp_path):
     X, y, groups = rows
     other = TaskStore(tmp_path / "new.tasks", TaskwiseRegressor(ridge, updatable=True))
@@ -492,6 +500,11 @@ def test_nothing_is_written_to_a_file_that_was_replaced(store, rows, ridge, tmp_
     os.replace(tmp_path / "new.tasks", store.path)
     with pytest.raises(OSError, match="replaced by another file"):
         store.partial_fit(X, y, groups=groups)
+    said = []  # nor does another thread take up the other file
+    thread = threading.Thread(target=lambda: said.append(_refused(store.predict, X, groups)))
+    thread.start()
+    thread.join()
+    assert said == [True]
     os.remove(store.path)
     with pytest.raises(OSError, match="removed, or replaced"):
         store.forget([0])
