@@ -418,3 +418,16 @@ def test_nothing_is_held_out_where_too_little_would_be_left(n_units, by_group, f
     train, valid = split_tasks(y, y if by_group else None, fraction, np.random.default_rng(0))
     assert valid is None
     assert train.tolist() == list(range(4 * n_units))
+
+
+def test_rows_go_to_a_device_in_float32_where_that_changes_nothing():
+    rng = np.random.default_rng(0)
+    rows, ragged = rng.normal(size=(9, 4)), rng.normal(size=(9, 4))
+    ragged[2:, 3], ragged[:, 2] = np.nan, np.nan  # what follows the end of series
+    sampler = ClassEpisodes(np.repeat([0, 1, 2], 3), n_way=2, n_shot=1, n_query=1)
+    kinds = []
+    for X in (rows, ragged, 1e9 + rows, rng.integers(0, 9, (9, 4), dtype=np.uint8)):
+        source = ArrayTasks(X, None, sampler)
+        source.move(torch.device("cpu"))
+        kinds.append(source.X.dtype)
+    assert kinds == [torch.float32, torch.float32, torch.float64, torch.uint8]
