@@ -27,7 +27,7 @@ class StartsFromTables(LearnsTable):
         return load_meta_init(self._for_any_table)
 
     def _learner_class_of(self, init: MetaInit) -> type[Learner]:
-        if init.spec["algorithm"] == self._table_learner.__name__:
+        if init.fixed_spec["algorithm"] == self._table_learner.__name__:
             return self._table_learner
         return super()._learner_class_of(init)
 
@@ -44,7 +44,7 @@ class StartsFromTables(LearnsTable):
         init = self._resolve_meta_init()
         if init is None or self._learner_class_of(init) is self._learner_class:
             return super()._new_learner(input_shape, n_outputs, seed, past, table, n_known, whole)
-        sizes = self._hyperparameters(init.spec["hyperparameters"])
+        sizes = self._hyperparameters(init.fixed_spec["hyperparameters"])
         with OwnRandomNumbers(seed), init.declared_sizes():
             return self._table_learner(Identity(input_shape), input_shape, n_outputs, **sizes)
 
@@ -56,7 +56,7 @@ class StartsFromTables(LearnsTable):
 
     def _begin_without_rows(self) -> MetaInit:
         init = super()._begin_without_rows()
-        if "any_width" in init.spec:  # nothing is known of the rows to come
+        if "any_width" in init.fixed_spec:  # nothing is known of the rows to come
             del self.n_features_in_
         return init
 
@@ -65,7 +65,7 @@ class StartsFromTables(LearnsTable):
         init = self._resolve_meta_init()
         if init is None:
             return self._default_meta_init((1,)) is not None
-        return bool(init.spec.get("any_width")) and init.table is None
+        return bool(init.fixed_spec.get("any_width")) and init.table is None
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -438,5 +438,7 @@ class RidgeHeadRegressor(ProbabilisticRegressor):
 
     @property
     def intercept_(self) -> np.ndarray | float:
-        at_zero = intercept_of(self._state("coef"), self.meta_init_.spec, self.meta_init_.tensors)
+        at_zero = intercept_of(
+            self._state("coef"), self.meta_init_.fixed_spec, self.meta_init_.tensors
+        )
         return self._in_target_units(at_zero, offset=True)

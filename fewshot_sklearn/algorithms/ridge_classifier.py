@@ -438,4 +438,6 @@ class RidgeHeadClassifier(FewShotClassifier):
 
     @property
     def intercept_(self) -> np.ndarray:
-        return intercept_of(self._state("coef"), self.meta_init_.spec, self.meta_init_.tensors)
+        return intercept_of(
+            self._state("coef"), self.meta_init_.fixed_spec, self.meta_init_.tensors
+        )

@@ -20,7 +20,7 @@ LEVEL, SPREAD = "target_level", "target_spread"
 
 def knows_targets(init: MetaInit) -> bool:
     """Whether past tasks say where targets lie."""
-    spec = init.spec
+    spec = init.fixed_spec
     return bool(spec.get("past", True) and not spec.get("any_width") and spec.get("n_outputs"))
 
 
@@ -67,7 +67,7 @@ def tell_far_columns(
         When a column lies where no past one was, by far.
     """
     table = len(learner.input_shape) == 1 and X.ndim == 2 and learner.n_channels <= 1
-    if not table or learner.x_mean.ndim != 1 or not init.spec.get("past", True):
+    if not table or learner.x_mean.ndim != 1 or not init.fixed_spec.get("past", True):
         return
     n = X.shape[1] - int(getattr(learner.encoder, "n_codes", 0))
     mean = (_array(learner.x_mean) + _array(learner.x_rest))[:n]

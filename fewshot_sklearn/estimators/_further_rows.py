@@ -129,7 +129,7 @@ class TakesFurtherRows(FewShotEstimator):
 
     # ------------------------------------------------------------------ into the state
     def _adapted(self, learner: Learner, support: Support) -> State:
-        past = self.meta_init_.spec.get("past", True)
+        past = self.meta_init_.fixed_spec.get("past", True)
         self._adapted_with = self._described(self.meta_init_ if past else None)
         self._extent = None
         if not past and not self._why_all_rows(learner):
@@ -140,7 +140,7 @@ class TakesFurtherRows(FewShotEstimator):
     def _described(self, init: MetaInit | None) -> str:
         """All parameters that the state hangs on."""
         learner = self._learner_class if init is None else self._learner_class_of(init)
-        trained = None if init is None else init.spec["hyperparameters"]
+        trained = None if init is None else init.fixed_spec["hyperparameters"]
         told = self._learner_params(trained) | self._encoder_params()
         encoder = self.encoder if isinstance(self.encoder, str) else type(self.encoder).__name__
         digest = None if init is None else init.digest
@@ -153,7 +153,7 @@ class TakesFurtherRows(FewShotEstimator):
             return "the method adapts to all rows at once"
         if self.n_augment:
             return "altered copies are drawn of all rows at once"
-        if self.meta_init_.spec.get("past", True):
+        if self.meta_init_.fixed_spec.get("past", True):
             return ""
         scales = learner.scales_inputs_without_past or learner.centres_inputs_without_past
         if scales or learner.n_outputs is not None or bool((learner.x_scale != 1).any()):
@@ -166,7 +166,7 @@ class TakesFurtherRows(FewShotEstimator):
             return why
         if self._changed():
             return "parameters have changed since, or another version fitted it"
-        if self.meta_init_.spec.get("past", True):
+        if self.meta_init_.fixed_spec.get("past", True):
             return ""
         # for certain of a usual unit, however the rows lie between the least and the largest
         low, high = self._extent_with(X)
@@ -233,7 +233,7 @@ class TakesFurtherRows(FewShotEstimator):
 
     def _check_further(self, X: np.ndarray, n_outputs: int | None) -> None:
         """Refuse rows of another shape than those that `fit` saw."""
-        shape, spec = X.shape[1:], self.meta_init_.spec
+        shape, spec = X.shape[1:], self.meta_init_.fixed_spec
         seen = tuple(spec["input_shape"])
         if self.meta_init_.inputs.get("ragged"):
             seen = getattr(self, "_shape_in_fit", seen)

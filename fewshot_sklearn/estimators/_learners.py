@@ -250,7 +250,7 @@ class HasLearner(HasParameters):
         columns: list[str] | None = None,
     ) -> None:
         """Refuse rows of another shape or other columns, and other numbers of targets."""
-        spec, names = init.spec, init.feature_names
+        spec, names = init.fixed_spec, init.feature_names
         trained = tuple(spec["input_shape"])
         if names is not None and columns is not None and columns != names:
             raise ValueError(
@@ -289,7 +289,7 @@ class HasLearner(HasParameters):
     def _rebuild(self, init: MetaInit, device: torch.device | None = None) -> Learner:
         """The learner of a meta-init, ready to compute; built once and kept with it for a while."""
         device = resolve_device(self.device) if device is None else device
-        spec, encoder, params = init.spec, self.encoder, self._encoder_params()
+        spec, encoder, params = init.fixed_spec, self.encoder, self._encoder_params()
         trained = spec["hyperparameters"] if spec.get("past", True) else None
         known = classes_of_past(init)
         with _refused_by_name(init):
@@ -348,7 +348,7 @@ class HasLearner(HasParameters):
     @staticmethod
     def _with_given(init: MetaInit, state: State, own: State) -> State:
         """A meta-init's state, with what it leaves to the user's module as that has it."""
-        digest = init.spec["encoder"].get("given")
+        digest = init.fixed_spec["encoder"].get("given")
         if digest is None:
             return state
         names = (name for name in own if name.startswith(OF_ENCODER) and name not in state)

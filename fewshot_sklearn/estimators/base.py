@@ -187,7 +187,9 @@ class FewShotEstimator(HasLearner):
             )
         self._support: KeptSupport | None = None
         table, names = init.table, init.feature_names
-        self.n_features_in_ = init.spec["input_shape"][0] if table is None else len(table.columns)
+        self.n_features_in_ = (
+            init.fixed_spec["input_shape"][0] if table is None else len(table.columns)
+        )
         if names is not None:
             self.feature_names_in_ = np.array(names, dtype=object)
         elif hasattr(self, "feature_names_in_"):
@@ -206,7 +208,7 @@ class FewShotEstimator(HasLearner):
         self._refuse_other_dtype()
         table = None if self._reads_numbers else self._format_of_further(X)
         X = validated(self, table, X, reset=False)
-        spec = self.meta_init_.spec
+        spec = self.meta_init_.fixed_spec
         shape = tuple(spec["input_shape"])
         # of any width: then as wide as in fit, which is checked above
         if self.meta_init_.inputs.get("ragged"):

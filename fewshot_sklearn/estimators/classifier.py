@@ -336,7 +336,7 @@ class FewShotClassifier(ClassifierMixin, TakesFurtherRows):
         if known is None and self.known_classes_ is not None:
             tell_new_classes(self.classes_, self.known_classes_, 3)
         if known is not None:
-            self.classes_, shape = known, init.spec["input_shape"]
+            self.classes_, shape = known, init.fixed_spec["input_shape"]
             self._adapt(np.zeros((1, *shape)), np.zeros((1, len(known))), np.zeros(1), None)
             return self
         self.meta_init_ = init

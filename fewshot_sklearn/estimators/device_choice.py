@@ -142,7 +142,7 @@ def multiplications(estimator: Any, n_rows: int, shape: tuple[int, ...]) -> floa
     """About how many multiplications it takes to adapt to rows, or to predict them."""
     pixels = math.prod(shape) / PIXELS_A_WEIGHT if len(shape) > 1 else 1.0
     kind, init = estimator._learner_class, estimator._resolve_meta_init()
-    steps = estimator._hyperparameters(init.spec["hyperparameters"] if init else None).get(
+    steps = estimator._hyperparameters(init.fixed_spec["hyperparameters"] if init else None).get(
         "n_steps", 0
     )
     passes = 1 + PASSES * steps if kind.adapts_encoder else 1

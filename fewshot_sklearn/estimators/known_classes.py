@@ -30,7 +30,7 @@ def classes_of_past(init: MetaInit | None) -> np.ndarray | None:
     ndarray of shape (n_classes,) or None
         Labels.
     """
-    told = None if init is None else init.spec.get("classes")
+    told = None if init is None else init.fixed_spec.get("classes")
     return None if told is None else labels_from_json(told)
 
 

@@ -124,7 +124,7 @@ def numbers_of(estimator: FewShotEstimator) -> TableFormat | None:
     NotImplementedError
         When other columns than numbers are read.
     """
-    if len(estimator.meta_init_.spec["input_shape"]) > 1:
+    if len(estimator.meta_init_.fixed_spec["input_shape"]) > 1:
         return None
     width = getattr(estimator, "n_features_in_", 1)
     # of rows that lack everything
@@ -160,8 +160,8 @@ def rows_to_try(estimator: FewShotEstimator) -> np.ndarray:
         return _as_numbers(kept[0])
     init = estimator.meta_init_
     table = estimator._known_format()
-    shape = init.spec["input_shape"] if table is None else (len(table.columns),)
-    if init.spec.get("any_width"):
+    shape = init.fixed_spec["input_shape"] if table is None else (len(table.columns),)
+    if init.fixed_spec.get("any_width"):
         shape = (getattr(estimator, "n_features_in_", 1),)
     rows = np.random.default_rng(0).normal(size=(N_MADE_UP, *shape))
     if table is not None:

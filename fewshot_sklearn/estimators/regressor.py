@@ -147,7 +147,7 @@ class FewShotRegressor(RegressorMixin, TakesFurtherRows):
             knows nothing of targets.
         """
         init = self._begin_without_rows()
-        spec = init.spec
+        spec = init.fixed_spec
         if spec.get("any_width"):
             raise ValueError(
                 f"{init.told} is for tables without a past: without rows it knows neither the "

@@ -152,7 +152,7 @@ class AdaptationDisplay:
             )
         check_parameters(final)
         init = final._resolve_meta_init()
-        trained = None if init is None else init.spec["hyperparameters"]
+        trained = None if init is None else init.fixed_spec["hyperparameters"]
         own = final._hyperparameters(trained)["n_steps"]
         n_steps = 2 * own if n_steps is None else n_steps
         score = check_scoring(estimator, scoring)

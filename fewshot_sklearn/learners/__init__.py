@@ -20,6 +20,7 @@ from .descent import (
     compiled,
     there_and_back,
 )
+from .divisions import divided_loss
 from .functions import FunctionLearner
 from .inner_loop import (
     DescendsCrossEntropy,
@@ -94,6 +95,7 @@ __all__ = [
     "class_prior",
     "compiled",
     "contrasts",
+    "divided_loss",
     "draws",
     "episode_loss",
     "evidence",

@@ -163,11 +163,11 @@ def _descended(weight: Tensor, dz: Tensor, h: Tensor, rate: float) -> Tensor:
     return torch.baddbmm(weight, dz.mT, h, alpha=-rate)
 
 
-def _outer(dz: Tensor, h: Tensor) -> Tensor:
+def outer(dz: Tensor, h: Tensor) -> Tensor:
     """dz' h for each task, in the orientation that is quicker."""
     if h.shape[-1] < dz.shape[-1]:
-        return torch.bmm(h.mT, dz).mT
-    return torch.bmm(dz.mT, h)
+        return (h.mT @ dz).mT
+    return dz.mT @ h
 
 
 def run(layers: Layers, x: Tensor, squash: bool) -> list[Tensor]:
@@ -250,9 +250,7 @@ def back(plan: Plan, batch: Batch, steps: list[Step], slope: Tensor) -> Layers:
         return [_shared(dz, h) for dz, h in zip(dzs, hs, strict=True)]
     ones = batch.X.new_ones(len(batch.X), 1, batch.X.shape[1])
     loss = plan.loss(batch.y, batch.w)
-    along: Layers = [
-        (_outer(dz, h), dz.sum(1, keepdim=True)) for dz, h in zip(dzs, hs, strict=True)
-    ]
+    along: Layers = [(outer(dz, h), dz.sum(1, keepdim=True)) for dz, h in zip(dzs, hs, strict=True)]
     for step in steps[:0:-1]:
         changes = _hessian_product(loss, step, along, plan.squash)
         for i, ((weight, bias), parts) in enumerate(zip(along, changes, strict=True)):

@@ -20,7 +20,16 @@ from ..tasks import IGNORED_CODE, memberships
 from ._attention_written_out import AttentionWrittenOut, may_attend
 from ._fixed_parts import is_fixed_norm
 from ._shells import Shells
-from .descent import CrossEntropy, Layers, SquaredError, SupportLoss, affine, backpropagate, run
+from .descent import (
+    CrossEntropy,
+    Layers,
+    SquaredError,
+    SupportLoss,
+    affine,
+    backpropagate,
+    outer,
+    run,
+)
 from .learner import TASKS_PER_CHUNK, FeatureLearner
 from .outputs import State, present_classes
 
@@ -94,6 +103,7 @@ class InnerLoopLearner(FeatureLearner):
             nn.init.zeros_(self.head.bias)
         plain = isinstance(encoder, Identity | MLP) and encoder.is_plain_mlp() and not self.fixed
         self.takes_batches = plain or self.head_only
+        self.looks_at_features = self.head_only
         self.with_weights = Shells(encoder)
         self.may_attend = may_attend(encoder)
         self.squash = any(isinstance(m, nn.Tanh) for m in encoder.modules())
@@ -138,7 +148,7 @@ class InnerLoopLearner(FeatureLearner):
                 else spread(parts[rate], grads[k])
                 for k, rate in rates.items()
             }
-        return {k: p - rates[k] * grads[k] for k, p in params.items()}, memory
+        return {k: _stepped(p, rates[k], grads[k]) for k, p in params.items()}, memory
 
     def finished(self, outputs: Tensor, present: Tensor | None) -> Tensor:
         """What the network puts out, as logits or in units of the targets."""
@@ -207,7 +217,7 @@ class InnerLoopLearner(FeatureLearner):
             value, slope = loss.value_and_slope(hs[-1])
             dzs = backpropagate(layers, hs, slope, self.squash)
             pairs = zip(dzs, hs[:-1], strict=True)
-            flat = [g for dz, h in pairs for g in (dz.mT @ h, dz.sum(-2))]
+            flat = [g for dz, h in pairs for g in (outer(dz, h), dz.sum(-2))]
             grads: State = dict(zip(params, flat, strict=True))
         elif self.loops(Z) and not _is_transformed(Z):
             grads, value = self._gradient_of_one(params, Z, loss)
@@ -232,6 +242,13 @@ class InnerLoopLearner(FeatureLearner):
                 value, list(given.values()), create_graph=again, materialize_grads=True
             )
         return dict(zip(given, slopes, strict=True)), value
+
+    def support_value(self, params: State, Z: Tensor, loss: SupportLoss) -> Tensor:
+        """The support loss alone, where no step follows."""
+        with torch.no_grad():
+            parts = self.parts_in_descent(Z, params["head.bias"])
+            losses = [loss] if len(parts) == 1 else loss.split(parts[0].shape[self._axis_of_rows])
+            return sum(self._value(params, Z, loss) for Z, loss in zip(parts, losses, strict=True))
 
     def twice_differentiable(self) -> AbstractContextManager[Any]:
         """Context in which meta-training can differentiate the gradient of a transformer."""
@@ -308,7 +325,8 @@ class InnerLoopLearner(FeatureLearner):
         if not self.n_steps:
             return params, curve
         grads, loss = self.gradient(params, Z, descended)
-        share, first, memory = torch.ones_like(loss), loss, self.memory(params)
+        first, memory = loss, self.memory(params)
+        share = None  # of a step, of each task: until one was taken back, all of it
 
         def keep(good: Tensor, new: State, old: State) -> State:
             return {k: torch.where(spread(good, new[k]), new[k], old[k]) for k in new}
@@ -316,12 +334,20 @@ class InnerLoopLearner(FeatureLearner):
         for step in range(self.n_steps):
             curve.append(loss)
             trial, trial_memory = self.update(step, params, grads, memory, share)
+            limit = first if step < self.trained_steps else loss
+            if step == self.n_steps - 1:
+                good = self.support_value(trial, Z, descended) <= limit
+                return (trial if _all_known(good) else keep(good, trial, params)), curve
             trial_grads, trial_loss = self.gradient(trial, Z, descended)
-            good = trial_loss <= (first if step < self.trained_steps else loss)  # False for NaN
+            good = trial_loss <= limit  # False for NaN
+            if _all_known(good):
+                params, memory, grads, loss = trial, trial_memory, trial_grads, trial_loss
+                continue
             params = keep(good, trial, params)
             memory = keep(good, trial_memory, memory)
             grads = keep(good, trial_grads, grads)
             loss = torch.where(good, trial_loss, loss)
+            share = torch.ones_like(loss) if share is None else share
             share = torch.where(good, share, share / 2)
         return params, curve
 
@@ -342,6 +368,20 @@ def _is_transformed(Z: Tensor) -> bool:
     """Whether torch.func is at work, or inference mode, in which nothing else differentiates."""
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor(Z)
     return wrapped or torch.is_inference_mode_enabled()
+
+
+def _all_known(good: Tensor) -> bool:
+    """Whether all are true, where asking is free: on the CPU, outside of a graph or a transform."""
+    if good.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    return not torch._C._functorch.is_functorch_wrapped_tensor(good) and bool(good.all())
+
+
+def _stepped(weight: Tensor, rate: Any, gradient: Tensor) -> Tensor:
+    """The weight less a rate times its gradient, in one operation."""
+    if isinstance(rate, Tensor):
+        return torch.addcmul(weight, rate, gradient, value=-1)
+    return torch.sub(weight, gradient, alpha=rate)
 
 
 def _moves_statistics(part: nn.Module) -> bool:

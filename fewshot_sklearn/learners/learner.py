@@ -104,6 +104,8 @@ class Learner(InParts, FurtherRows):
     knows_classes = False
     #: Whether it adapts the encoder itself to a task.
     adapts_encoder = False
+    #: Whether a row counts by its features alone, whatever is support and whatever is asked for.
+    looks_at_features = False
     #: How many times the learning rate a parameter is trained with, by name, where not once.
     faster: dict[str, float] = {}
     #: Names of the submodules that only meta-training needs; a meta-init leaves them out.
@@ -554,6 +556,7 @@ class FeatureLearner(Learner):
 
     takes_batches = True
     rounds_itself = True
+    looks_at_features = True
 
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
         """`adapt`, given the features Z (n, n_features) of the support rows."""

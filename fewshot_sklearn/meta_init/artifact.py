@@ -224,14 +224,14 @@ class MetaInit:
         return json.loads(self._meta["spec"])
 
     @property
-    def _spec(self) -> dict[str, Any]:
-        """The same, read once: nobody may change it."""
+    def fixed_spec(self) -> dict[str, Any]:
+        """What it is, as `spec` tells it, read once: nobody may change it."""
         return _read(self._meta["spec"])
 
     @property
     def algorithm(self) -> str:
         """Name of the learner's class."""
-        return self._spec["algorithm"]
+        return self.fixed_spec["algorithm"]
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -249,7 +249,7 @@ class MetaInit:
     @property
     def feature_names(self) -> list[str] | None:
         """Names of the columns that it was trained on, if they had some."""
-        names = self._spec.get("feature_names") if self.table is None else self.table.names
+        names = self.fixed_spec.get("feature_names") if self.table is None else self.table.names
         return None if names is None else list(names)
 
     @property
@@ -286,7 +286,7 @@ class MetaInit:
     @property
     def lacks(self) -> list[str]:
         """What the spec lacks of all that a learner is rebuilt from."""
-        return lacking(self._spec)
+        return lacking(self.fixed_spec)
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -295,7 +295,7 @@ class MetaInit:
         What is not told is the usual way, or was not looked at.
         """
         if self._inputs is None:
-            spec = self._spec
+            spec = self.fixed_spec
             self._inputs = spec.get("inputs", {})
             if "low" not in self._inputs and not of_images(spec):
                 self._pixels = [None]
@@ -322,7 +322,7 @@ class MetaInit:
         DeclaredSizes
             The context.
         """
-        spec, table = self._spec, self._tensor_table()
+        spec, table = self.fixed_spec, self._tensor_table()
         n_row = 0 if spec.get("any_width") else math.prod(spec["input_shape"])
         return DeclaredSizes(self._n_parameters() + beside[0], len(table) + beside[1], n_row)
 
@@ -396,7 +396,7 @@ class MetaInit:
         return hash(self.digest)
 
     def __repr__(self) -> str:
-        spec, n = self._spec, self._n_parameters()
+        spec, n = self.fixed_spec, self._n_parameters()
         parts = [spec.get("algorithm", "?")]
         if spec.get("encoder"):
             parts.append(spec["encoder"]["name"])
@@ -417,7 +417,7 @@ class MetaInit:
             Heading and text of each line.
         """
         size = self._n_parameters(), self.nbytes
-        return dict(card_rows(self._spec, self.provenance, self.table, *size, self.digest))
+        return dict(card_rows(self.fixed_spec, self.provenance, self.table, *size, self.digest))
 
     def _repr_html_(self) -> str:
         return card_html(repr(self), list(self.card().items()))

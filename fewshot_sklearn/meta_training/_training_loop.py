@@ -10,6 +10,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, InputShapeSetter
 
-from ..learners import Learner, draws, episode_loss, joined
+from ..learners import Learner, divided_loss, draws, episode_loss, joined
 from ..tasks import ArrayTasks, Episodes, TaskLoader, moved
 from ._pooled_scores import answers_of, chosen, pooled_score
 from ._ranks import ALONE, Ranks
@@ -51,6 +52,7 @@ class EpisodicNet(NeuralNet):
     precision: str
     max_epochs: int
     n_episodes: int
+    n_divisions: int = 1
     encoder_lr: float | None = None
     #: The processes that train together.
     _ranks: Ranks = ALONE
@@ -367,7 +369,7 @@ class EpisodicNet(NeuralNet):
 
     def _backward(self, X: Any, y: Any, share: float, **fit_params: Any) -> tuple[Any, Any]:
         """Loss and outputs of some tasks, whose gradients are added to the parameters'."""
-        if self._plain_loss:
+        if self._plain_loss and self.n_divisions == 1:
             told = self.module_.backward_by_hand(**X, y_query=y, share=share)
             if told is not None:
                 return told
@@ -379,6 +381,25 @@ class EpisodicNet(NeuralNet):
 
     def _loss_and_outputs(self, X: Any, y: Any, **fit_params: Any) -> tuple[Any, Any]:
         """What training descends for some tasks: the learner's own, or the user's criterion."""
+        if self.n_divisions > 1:
+            moved_there = self._moved(X), moved(y, self.device)
+            return self._divided_loss(*moved_there, **fit_params)
+        return self._loss_of(X, y, **fit_params)
+
+    def _divided_loss(self, X: Any, y: Any, **fit_params: Any) -> tuple[Any, Any]:
+        """The same, each task's rows divided into support and queries in several ways."""
+        if not self.module_.looks_at_features:
+            raise ValueError(
+                f"n_divisions={self.n_divisions} divides the rows of an episode anew once they "
+                f"are embedded, and {type(self.module_).__name__} adapts the encoder itself, or "
+                "has features that depend on the task. Set n_divisions=1."
+            )
+
+        return divided_loss(
+            self.module_, X, y, self.n_divisions, partial(self._loss_of, **fit_params)
+        )
+
+    def _loss_of(self, X: Any, y: Any, **fit_params: Any) -> tuple[Any, Any]:
         if self._plain_loss:
             return self.module_.training_loss(**X, y_query=y)
         outputs = self.infer(X, **fit_params)

@@ -78,6 +78,11 @@ class MetaTrainer(Training):
     n_unlabelled : int, default=0
         Support rows a class whose label is not told, for estimators that can use
         them (``ProtoNetClassifier(unlabelled=...)``).
+    n_divisions : int, default=1
+        Ways in which the rows of a training episode are divided into support and queries, as many
+        of each as drawn. They are embedded once, which is most of the cost: with 1 row a class to
+        learn from and 3 to be judged on, 4 divisions have each of the four as the support row. Not
+        for methods that adapt the encoder.
     classes : {"auto", "recur", "anew"}, default="auto"
         Whether the class labels of past tasks mean the same in all of them, such as
         churned and stayed for every customer: ``"recur"``; or are new ones in every task:
@@ -261,6 +266,7 @@ default="from_dtype"
         "n_shot": WholeOrRange(0),
         "n_query": WholeOrRange(1) | None,
         "n_unlabelled": Whole(0),
+        "n_divisions": Whole(1),
         "classes": OneOf("auto", "recur", "anew"),
         "n_episodes": Whole(1),
         "validation_fraction": Number(0, below=1),
@@ -308,6 +314,7 @@ default="from_dtype"
         n_shot: IntOrRange = 5,
         n_query: IntOrRange | None = 15,
         n_unlabelled: int = 0,
+        n_divisions: int = 1,
         classes: str = "auto",
         n_episodes: int = 320,
         validation_fraction: float = 0.1,
@@ -345,6 +352,7 @@ default="from_dtype"
         self.n_shot = n_shot
         self.n_query = n_query
         self.n_unlabelled = n_unlabelled
+        self.n_divisions = n_divisions
         self.classes = classes
         self.n_episodes = n_episodes
         self.validation_fraction = validation_fraction

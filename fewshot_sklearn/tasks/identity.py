@@ -142,7 +142,7 @@ def _described_estimator(estimator: Any, levels: int) -> dict[str, Any]:
     params = _changed(estimator)
     init = _meta_init_of(estimator)
     if init is not None:  # which has the encoder, and stands for what None leaves to it
-        trained = init.spec.get("hyperparameters")
+        trained = init.fixed_spec.get("hyperparameters")
         out["meta_init"] = init.digest
         out["hyperparameters"] = _described(estimator._hyperparameters(trained), levels)
         own = {"meta_init", "encoder", *estimator._defaults}

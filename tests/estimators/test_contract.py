@@ -438,6 +438,7 @@ def test_fit_changes_no_parameter_and_not_the_meta_init(trained, task, name):
     after = est.get_params()
     assert params.keys() == after.keys() and all(params[k] is after[k] for k in params)
     assert est.meta_init_ is init and bytes(init._buffer) == before and init.digest == digest
+    assert init.fixed_spec == init.spec
 
 
 @every_estimator
