@@ -47,7 +47,7 @@ class HasParameters(BaseEstimator):
         "scale_inputs": Flag() | OneOf("auto"),
         "layout": OneOf(*LAYOUTS, "auto"),
         "n_augment": Whole(0),
-        "augment": Function("a function augment(X, rng) -> X") | None,
+        "augment": Function("a function augment(X, rng) -> X", 2) | None,
         "device": Device(),
         "dtype": OneOf(*DTYPES) | None,
         "random_state": Seed(),

@@ -93,9 +93,20 @@ def encoder_features(learner: Learner, rows: Tensor) -> np.ndarray:
 
     Also of learners whose adaptation goes on to change it, and whose own
     `embed` stops before it.
+
+    Raises
+    ------
+    ValueError
+        When they are not finite, as those of NaN that nobody was to look for are not.
     """
     with torch.no_grad():
-        return Learner.embed(learner, rows).cpu().numpy()
+        Z = Learner.embed(learner, rows).cpu().numpy()
+    if not np.isfinite(Z).all():
+        raise ValueError(
+            "X holds rows whose features are not finite: they are not themselves, or are too "
+            "unlike those that the encoder was trained on."
+        )
+    return Z
 
 
 def deciding_features(estimator: Any, X: Any) -> np.ndarray:

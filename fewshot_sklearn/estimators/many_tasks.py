@@ -33,7 +33,7 @@ from ._far_tasks import (
     tell_far_columns,
     without_labels,
 )
-from .finite_answers import solvable
+from .finite_answers import refuse_infinite, solvable
 from .pixels import check_pixels
 from .validation import (
     as_numbers,
@@ -273,6 +273,11 @@ class ManyTasks:
         if LEVEL in state:
             rest = {name: t for name, t in state.items() if name not in (LEVEL, SPREAD)}
             return put_back(self.answers(rest, Z), state[LEVEL], state[SPREAD])
+        outputs = self._answers(state, Z)
+        refuse_infinite(outputs, self.learner.n_outputs, self.init)
+        return outputs
+
+    def _answers(self, state: State, Z: Tensor) -> Outputs:
         learner = self.learner
         one_task: Callable[..., Any] = learner.predict_in_parts
         if self.by_features:
@@ -298,6 +303,7 @@ class ManyTasks:
         """Outputs (T, n_query, ...) for queries of tasks whose states nobody needs."""
         y, move = self._near(Z, y, w)
         outputs = self._forward(Z, y, w, Z_query)
+        refuse_infinite(outputs, self.learner.n_outputs, self.init)
         return outputs if move is None else put_back(outputs, move.level, move.spread)
 
     def _forward(self, Z: Tensor, y: Tensor, w: Tensor, Z_query: Tensor) -> Outputs:

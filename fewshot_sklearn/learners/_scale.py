@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+#: Numbers that are converted at once.
+NUMBERS_AT_ONCE = 2**20
 
 
 def scaled(values: Tensor, mean: Tensor, rest: Tensor, scale: Tensor) -> Tensor:
@@ -13,25 +18,33 @@ def scaled(values: Tensor, mean: Tensor, rest: Tensor, scale: Tensor) -> Tensor:
 
 
 def mean_and_scale(values: Tensor, w: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    values = values if values.dtype == torch.float64 else values.to(like.dtype)
+    dtype = torch.float64 if values.dtype == torch.float64 else like.dtype
     w = torch.ones(len(values)) if w is None else w
-    w = w.to(values.device, values.dtype)
+    w = w.to(values.device, dtype)
     if like.ndim == 0:  # one scale for all pixels
-        rows = values.flatten(1)  # which NaN may follow, of series
-        w = w * ~rows.isnan().all(1)
-        mean = (rows.nanmean(1).nan_to_num() * w).sum() / w.sum()
-        variance = ((rows - mean).square().nanmean(1).nan_to_num() * w).sum() / w.sum()
+        means = _of_rows(values, dtype, lambda rows: rows.nanmean(1))  # which NaN may follow
+        w = w * ~means.isnan()
+        mean = (means.nan_to_num() * w).sum() / w.sum()
+        squares = _of_rows(values, dtype, lambda rows: (rows - mean).square().nanmean(1))
+        variance = (squares.nan_to_num() * w).sum() / w.sum()
     else:
+        values = values.to(dtype)
         mean = (w[:, None] * values).sum(0) / w.sum()
         variance = (w[:, None] * (values - mean).square()).sum(0) / w.sum()
     scale = variance.sqrt()
-    negligible = scale <= 10 * torch.finfo(values.dtype).eps * mean.abs()
+    negligible = scale <= 10 * torch.finfo(dtype).eps * mean.abs()
     kept = mean.to(like)
     return (
         kept,
         (mean.to(like.device) - kept).to(like),
         torch.where(negligible, 1.0, scale).to(like),
     )
+
+
+def _of_rows(values: Tensor, dtype: torch.dtype, what: Callable[[Tensor], Tensor]) -> Tensor:
+    """A number of each row, from no more rows at once than memory takes easily."""
+    few = max(1, NUMBERS_AT_ONCE // max(1, values[:1].numel()))
+    return torch.cat([what(part.to(dtype).flatten(1)) for part in values.split(few)])
 
 
 def of_channels(

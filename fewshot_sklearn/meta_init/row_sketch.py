@@ -15,6 +15,8 @@ import numpy as np
 
 #: Digests kept: with fewer distinct rows than that, counts are exact.
 KEPT = 8192
+#: Numbers that are converted at once.
+NUMBERS_AT_ONCE = 2**20
 #: Number of digests there can be.
 DIGESTS = 2**64
 #: Share of rows that have to be distinct for equal rows to be the same rows.
@@ -35,10 +37,18 @@ def row_digests(X: Any) -> np.ndarray:
         The first eight bytes of BLAKE2b.
     """
     rows = np.asarray(X)
-    rows = np.ascontiguousarray(rows.reshape(len(rows), -1), dtype=np.float32)
-    rows = rows + 0.0  # minus zero is zero
-    digests = b"".join(hashlib.blake2b(row.data, digest_size=8).digest() for row in rows)
+    rows = rows.reshape(len(rows), -1)
+    few = max(1, NUMBERS_AT_ONCE // max(1, rows.shape[1]))
+    digests = b"".join(
+        hashlib.blake2b(row.data, digest_size=8).digest()
+        for start in range(0, len(rows), few)
+        for row in _comparable(rows[start : start + few])
+    )
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+
+
+def _comparable(rows: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(rows, dtype=np.float32) + np.float32(0.0)  # minus zero is zero
 
 
 class RowSketch(NamedTuple):

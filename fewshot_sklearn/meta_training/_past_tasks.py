@@ -222,10 +222,12 @@ class PastTasks:
             self.integers = self._takes_whole(first.X)
             self.input_shape, targets = first.X.shape[1:], first.y
             data = joblib.hash([tuple(self.train[i]) for i in range(3)])
+            self.outline = "a generator of tasks"
         else:
             X = self._from_arrays(X, y, groups, seed)
             self.input_shape, targets = self._rows.shape[1:], self._targets
             data = joblib.hash([X, np.asarray(y), groups])
+            self.outline = f"{len(self._rows):,} rows of shape {tuple(self.input_shape)}"
         self.data = data
         self.n_outputs = None if self.classification else targets.shape[1]
         settings = {

@@ -30,6 +30,24 @@ T = TypeVar("T")
 LETTING_GO = 0.1
 
 
+def _told(message: Callable[..., Any], *args: Any, **options: Any) -> None:
+    """Send or receive, and say what it means where nobody answers.
+
+    Raises
+    ------
+    RuntimeError
+        When another process is gone.
+    """
+    try:
+        message(*args, **options)
+    except RuntimeError as error:
+        raise RuntimeError(
+            "Another of the processes that train together has ended, or cannot be reached: what "
+            "it printed last says why. Training goes on from its checkpoint, in any number of "
+            f"processes. ({error})"
+        ) from error
+
+
 class Agreed(KeyboardInterrupt):
     """Training is to end here in all processes, as it does in one."""
 
@@ -78,7 +96,7 @@ class Ranks:
         if self.world == 1:
             return value
         box = [value if self.is_first else None]
-        dist.broadcast_object_list(box, 0, group=self._host)
+        _told(dist.broadcast_object_list, box, 0, group=self._host)
         return box[0]  # type: ignore[return-value]
 
     def gathered(self, value: T) -> list[T]:
@@ -86,7 +104,7 @@ class Ranks:
         if self.world == 1:
             return [value]
         found: list[Any] = [None] * self.world
-        dist.all_gather_object(found, value, group=self._host)
+        _told(dist.all_gather_object, found, value, group=self._host)
         return found
 
     def on_first(self, function: Callable[[], T]) -> T:
@@ -104,25 +122,39 @@ class Ranks:
             raise raised
         return found
 
-    def check_same(self, value: Any, told: str) -> None:
+    def check_same(self, value: Any, told: str, outline: str = "") -> None:
         """Refuse to go on where the processes have different values.
+
+        Parameters
+        ----------
+        value : object
+            What is to be the same.
+        told : str
+            What differs, and what to do.
+        outline : str, default=""
+            What this process has, in words.
 
         Raises
         ------
         ValueError
-            In all of them; `told` says what differs, and what to do.
+            In all of them.
         """
-        found = self.gathered(value)
-        others = [i for i, other in enumerate(found) if other != found[0]]
-        if others:
-            raise ValueError(f"{told} (Process 0 differs from {others}.)")
+        found = self.gathered((value, outline))
+        others = [i for i, other in enumerate(found) if other[0] != found[0][0]]
+        if not others:
+            return
+        theirs = found[others[0]][1]
+        if outline:
+            both = f"process 0 has {found[0][1]}, process {others[0]} {theirs}"
+            told += f" ({both if theirs != found[0][1] else f'Each has {theirs}, but not equal'}.)"
+        raise ValueError(f"{told} (Process 0 differs from {others}.)")
 
     def any(self, flag: bool) -> bool:
         """Whether it is so in one of the processes."""
         if self.world == 1:
             return flag
         told = torch.tensor(int(flag), device="cpu")
-        dist.all_reduce(told, group=self._host)
+        _told(dist.all_reduce, told, group=self._host)
         return bool(told)
 
     @contextmanager
@@ -144,7 +176,7 @@ class Ranks:
         if self.world == 1:
             return values
         total = values.detach().double()
-        dist.all_reduce(total, group=self._of(total))
+        _told(dist.all_reduce, total, group=self._of(total))
         return total
 
     def sum_gradients(
@@ -182,7 +214,7 @@ class Ranks:
         where = trained[0].device if trained else flags.device
         apart = where.type != "cpu"  # what a GPU sends is not looked at, which would mean waiting
         if apart:
-            dist.all_reduce(flags, group=self._host)
+            _told(dist.all_reduce, flags, group=self._host)
         parts = [
             (torch.zeros_like(p) if p.grad is None or loss is None else p.grad).reshape(-1)
             for p in trained
@@ -190,7 +222,7 @@ class Ranks:
         own = torch.zeros((), device=where) if loss is None else loss.detach().to(where)
         sent = [*parts, own.reshape(1), *([] if apart else [flags])]
         bucket = torch.cat(sent)
-        dist.all_reduce(bucket, group=self._of(bucket))
+        _told(dist.all_reduce, bucket, group=self._of(bucket))
         *sums, total = bucket.split([part.numel() for part in sent])[: len(parts) + 1]
         failures, *having = (flags if apart else bucket[-len(flags) :]).tolist()
         if failures:
@@ -224,7 +256,7 @@ class Ranks:
         for some in _alike(list(state.values())):
             parts = [t.detach().contiguous().reshape(-1).view(torch.uint8) for t in some]
             sent = torch.cat(parts)
-            dist.broadcast(sent, 0, group=self._of(sent))
+            _told(dist.broadcast, sent, 0, group=self._of(sent))
             for t, part in zip(some, sent.split([len(p) for p in parts]), strict=True):
                 theirs = part.clone().view(t.dtype).view(t.shape)
                 if near < math.inf and not _near(t, theirs, near):

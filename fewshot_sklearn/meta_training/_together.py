@@ -81,6 +81,7 @@ def check_alike(trainer: Any, plan: PastTasks) -> None:
         "The past tasks differ between the processes that train together. Each must be given all "
         "of them, in the same order, or a generator that draws from its rng alone; where each is "
         "to train by itself, say distributed=False.",
+        plan.outline,
     )
     kinds = [type(one[-1] if isinstance(one, tuple) else one) for one in trainer.callbacks or ()]
     ranks.check_same(

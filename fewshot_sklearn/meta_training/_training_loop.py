@@ -384,7 +384,7 @@ class EpisodicNet(NeuralNet):
         if self.n_divisions > 1:
             moved_there = self._moved(X), moved(y, self.device)
             return self._divided_loss(*moved_there, **fit_params)
-        return self._loss_of(X, y, **fit_params)
+        return self._undivided(X, y, **fit_params)
 
     def _divided_loss(self, X: Any, y: Any, **fit_params: Any) -> tuple[Any, Any]:
         """The same, each task's rows divided into support and queries in several ways."""
@@ -396,10 +396,10 @@ class EpisodicNet(NeuralNet):
             )
 
         return divided_loss(
-            self.module_, X, y, self.n_divisions, partial(self._loss_of, **fit_params)
+            self.module_, X, y, self.n_divisions, partial(self._undivided, **fit_params)
         )
 
-    def _loss_of(self, X: Any, y: Any, **fit_params: Any) -> tuple[Any, Any]:
+    def _undivided(self, X: Any, y: Any, **fit_params: Any) -> tuple[Any, Any]:
         if self._plain_loss:
             return self.module_.training_loss(**X, y_query=y)
         outputs = self.infer(X, **fit_params)

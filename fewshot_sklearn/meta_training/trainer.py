@@ -274,7 +274,7 @@ default="from_dtype"
         "categorical_features": Anything(),  # see TableFormat.of
         "fall_back": OneOf("strong") | Kind(dict, told="a dict of estimators") | None,
         "fall_back_parts": Whole(2),
-        "augment": Function("a function augment(X, rng) -> X") | None,
+        "augment": Function("a function augment(X, rng) -> X", 2) | None,
         "encoder_from": Kind(MetaInit, told="a MetaInit, a name") | FilePath() | None,
         "pretrain": OneOf("labels") | None,
         "pretrain_epochs": Whole(1),

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
+from inspect import signature
 from numbers import Integral, Real
 from typing import Any
 
@@ -311,6 +312,16 @@ class Learns(Constraint):
         return bool((is_classifier if self.kind == "classifier" else is_regressor)(value))
 
 
+def _takes(function: Any, n_args: int) -> bool:
+    try:
+        signature(function).bind(*range(n_args))
+    except TypeError:
+        return False
+    except ValueError:  # of one written in C that does not tell
+        return True
+    return True
+
+
 class Function(Constraint):
     """What can be called.
 
@@ -318,13 +329,18 @@ class Function(Constraint):
     ----------
     told : str
         How it is called, such as ``"a function augment(X, rng) -> X"``.
+    n_args : int or None, default=None
+        How many arguments it is called with, where it is called as it is: a class, which would
+        make an object of them, is then none. None asks no more than that it can be called.
     """
 
-    def __init__(self, told: str):
-        self.told = told
+    def __init__(self, told: str, n_args: int | None = None):
+        self.told, self.n_args = told, n_args
 
     def allows(self, value: Any) -> bool:
-        return callable(value)
+        if not callable(value) or self.n_args is None:
+            return callable(value)
+        return not isinstance(value, type) and _takes(value, self.n_args)
 
 
 class Seed(Constraint):

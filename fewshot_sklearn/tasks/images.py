@@ -7,6 +7,9 @@ import math
 import numpy as np
 import torch
 
+#: Channels that pictures have: grey, colours, colours and how opaque they are.
+CHANNELS = (1, 3, 4)
+
 
 def image_shape(input_shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Height, width and channels of rows of this shape.
@@ -53,7 +56,17 @@ def as_images(X: np.ndarray | torch.Tensor) -> torch.Tensor:
     -------
     Tensor of shape (n, C, H, W), float32
         The same; it may share their memory.
+
+    Raises
+    ------
+    ValueError
+        When their shape cannot be that of images, or has the channels first.
     """
+    if X.ndim == 4 and X.shape[1] in CHANNELS and X.shape[3] > max(CHANNELS):
+        raise ValueError(
+            f"X of shape {tuple(X.shape)} has the channels first, and they have to be the last "
+            "axis to be altered: pass X.transpose(0, 2, 3, 1)."
+        )
     rows = X if isinstance(X, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(X))
     images = rows.to(torch.float32).reshape(len(X), *image_shape(tuple(X.shape[1:])))
     return images.permute(0, 3, 1, 2)

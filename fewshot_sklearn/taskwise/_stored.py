@@ -45,14 +45,17 @@ def tell(connection: sqlite3.Connection, name: str, value: Any) -> None:
     connection.execute("INSERT OR REPLACE INTO told VALUES (?, ?)", (name, json.dumps(value)))
 
 
-def check_kind_of(connection: sqlite3.Connection, name: str, ids: np.ndarray) -> None:
+def check_kind_of(
+    connection: sqlite3.Connection, name: str, ids: np.ndarray, whose: str = ""
+) -> None:
     """Refuse ids, or labels, of another kind than those there; the first ones say the kind."""
     kind, known = kind_of(ids), told(connection, name)
     if known is None:
         tell(connection, name, kind)
     elif kind != known:
+        of_whom = f" of {whose}" if whose else ""
         raise ValueError(
-            f"{name} must be of the kind {known!r}, as those stored are, got {ids[0]!r}."
+            f"{name}{of_whom} must be of the kind {known!r}, as those stored are, got {ids[0]!r}."
         )
 
 

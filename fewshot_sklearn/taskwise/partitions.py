@@ -53,7 +53,8 @@ def fit_partition(
     Raises
     ------
     ValueError
-        When the estimator is not a meta-trained one of this package, or ``fit`` raises one.
+        When the estimator is not a meta-trained one of this package, `folder` is a file, or
+        ``fit`` raises one.
 
     See Also
     --------
@@ -79,6 +80,8 @@ def fit_partition(
             "taskwise must be a TaskwiseClassifier or a TaskwiseRegressor, got "
             f"{type(taskwise).__name__}."
         )
+    if Path(folder).is_file():
+        raise ValueError(f"folder must be a folder, and {folder} is a file.")
     if not n_rows(X):
         return None
     fitted = clone(taskwise)

@@ -15,7 +15,7 @@ from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
 
 from ..meta_init import checksum_of
-from ..tasks import FilePath, comparable, distinct
+from ..tasks import FilePath, Flag, comparable, distinct
 from ._base import Taskwise
 from ._database import Database
 from ._ids import named
@@ -23,6 +23,7 @@ from ._keys import keys_of
 from ._states import OWN_CLASSES
 from ._stored import (
     all_ids,
+    check_kind_of,
     find,
     first_id,
     labels_of,
@@ -63,6 +64,9 @@ class TaskStore:
         Around a meta-trained estimator of this package. What it was fitted to does not matter, and
         is not stored: see `merge`. What the store holds must be of the same meta-init,
         hyperparameters and precision, or the first use of it is an error.
+    create : bool, default=True
+        Whether a file is made if there is none. False is for whoever only reads, whom a slip in
+        the path would give an empty store.
 
     Attributes
     ----------
@@ -104,13 +108,17 @@ class TaskStore:
     (2,)
     """
 
-    def __init__(self, path: str | os.PathLike[str], taskwise: Any):
+    def __init__(self, path: str | os.PathLike[str], taskwise: Any, create: bool = True):
         FilePath().check("path", path)
         if not isinstance(taskwise, Taskwise):
             raise ValueError(
                 "taskwise must be a TaskwiseClassifier or a TaskwiseRegressor, got "
                 f"{type(taskwise).__name__}."
             )
+        Flag().check("create", create)
+        taskwise._refuse_what_cannot_be_saved()
+        if not create and not Path(path).exists():
+            raise FileNotFoundError(f"There is no store {path}, and create=False.")
         self.path, self.taskwise = Path(path), clone(taskwise)
         self._database = Database(path)
         self._format: Any = None
@@ -127,8 +135,12 @@ class TaskStore:
             return connection.execute("SELECT count(*) FROM tasks").fetchone()[0]
 
     def __contains__(self, task: Any) -> bool:
+        try:
+            keys = keys_of(comparable(np.asarray(task).reshape(1)))
+        except ValueError:  # no store has an id of that kind
+            return False
         with self._database.reading() as connection:
-            return bool(there(connection, keys_of(comparable(np.asarray(task).reshape(1))))[0])
+            return bool(there(connection, keys)[0])
 
     def tasks(self) -> np.ndarray:
         """Ids of all tasks.
@@ -192,6 +204,8 @@ class TaskStore:
             raise ValueError(f"{what} was fitted to all rows as one task: a store needs ids.")
         with self._database.writing() as connection:
             told_alike(connection, meta, what)
+            if len(fitted.tasks_):
+                check_kind_of(connection, "groups", fitted.tasks_, what)
             put(connection, fitted.tasks_, fitted._states, _classes(fitted), replace)
             if seal is not None:
                 connection.execute("INSERT OR IGNORE INTO files VALUES (?)", (seal,))

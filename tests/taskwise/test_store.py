@@ -18,6 +18,7 @@ import sklearn
 from sklearn.linear_model import Ridge
 
 from fewshot_sklearn import (
+    MetaEmbedding,
     MetaTrainer,
     ProtoNetClassifier,
     RidgeHeadRegressor,
@@ -518,3 +519,54 @@ def test_no_model_of_nan_is_kept(store, rows):
     with sklearn.config_context(assume_finite=True), told:  # nobody looks at rows and targets
         store.partial_fit(X, bad, groups=groups)
     np.testing.assert_array_equal(store.predict(X, groups=groups), before)
+
+
+def test_who_only_reads_makes_no_store(tmp_path, ridge):
+    with pytest.raises(FileNotFoundError, match="no store .*none.tasks"):
+        TaskStore(tmp_path / "none.tasks", TaskwiseRegressor(ridge), create=False)
+    assert not (tmp_path / "none.tasks").exists()
+
+
+def test_what_no_store_can_hold_is_told_at_once(tmp_path):
+    with pytest.raises(ValueError, match="meta-trained"):
+        TaskStore(tmp_path / "all.tasks", TaskwiseRegressor(Ridge()))
+    assert not (tmp_path / "all.tasks").exists()
+
+
+def test_no_store_has_a_task_without_an_id(store):
+    assert None not in store and "a" not in store
+
+
+def test_whose_ids_are_of_another_kind_is_told(store, rows, ridge, tmp_path):
+    X, y, groups = rows
+    file = fit_partition(TaskwiseRegressor(ridge), X, y, groups.astype(str), folder=tmp_path)
+    with pytest.raises(ValueError, match=f"groups of {file} must be of the kind 'number'"):
+        store.merge(file)
+
+
+def test_a_file_is_no_folder(rows, ridge, tmp_path):
+    (tmp_path / "file").write_text("")
+    X, y, groups = rows
+    with pytest.raises(ValueError, match="is a file"):
+        fit_partition(TaskwiseRegressor(ridge), X, y, groups, folder=tmp_path / "file")
+
+
+def test_no_answer_is_nan(rows, ridge, protonet):
+    X, y, groups = rows
+    spoilt = X.copy()
+    spoilt[0, 0] = np.nan
+    for taskwise, target in (
+        (TaskwiseRegressor(ridge), y),
+        (TaskwiseClassifier(protonet), (y > 0).astype(int)),
+    ):
+        fitted = taskwise.fit(X, target, groups=groups)
+        with (
+            sklearn.config_context(assume_finite=True),
+            pytest.raises(ValueError, match="no finite answer"),
+        ):
+            fitted.predict(spoilt, groups=groups)
+    with (
+        sklearn.config_context(assume_finite=True),
+        pytest.raises(ValueError, match="features are not finite"),
+    ):
+        MetaEmbedding(protonet.meta_init).fit(X).transform(spoilt)
