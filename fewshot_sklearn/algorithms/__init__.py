@@ -13,11 +13,13 @@ from .maml_plus_plus import MAMLPlusPlusClassifier, MAMLPlusPlusRegressor
 from .mann import MANNClassifier
 from .matching import MatchingNetClassifier
 from .meta_lstm import MetaLSTMClassifier
+from .meta_opt_net import MetaOptNetClassifier
 from .meta_sgd import MetaSGDClassifier, MetaSGDRegressor
 from .nearest_class_mean import NearestClassMeanClassifier
 from .neural_process import NeuralProcessRegressor
 from .protomaml import ProtoMAMLClassifier
 from .protonet import ProtoNetClassifier
+from .r2d2 import R2D2Classifier
 from .relation import RelationNetClassifier
 from .reptile import ReptileClassifier, ReptileRegressor
 from .ridge import RidgeHeadRegression, RidgeHeadRegressor
@@ -42,12 +44,14 @@ __all__ = [
     "MANNClassifier",
     "MatchingNetClassifier",
     "MetaLSTMClassifier",
+    "MetaOptNetClassifier",
     "MetaSGDClassifier",
     "MetaSGDRegressor",
     "NearestClassMeanClassifier",
     "NeuralProcessRegressor",
     "ProtoMAMLClassifier",
     "ProtoNetClassifier",
+    "R2D2Classifier",
     "RelationNetClassifier",
     "ReptileClassifier",
     "ReptileRegressor",
