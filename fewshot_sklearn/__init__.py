@@ -9,6 +9,7 @@ from .algorithms import (
     BaselinePlusPlusClassifier,
     DeepKernelClassifier,
     DeepKernelRegressor,
+    FEATClassifier,
     GaussianProtoNetClassifier,
     InContextClassifier,
     InContextRegressor,
@@ -34,6 +35,8 @@ from .algorithms import (
     RidgeHeadClassifier,
     RidgeHeadRegressor,
     SiameseClassifier,
+    SimpleCNAPSClassifier,
+    TADAMClassifier,
 )
 from .meta_init import MetaInit
 from .pretrained import list_meta_inits, load_meta_init
@@ -94,6 +97,7 @@ __all__ = [
     "ESPolicyTrainer",
     "EpisodeSplit",
     "Experience",
+    "FEATClassifier",
     "FewShotScore",
     "GaussianProtoNetClassifier",
     "ImageEncoder",
@@ -134,9 +138,11 @@ __all__ = [
     "RidgeHeadRegressor",
     "SentenceEncoder",
     "SiameseClassifier",
+    "SimpleCNAPSClassifier",
     "StrategyClassifier",
     "StrategyRegressor",
     "StrategySelector",
+    "TADAMClassifier",
     "TaskCalibration",
     "TaskKFold",
     "TaskMemory",

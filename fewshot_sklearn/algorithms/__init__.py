@@ -3,6 +3,7 @@
 from .baseline_plus_plus import BaselinePlusPlusClassifier
 from .deep_kernel import DeepKernelRegression, DeepKernelRegressor
 from .deep_kernel_classifier import DeepKernelClassifier
+from .feat import FEATClassifier
 from .gaussian_protonet import GaussianProtoNetClassifier
 from .in_context import InContextClassifier, InContextRegressor
 from .in_context_tables import InContextTables
@@ -25,12 +26,15 @@ from .reptile import ReptileClassifier, ReptileRegressor
 from .ridge import RidgeHeadRegression, RidgeHeadRegressor
 from .ridge_classifier import RidgeHeadClassifier
 from .siamese import SiameseClassifier
+from .simple_cnaps import SimpleCNAPSClassifier
+from .tadam import TADAMClassifier
 
 __all__ = [
     "BaselinePlusPlusClassifier",
     "DeepKernelClassifier",
     "DeepKernelRegression",
     "DeepKernelRegressor",
+    "FEATClassifier",
     "GaussianProtoNetClassifier",
     "InContextClassifier",
     "InContextRegressor",
@@ -59,4 +63,6 @@ __all__ = [
     "RidgeHeadRegression",
     "RidgeHeadRegressor",
     "SiameseClassifier",
+    "SimpleCNAPSClassifier",
+    "TADAMClassifier",
 ]

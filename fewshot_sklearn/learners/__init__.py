@@ -47,6 +47,7 @@ from .sequences import (
     reading_order,
     sums_by_own_class,
 )
+from .shells import Shells
 from .taking_in import KEPT_W, KEPT_Y, SEEN, KeepsFeatures, RunningMeans, TakesIn, by_class, those
 from .task_prior import TaskPrior, evidence, task_prior
 
@@ -57,6 +58,7 @@ __all__ = [
     "OF_LABELS",
     "OF_PAIRS",
     "SEEN",
+    "Shells",
     "TASKS_PER_CHUNK",
     "Batch",
     "DescendsCrossEntropy",

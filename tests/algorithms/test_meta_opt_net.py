@@ -125,4 +125,4 @@ def test_features_of_any_size(size):
 
 def test_meta_training_helps_on_new_classes(margin):
     net = {"encoder": "mlp", "encoder__hidden": (64,), "random_state": 0}
-    assert_learns(MetaOptNetClassifier(**net), margin)
+    assert_learns(MetaOptNetClassifier(**net, n_steps=50), margin)

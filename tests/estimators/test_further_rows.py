@@ -37,6 +37,7 @@ from fewshot_sklearn.tasks import Support
 INTO_STATE = (
     "DeepKernelClassifier",
     "DeepKernelRegressor",
+    "FEATClassifier",
     "GaussianProtoNetClassifier",
     "InContextClassifier",
     "InContextRegressor",
@@ -50,6 +51,7 @@ INTO_STATE = (
     "RidgeHeadClassifier",
     "RidgeHeadRegressor",
     "SiameseClassifier",
+    "SimpleCNAPSClassifier",
 )
 into_state = pytest.mark.parametrize("name", INTO_STATE)
 classes_into_state = pytest.mark.parametrize("name", [n for n in INTO_STATE if n in CLASSIFIERS])

@@ -32,6 +32,7 @@ from fewshot_sklearn.estimators import many_tasks
 TAKE_IN = (
     "DeepKernelClassifier",
     "DeepKernelRegressor",
+    "FEATClassifier",
     "GaussianProtoNetClassifier",
     "InContextClassifier",
     "InContextRegressor",
@@ -45,6 +46,7 @@ TAKE_IN = (
     "RidgeHeadClassifier",
     "RidgeHeadRegressor",
     "SiameseClassifier",
+    "SimpleCNAPSClassifier",
 )
 take_in = pytest.mark.parametrize("name", TAKE_IN)
 #: Of a running mean, of all features, of a posterior.
