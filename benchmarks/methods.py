@@ -95,6 +95,9 @@ OMNIGLOT: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
         {},
     ),
     "relation": ("RelationNetClassifier", fs.RelationNetClassifier(**CONV4), {}),
+    "simple-cnaps": ("SimpleCNAPSClassifier", fs.SimpleCNAPSClassifier(**CONV4), {}),
+    "feat": ("FEATClassifier", fs.FEATClassifier(**CONV4), {}),
+    "tadam": ("TADAMClassifier", fs.TADAMClassifier(**CONV4), {}),
     "siamese": ("SiameseClassifier", fs.SiameseClassifier(**CONV4), {}),
     "simpleshot": ("NearestClassMeanClassifier", fs.NearestClassMeanClassifier(**CONV4), {}),
     "baseline++": (
@@ -103,6 +106,8 @@ OMNIGLOT: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
         {},
     ),
     "ridge": ("RidgeHeadClassifier", fs.RidgeHeadClassifier(**CONV4), {}),
+    "r2d2": ("R2D2Classifier", fs.R2D2Classifier(**CONV4), {}),
+    "meta-opt-net": ("MetaOptNetClassifier", fs.MetaOptNetClassifier(**CONV4), {}),
     "kernel": ("DeepKernelClassifier", fs.DeepKernelClassifier(**CONV4), {}),
     "maml": ("MAMLClassifier", fs.MAMLClassifier(**CONV4, n_steps=1, inner_lr=2.0), {}),
     "fomaml": (

@@ -8,31 +8,24 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..encoders import Shape
 from ..estimators import FewShotClassifier, with_shared_texts
-from ..learners import OF_PAIRS, SEEN, State, TakesIn, by_class, cholesky, present_classes
+from ..learners import OF_PAIRS, KeepsFeatures, State, cholesky, present_classes
 from ..tasks import Positive
 
-#: Sums of squares about the mean, of each class.
-SQUARES = "squares"
 
-
-class SimpleCNAPS(TakesIn):
+class SimpleCNAPS(KeepsFeatures):
     """adapt: class means and regularised covariances Q_k (eq. 2-4). predict: minus the distance.
 
-    Always in float64, where few rows have covariances without an inverse but for what is added.
+    Of fewer rows than features they are computed along the directions that rows span: across
+    them, all classes are alike. Always in float64.
     """
 
     scales_inputs_without_past = True
-    further_rows_told = (
-        "`partial_fit` adds further rows, new classes among them, to means and sums of squares, "
-        "and `forget` takes classes out: neither needs the rows that were there before. Without a "
-        "meta-init all rows, which the estimator keeps, are adapted to anew."
-    )
+    features_in = "rows"
 
     def __init__(
         self,
@@ -47,81 +40,68 @@ class SimpleCNAPS(TakesIn):
             raise ValueError(f"beta must be positive, got {beta!r}.")
         self.beta = float(beta)
 
-    def _counted(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
-        """Of each class what its rows weigh, their mean, and their squares about it."""
-        Z, mass = Z.double(), (w[..., None] * y).mT.double()
-        seen = mass.sum(-1)
-        means = (mass @ Z) / seen.clamp_min(torch.finfo(Z.dtype).tiny)[..., None]
-        squares = [
-            (mass[..., k, :, None] * (apart := Z - means[..., k, None, :])).mT @ apart
-            for k in range(y.shape[-1])
-        ]
-        return {SEEN: seen, "means": means, SQUARES: torch.stack(squares, -3)}
-
-    def _solved(self, sums: State, present: Tensor) -> State:
-        """Covariances of the classes and of the task, mixed, as factors."""
-        seen, means, squares = sums[SEEN], sums["means"], sums[SQUARES]
-        tiny = torch.finfo(means.dtype).tiny
-        total = seen.sum(-1)
-        centre = (seen[..., None] * means).sum(-2) / total.clamp_min(tiny)[..., None]
-        apart = means - centre[..., None, :]
-        # of all rows: those about their class mean, and the class means about theirs
-        every = squares.sum(-3) + (seen[..., None] * apart).mT @ apart
-        of_task = every / (total - 1).clamp_min(1.0)[..., None, None]
-        of_class = squares / (seen - 1).clamp_min(1.0)[..., None, None]
-        share = (seen / (seen + 1))[..., None, None]
-        unit = torch.eye(means.shape[-1], dtype=means.dtype, device=means.device)
-        Q = share * of_class + (1 - share) * of_task[..., None, :, :] + self.beta * unit
-        root = cholesky(_raised(Q))
-        # |root^-1 (z - m)|^2: the factor once inverted, a row is a product
-        inverse = torch.linalg.solve_triangular(root, unit.expand(root.shape), upper=False)
-        return {"means": means, "inverse": inverse, "present": present}
+    def _few(self, n_rows: int) -> bool:
+        """Whether rows span less than all directions; a basis of them has no sure derivative."""
+        return not self.training and n_rows < self.n_features
 
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
-        return self._solved(self._counted(Z, y, w), present_classes(y, w))
+        Z, mass, total = Z.double(), (w[..., None] * y).mT.double(), _positive(w.double().sum(-1))
+        centre = (w.double()[..., None, :] @ Z) / total[..., None, None]
+        rows = Z - centre
+        state = {"centre": centre[..., 0, :]}
+        if self._few(Z.shape[-2]):
+            # rows that weigh nothing span nothing
+            basis = torch.linalg.qr((w > 0).double()[..., None, :] * rows.mT).Q
+            rows, state = rows @ basis, state | {"basis": basis}
+        means = (mass @ rows) / _positive(mass.sum(-1))[..., None]
+        Q = self.covariances(rows, means, mass)
+        unit = torch.eye(Q.shape[-1], dtype=Q.dtype, device=Q.device).expand(Q.shape)
+        # |root^-1 (z - m)|^2: the factor once inverted, a row is a product
+        inverse = torch.linalg.solve_triangular(cholesky(_raised(Q)), unit, upper=False)
+        present = present_classes(y, w)
+        return {**state, "means": means, "inverse": inverse, "present": present}
+
+    def covariances(self, rows: Tensor, means: Tensor, mass: Tensor) -> Tensor:
+        """Q_k (..., n_way, d, d) of rows about zero, of what they count for each class."""
+        seen = mass.sum(-1)
+        weights = mass.sum(-2)
+        of_task = _squares(rows, weights) / (weights.sum(-1) - 1).clamp_min(1.0)[..., None, None]
+        parts = [
+            _squares(rows - means[..., k, None, :], mass[..., k, :])
+            for k in range(mass.shape[-2])
+        ]
+        of_class = torch.stack(parts, -3) / (seen - 1).clamp_min(1.0)[..., None, None]
+        share = (seen / (seen + 1))[..., None, None]
+        unit = torch.eye(rows.shape[-1], dtype=rows.dtype, device=rows.device)
+        return share * of_class + (1 - share) * of_task[..., None, :, :] + self.beta * unit
+
+    def statistics(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
+        return super().statistics(Z, y, w) | {"rows": Z}
 
     def numbers_to_adapt(self, n_rows: int, n_labels: int) -> int:
-        tables = OF_PAIRS * n_labels * self.n_features**2 + 3 * n_rows * self.n_features
+        n = min(n_rows, self.n_features)
+        tables = OF_PAIRS * n_labels * n**2 + 3 * n_rows * n
         return super().numbers_to_adapt(n_rows, n_labels) + tables
 
     def numbers_a_row(self, state: State) -> int:
-        return state["means"].numel() + self._width()
+        return 2 * state["means"].numel() + self._width()
 
     def predict_features(self, state: State, Z: Tensor) -> Tensor:
-        # (..., n_way, n, n_features)
-        apart = Z.double()[..., None, :, :] - state["means"][..., :, None, :]
+        rows = Z.double() - state["centre"][..., None, :]
+        if "basis" in state:
+            rows = rows @ state["basis"]
+        # (..., n_way, n, d)
+        apart = rows[..., None, :, :] - state["means"][..., :, None, :]
         distance = 0.5 * (apart @ state["inverse"].mT).square().sum(-1).mT
         return -distance.to(Z.dtype).masked_fill(~state["present"][..., None, :], torch.inf)
 
-    # ------------------------------------------------------------------ further rows
-    def statistics(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
-        sums = self._counted(Z, y, w)
-        return {SEEN: sums[SEEN], SQUARES: sums[SQUARES]}
 
-    def take_in_features(
-        self, state: State, Z: Tensor, y: Tensor, w: Tensor, index: Tensor | None = None
-    ) -> State:
-        if index is not None:
-            state = self._at(state, index)
-        new, tiny = self._counted(Z, y, w), torch.finfo(torch.float64).tiny
-        seen = state[SEEN] + new[SEEN]
-        share = (new[SEEN] / seen.clamp_min(tiny))[..., None]
-        apart = new["means"] - state["means"]
-        between = (state[SEEN][..., None] * share * apart)[..., None] * apart[..., None, :]
-        sums = {
-            SEEN: seen,
-            "means": state["means"] + share * apart,
-            SQUARES: state[SQUARES] + new[SQUARES] + between,
-        }
-        return sums | self._solved(sums, state["present"] | present_classes(y, w))
+def _positive(total: Tensor) -> Tensor:
+    return total.clamp_min(torch.finfo(total.dtype).tiny)
 
-    def leave_out(self, state: State, kept: Tensor) -> State:
-        sums = self._at(state, kept)
-        return sums | self._solved(sums, sums["present"])
 
-    def _at(self, state: State, index: Tensor) -> State:
-        axes = {SEEN: -1, "present": -1, "means": -2, SQUARES: -3}
-        return {name: by_class(state[name], index, axis) for name, axis in axes.items()}
+def _squares(rows: Tensor, w: Tensor) -> Tensor:
+    return (w[..., None] * rows).mT @ rows
 
 
 def _raised(Q: Tensor) -> Tensor:
@@ -142,6 +122,9 @@ class SimpleCNAPSClassifier(FewShotClassifier):
     class has, the more its own spread counts. The encoder was learned on past tasks.
     Nothing is trained at `fit`. Without a meta-init features are rows in units of their
     standard deviation.
+
+    Of fewer rows than features `fit` takes no table of all pairs of features; each step of
+    meta-training does, for every class of its tasks.
 
     Left out is what CNAPS has beside: a network that changes the encoder's layers for
     each task, which the paper trains above a large encoder that is trained before. Here
@@ -167,8 +150,6 @@ class SimpleCNAPSClassifier(FewShotClassifier):
     Attributes
     ----------
     {classes_}
-    means_ : ndarray of shape (n_classes, n_features_out)
-        Mean support features of each class.
     {meta_init_}
     {n_features_in_}
     {feature_names_in_}
@@ -219,7 +200,3 @@ class SimpleCNAPSClassifier(FewShotClassifier):
         self.dtype = dtype
         self.random_state = random_state
         self._set_encoder_params(encoder__params)
-
-    @property
-    def means_(self) -> np.ndarray:
-        return self._state("means")

@@ -48,6 +48,17 @@ def test_class_distances(iris, n, beta):
     np.testing.assert_allclose(net(**batch)[0].softmax(-1), expected, rtol=1e-8, atol=1e-12)
 
 
+def test_fewer_rows_than_features(iris):
+    X, y = iris
+    X = np.random.default_rng(0).normal(size=(150, 30)) + y[:, None]
+    net = SimpleCNAPS(make_encoder("identity", (30,), {}), (30,), beta=0.3).double()
+    batch, _ = pad_tasks([Task(X[:20], y[:20], X[50:], y[50:])], torch.float64)
+    expected = probabilities(X[:20], y[:20], X[50:], 0.3)
+    for training in (True, False):
+        found = net.train(training)(**batch)[0].softmax(-1)
+        np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-12)
+
+
 def test_without_a_past_rows_are_scaled(iris):
     X, y = iris
     clf = SimpleCNAPSClassifier().fit(X[:40], y[:40])
