@@ -7,9 +7,12 @@ from typing import Any
 
 from .algorithms import (
     BaselinePlusPlusClassifier,
+    DeepEMDClassifier,
     DeepKernelClassifier,
     DeepKernelRegressor,
+    DN4Classifier,
     FEATClassifier,
+    FRNClassifier,
     GaussianProtoNetClassifier,
     InContextClassifier,
     InContextRegressor,
@@ -91,6 +94,8 @@ _LAZY = {
 
 __all__ = [
     "BaselinePlusPlusClassifier",
+    "DN4Classifier",
+    "DeepEMDClassifier",
     "DeepKernelClassifier",
     "DeepKernelRegressor",
     "ESMetaTrainer",
@@ -98,6 +103,7 @@ __all__ = [
     "EpisodeSplit",
     "Experience",
     "FEATClassifier",
+    "FRNClassifier",
     "FewShotScore",
     "GaussianProtoNetClassifier",
     "ImageEncoder",

@@ -1,9 +1,12 @@
 """The methods: one file each, a learner and its estimators."""
 
 from .baseline_plus_plus import BaselinePlusPlusClassifier
+from .deep_emd import DeepEMDClassifier
 from .deep_kernel import DeepKernelRegression, DeepKernelRegressor
 from .deep_kernel_classifier import DeepKernelClassifier
+from .dn4 import DN4Classifier
 from .feat import FEATClassifier
+from .frn import FRNClassifier
 from .gaussian_protonet import GaussianProtoNetClassifier
 from .in_context import InContextClassifier, InContextRegressor
 from .in_context_tables import InContextTables
@@ -31,10 +34,13 @@ from .tadam import TADAMClassifier
 
 __all__ = [
     "BaselinePlusPlusClassifier",
+    "DN4Classifier",
+    "DeepEMDClassifier",
     "DeepKernelClassifier",
     "DeepKernelRegression",
     "DeepKernelRegressor",
     "FEATClassifier",
+    "FRNClassifier",
     "GaussianProtoNetClassifier",
     "InContextClassifier",
     "InContextRegressor",

@@ -137,9 +137,7 @@ def projected(v: Tensor, most: Tensor, present: Tensor) -> Tensor:
     """
     order = torch.where(present, v - most, torch.inf).argsort(-1)
     there = present.gather(-1, order)
-    v_sorted, most_sorted = (
-        torch.where(there, t.gather(-1, order), 0.0) for t in (v, most)
-    )
+    v_sorted, most_sorted = (torch.where(there, t.gather(-1, order), 0.0) for t in (v, most))
     rest = most_sorted.flip(-1).cumsum(-1).flip(-1) - most_sorted  # of those that come after
     number = torch.arange(1, v.shape[-1] + 1, dtype=v.dtype, device=v.device)
     places = torch.where(there, (v_sorted.cumsum(-1) + rest) / number, torch.inf)

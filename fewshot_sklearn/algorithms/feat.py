@@ -113,7 +113,8 @@ class FEAT(RunningMeans):
             return loss, outputs
         asked = (y_query != IGNORED_CODE).to(w.dtype)
         members = torch.cat([y, memberships(y_query, y.shape[-1], y.dtype) * asked[..., None]], 1)
-        return loss + self.contrast * self.contrastive(Z, members, torch.cat([w, asked], 1)), outputs
+        beside = self.contrastive(Z, members, torch.cat([w, asked], 1))
+        return loss + self.contrast * beside, outputs
 
     def contrastive(self, Z: Tensor, y: Tensor, w: Tensor) -> Tensor:
         """Cross-entropy of rows, given the means of classes whose rows were adapted together."""

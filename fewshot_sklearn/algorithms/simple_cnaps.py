@@ -15,6 +15,7 @@ from ..encoders import Shape
 from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import OF_PAIRS, KeepsFeatures, State, cholesky, present_classes
 from ..tasks import Positive
+from ._spanned import basis_of, raised
 
 
 class SimpleCNAPS(KeepsFeatures):
@@ -50,14 +51,13 @@ class SimpleCNAPS(KeepsFeatures):
         rows = Z - centre
         state = {"centre": centre[..., 0, :]}
         if self._few(Z.shape[-2]):
-            # rows that weigh nothing span nothing
-            basis = torch.linalg.qr((w > 0).double()[..., None, :] * rows.mT).Q
+            basis = basis_of(rows, w)
             rows, state = rows @ basis, state | {"basis": basis}
         means = (mass @ rows) / _positive(mass.sum(-1))[..., None]
         Q = self.covariances(rows, means, mass)
         unit = torch.eye(Q.shape[-1], dtype=Q.dtype, device=Q.device).expand(Q.shape)
         # |root^-1 (z - m)|^2: the factor once inverted, a row is a product
-        inverse = torch.linalg.solve_triangular(cholesky(_raised(Q)), unit, upper=False)
+        inverse = torch.linalg.solve_triangular(cholesky(raised(Q)), unit, upper=False)
         present = present_classes(y, w)
         return {**state, "means": means, "inverse": inverse, "present": present}
 
@@ -67,8 +67,7 @@ class SimpleCNAPS(KeepsFeatures):
         weights = mass.sum(-2)
         of_task = _squares(rows, weights) / (weights.sum(-1) - 1).clamp_min(1.0)[..., None, None]
         parts = [
-            _squares(rows - means[..., k, None, :], mass[..., k, :])
-            for k in range(mass.shape[-2])
+            _squares(rows - means[..., k, None, :], mass[..., k, :]) for k in range(mass.shape[-2])
         ]
         of_class = torch.stack(parts, -3) / (seen - 1).clamp_min(1.0)[..., None, None]
         share = (seen / (seen + 1))[..., None, None]
@@ -102,13 +101,6 @@ def _positive(total: Tensor) -> Tensor:
 
 def _squares(rows: Tensor, w: Tensor) -> Tensor:
     return (w[..., None] * rows).mT @ rows
-
-
-def _raised(Q: Tensor) -> Tensor:
-    """A covariance, with so much on its diagonal that rounding leaves it positive."""
-    size = Q.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
-    unit = torch.eye(Q.shape[-1], dtype=Q.dtype, device=Q.device)
-    return Q + 8 * torch.finfo(Q.dtype).eps * size * unit
 
 
 @with_shared_texts()

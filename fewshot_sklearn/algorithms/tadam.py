@@ -102,7 +102,7 @@ class TADAM(FeatureLearner):
 
     # ------------------------------------------------------------------ the network
     def embed(self, X: Tensor) -> Tensor:
-        """What a task leaves alone: the scaling, and the encoder if nothing of it is conditioned."""
+        """What a task leaves alone: the scaling, and the encoder if none of it is conditioned."""
         return self.scaled(X) if self.conditioned else super().embed(X)
 
     def features(self, weights: State, Z: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ TASKS = {"n_way": 5, "n_shot": 3, "n_query": 10}
 
 @cache
 def noisy_digits():
-    """Digits turned four ways, beside twice as many columns of noise; 28 past and 12 new classes."""
+    """Digits turned four ways, beside twice as many noise columns; 28 past and 12 new classes."""
     digits = load_digits()
     images, y = add_rotations(digits.images, digits.target)
     rng = np.random.default_rng(0)
@@ -35,16 +35,17 @@ def pictures():
     return images[y < 28], y[y < 28], images[y >= 28], y[y >= 28]
 
 
-def assert_learns(clf, margin, gain=0.1, least=0.4, data=noisy_digits, **options):
+def assert_learns(clf, margin, gain=0.1, least=0.4, data=noisy_digits, scored=100, **options):
     """New classes are told apart better after meta-training than before, and than by chance."""
     X, y, X_new, y_new = data()
     start, trained = (meta_train(clf, X, y, **TASKS | options | {"max_epochs": n})
                       for n in (0, options.get("max_epochs", 6)))  # fmt: skip
-    untrained = few_shot_score(start, X_new, y_new, n_shot=3, n_episodes=50)
-    learned = few_shot_score(trained, X_new, y_new, n_shot=3, n_episodes=100)
+    asked = {"n_query": 5, "n_episodes": scored}
+    untrained = few_shot_score(start, X_new, y_new, n_shot=3, **asked)
+    learned = few_shot_score(trained, X_new, y_new, n_shot=3, **asked)
     margin.above(learned.mean - untrained.mean, gain, "gain")
     margin.above(learned.mean, least, "5 ways, 3 shots")
     for n_way, n_shot in [(2, 1), (12, 4)]:  # and for other numbers, than by chance
-        score = few_shot_score(trained, X_new, y_new, n_way=n_way, n_shot=n_shot, n_episodes=50)
+        score = few_shot_score(trained, X_new, y_new, n_way=n_way, n_shot=n_shot, **asked)
         margin.above(score.mean * n_way, 1.2, f"{n_way} ways, {n_shot} shots")
     return trained

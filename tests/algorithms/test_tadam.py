@@ -56,8 +56,9 @@ def by_hooks(learner, task):
     hooks = []
     for layer, gamma, beta in zip(layers, learner.conditions.gamma, learner.conditions.beta,
                                   strict=True):  # fmt: skip
+        scale, shift = 1 + told(gamma, like), told(beta, like)
 
-        def condition(module, args, out, scale=1 + told(gamma, like), shift=told(beta, like)):
+        def condition(module, args, out, scale=scale, shift=shift):
             shape = (-1,) + (1,) * (out.ndim - 2)
             return out * scale.reshape(shape) + shift.reshape(shape)
 
@@ -92,7 +93,9 @@ def test_layers_are_scaled_and_shifted_by_the_task(learner):
 def test_untrained_and_frozen_it_is_a_prototypical_network():
     X, y = load_digits(return_X_y=True)
     net = {"encoder": "mlp", "random_state": 0}
-    ours, theirs = (kind(**net).fit(X[:40], y[:40]) for kind in (TADAMClassifier, ProtoNetClassifier))
+    ours, theirs = (
+        kind(**net).fit(X[:40], y[:40]) for kind in (TADAMClassifier, ProtoNetClassifier)
+    )
     np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), rtol=1e-6, atol=1e-9)
     frozen = make_encoder("mlp", (64,), {}).requires_grad_(False)
     learner = TADAM(frozen, (64,))

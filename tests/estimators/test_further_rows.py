@@ -35,9 +35,12 @@ from fewshot_sklearn.tasks import Support
 
 #: Those that need no rows that were there before, given a meta-init.
 INTO_STATE = (
+    "DN4Classifier",
+    "DeepEMDClassifier",
     "DeepKernelClassifier",
     "DeepKernelRegressor",
     "FEATClassifier",
+    "FRNClassifier",
     "GaussianProtoNetClassifier",
     "InContextClassifier",
     "InContextRegressor",

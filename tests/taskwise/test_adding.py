@@ -30,9 +30,12 @@ from fewshot_sklearn.estimators import many_tasks
 
 #: Meta-trained estimators that take rows into what they know.
 TAKE_IN = (
+    "DN4Classifier",
+    "DeepEMDClassifier",
     "DeepKernelClassifier",
     "DeepKernelRegressor",
     "FEATClassifier",
+    "FRNClassifier",
     "GaussianProtoNetClassifier",
     "InContextClassifier",
     "InContextRegressor",
