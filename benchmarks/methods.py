@@ -98,6 +98,13 @@ OMNIGLOT: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
     "simple-cnaps": ("SimpleCNAPSClassifier", fs.SimpleCNAPSClassifier(**CONV4), {}),
     "feat": ("FEATClassifier", fs.FEATClassifier(**CONV4), {}),
     "tadam": ("TADAMClassifier", fs.TADAMClassifier(**CONV4), {}),
+    "dn4": ("DN4Classifier, encoder__pools=3", fs.DN4Classifier(**CONV4, encoder__pools=3), {}),
+    "frn": ("FRNClassifier, encoder__pools=3", fs.FRNClassifier(**CONV4, encoder__pools=3), {}),
+    "deep-emd": (
+        "DeepEMDClassifier, encoder__pools=3",
+        fs.DeepEMDClassifier(**CONV4, encoder__pools=3),
+        {},
+    ),
     "siamese": ("SiameseClassifier", fs.SiameseClassifier(**CONV4), {}),
     "simpleshot": ("NearestClassMeanClassifier", fs.NearestClassMeanClassifier(**CONV4), {}),
     "baseline++": (
@@ -143,6 +150,7 @@ OMNIGLOT: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
     ),
     "mann": ("MANNClassifier", fs.MANNClassifier(**CONV4), {}),
     "in-context": ("InContextClassifier", fs.InContextClassifier(**CONV4), {}),
+    "caml": ("CAMLClassifier", fs.CAMLClassifier(**CONV4), {}),
     "evolution": (
         "ESMetaTrainer(ProtoNetClassifier)",
         fs.ProtoNetClassifier(**CONV4),

@@ -7,6 +7,7 @@ from typing import Any
 
 from .algorithms import (
     BaselinePlusPlusClassifier,
+    CAMLClassifier,
     DeepEMDClassifier,
     DeepKernelClassifier,
     DeepKernelRegressor,
@@ -94,6 +95,7 @@ _LAZY = {
 
 __all__ = [
     "BaselinePlusPlusClassifier",
+    "CAMLClassifier",
     "DN4Classifier",
     "DeepEMDClassifier",
     "DeepKernelClassifier",

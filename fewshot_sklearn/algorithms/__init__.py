@@ -1,6 +1,7 @@
 """The methods: one file each, a learner and its estimators."""
 
 from .baseline_plus_plus import BaselinePlusPlusClassifier
+from .caml import CAMLClassifier
 from .deep_emd import DeepEMDClassifier
 from .deep_kernel import DeepKernelRegression, DeepKernelRegressor
 from .deep_kernel_classifier import DeepKernelClassifier
@@ -34,6 +35,7 @@ from .tadam import TADAMClassifier
 
 __all__ = [
     "BaselinePlusPlusClassifier",
+    "CAMLClassifier",
     "DN4Classifier",
     "DeepEMDClassifier",
     "DeepKernelClassifier",

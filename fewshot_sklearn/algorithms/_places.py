@@ -23,9 +23,7 @@ class OfPlaces(FeatureLearner):
 
 #: What the estimators say alike of places, for `with_shared_texts`.
 PLACES = """
-encoder : str, nn.Module class, nn.Module or None, default=None
-    As for all methods. Places are there in the maps of ``"conv4"`` (whose
-    ``encoder__pools=2`` leaves larger ones), ``"resnet8"`` and ``"resnet12"`` with
-    ``encoder__pool=None``, and in the flat maps (channels first) of a module of your own
-    that has an int `map_channels`. Any other row is one place.
+Places are there in the maps of ``"conv4"`` (``encoder__pools=2`` leaves larger ones), of
+``"resnet8"``, of ``"resnet12"`` with ``encoder__pool=None``, and in the flat maps, channels
+first, of a module of your own that has an int `map_channels`. Any other row is one place.
 """

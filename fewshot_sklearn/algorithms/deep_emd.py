@@ -118,7 +118,7 @@ def matched(cosines: Tensor, a: Tensor, b: Tensor, entropy: float, n_steps: int)
     return value + (slopes - slopes.detach())
 
 
-@with_shared_texts(encoder_of_places=PLACES)
+@with_shared_texts(places=PLACES)
 class DeepEMDClassifier(FewShotClassifier):
     """DeepEMD: the earth mover's distance between the places of a row and of each class.
 
@@ -138,7 +138,8 @@ class DeepEMDClassifier(FewShotClassifier):
     Parameters
     ----------
     {meta_init}
-    {encoder_of_places}
+    {encoder}
+        {places}
     {freeze_encoder}
     {scale_inputs}
     {layout}

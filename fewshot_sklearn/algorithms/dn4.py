@@ -75,7 +75,7 @@ class DN4(OfPlaces, KeepsFeatures):
         return logits.masked_fill(~(mass > 0).any(-2)[..., None, :], -torch.inf)
 
 
-@with_shared_texts(encoder_of_places=PLACES)
+@with_shared_texts(places=PLACES)
 class DN4Classifier(FewShotClassifier):
     """DN4: a vote of local descriptors for the class that has the nearest ones.
 
@@ -93,7 +93,8 @@ class DN4Classifier(FewShotClassifier):
     Parameters
     ----------
     {meta_init}
-    {encoder_of_places}
+    {encoder}
+        {places}
     {freeze_encoder}
     {scale_inputs}
     {layout}

@@ -28,16 +28,23 @@ class FRN(OfPlaces, KeepsFeatures):
 
     def __init__(self, encoder: nn.Module, input_shape: Shape, n_outputs: int | None = None):
         super().__init__(encoder, input_shape, n_outputs)
+        # a row of one place without the one has nothing but its direction to be put together from
+        self.n_widened = self.n_descriptors + (self.n_places == 1)
         self.alpha = nn.Parameter(torch.tensor(0.0))
         self.beta = nn.Parameter(torch.tensor(0.0))
         self.log_scale = nn.Parameter(torch.tensor(0.0))
 
     def _few(self, n_rows: int) -> bool:
         """Whether places span less than all directions; a basis of them has no sure derivative."""
-        return not self.training and n_rows * self.n_places < self.n_descriptors
+        return not self.training and n_rows * self.n_places < self.n_widened
+
+    def descriptors(self, Z: Tensor) -> Tensor:
+        """Those of all rows (..., n * n_places, n_widened), in float64."""
+        Z = self.places(Z.double()).flatten(-3, -2)
+        return Z if self.n_places > 1 else torch.cat([Z, torch.ones_like(Z[..., :1])], -1)
 
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
-        S = self.places(Z.double()).flatten(-3, -2)
+        S = self.descriptors(Z)
         mass = (w[..., None] * y).mT.double()
         each = mass.repeat_interleave(self.n_places, -1)
         state: State = {}
@@ -46,7 +53,8 @@ class FRN(OfPlaces, KeepsFeatures):
             S, state = S @ basis, {"basis": basis}
         # an empty class has nothing that could be regressed on
         count = torch.where(mass.sum(-1) > 0, each.sum(-1), 1.0)
-        ridge = count / self.n_descriptors * self.alpha.double().exp()
+        # eq. 7, of descriptors in units of the root of their number of features
+        ridge = count * self.alpha.double().exp()
         grams = [(each[..., k, :, None] * S).mT @ S for k in range(y.shape[-1])]
         gram = torch.stack(grams, -3)
         unit = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
@@ -58,7 +66,7 @@ class FRN(OfPlaces, KeepsFeatures):
         return super().statistics(Z, y, w) | {"rows": Z}
 
     def numbers_to_adapt(self, n_rows: int, n_labels: int) -> int:
-        n = min(n_rows * self.n_places, self.n_descriptors)
+        n = min(n_rows * self.n_places, self.n_widened)
         return super().numbers_to_adapt(n_rows, n_labels) + OF_PAIRS * n_labels * n**2
 
     def numbers_a_row(self, state: State) -> int:
@@ -66,18 +74,18 @@ class FRN(OfPlaces, KeepsFeatures):
         return 2 * self.n_places * wide + self._width()
 
     def predict_features(self, state: State, Z: Tensor) -> Tensor:
-        Q = self.places(Z.double()).flatten(-3, -2)
+        Q = self.descriptors(Z)
         if "basis" in state:  # what lies across it no class can reach
             Q = Q @ state["basis"]
         apart = (Q[..., None, :, :] @ state["rest"]).square().sum(-1)
         # (..., n, n_way): the mean over places
         distance = apart.unflatten(-1, (-1, self.n_places)).mean(-1).mT
-        logits = -self.log_scale.double().exp() * distance / self.n_descriptors
+        logits = -self.log_scale.double().exp() * distance / self.n_widened
         logits = logits - logits.amax(-1, keepdim=True)  # of the rest nothing tells classes apart
         return logits.to(Z.dtype).masked_fill(~state["present"][..., None, :], -torch.inf)
 
 
-@with_shared_texts(encoder_of_places=PLACES)
+@with_shared_texts(places=PLACES)
 class FRNClassifier(FewShotClassifier):
     """FRN: the class from whose places those of a row can best be put together.
 
@@ -89,14 +97,16 @@ class FRNClassifier(FewShotClassifier):
     scale (eq. 9). Alpha, beta, scale and encoder were learned on past tasks. Nothing is
     trained at `fit`.
 
-    Two things differ from the paper. Distances count in units of the number of channels,
-    as its code scales the features. And the auxiliary loss that keeps the classes' places
-    apart is left out.
+    Three things differ from the paper. Where a row is one place, a one stands beside its
+    features, without which only its direction would count. Descriptors always count in units
+    of the root of the number of channels, as the paper's code has it for large encoders.
+    And the auxiliary loss that keeps the classes' places apart is left out.
 
     Parameters
     ----------
     {meta_init}
-    {encoder_of_places}
+    {encoder}
+        {places}
     {freeze_encoder}
     {scale_inputs}
     {layout}

@@ -86,7 +86,7 @@ def test_places_are_put_together(digits, encoder, alpha, beta, training):
         expected = np.empty((len(asked), 3))
         for k in range(3):
             pool = rows[task.y == k].reshape(-1, 8)
-            ridge = Ridge(len(pool) / 8 * np.exp(alpha), fit_intercept=False)
+            ridge = Ridge(len(pool) * np.exp(alpha), fit_intercept=False)
             for i, places in enumerate(asked):
                 again = np.exp(beta) * ridge.fit(pool.T, places.T).predict(pool.T).T
                 expected[i, k] = -np.exp(1.5) * np.square(places - again).sum(1).mean() / 8

@@ -35,6 +35,7 @@ from fewshot_sklearn.tasks import Support
 
 #: Those that need no rows that were there before, given a meta-init.
 INTO_STATE = (
+    "CAMLClassifier",
     "DN4Classifier",
     "DeepEMDClassifier",
     "DeepKernelClassifier",

@@ -30,6 +30,7 @@ from fewshot_sklearn.estimators import many_tasks
 
 #: Meta-trained estimators that take rows into what they know.
 TAKE_IN = (
+    "CAMLClassifier",
     "DN4Classifier",
     "DeepEMDClassifier",
     "DeepKernelClassifier",
