@@ -136,7 +136,9 @@ class CAML(SmoothingLearner, KeepsFeatures):
         rows = self.row(state["Z"]) + self.label(state["y"] @ state["codes"])
         asked = (self.row(Z) + self.label.unknown)[..., :, None, :]
         # (..., n_query, 1 + n, n_hidden), the query first; it weighs as one row
-        h = torch.cat([asked, rows[..., None, :, :].expand(*asked.shape[:-2], *rows.shape[-2:])], -2)
+        h = torch.cat(
+            [asked, rows[..., None, :, :].expand(*asked.shape[:-2], *rows.shape[-2:])], -2
+        )
         w = torch.cat([torch.ones_like(state["w"][..., :1]), state["w"]], -1)[..., None, :]
         for layer in self.layers:
             keys, values = layer.read(h)

@@ -101,7 +101,9 @@ def test_training_draws_all_codes(iris, learner):
     draw = learner.codes
     learner.codes = lambda place: seen.update(place.flatten().tolist()) or draw(place)
     torch.manual_seed(0)
-    losses = {round(learner.training_loss(**batch, y_query=y_query)[0].item(), 9) for _ in range(20)}
+    losses = {
+        round(learner.training_loss(**batch, y_query=y_query)[0].item(), 9) for _ in range(20)
+    }
     assert seen == set(range(5)) and len(losses) > 5
 
 
