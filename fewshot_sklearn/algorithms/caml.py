@@ -45,7 +45,8 @@ class CAML(SmoothingLearner, KeepsFeatures):
     features_in = "Z"
     learned_only = ("row", "label", "layers", "norm", "answer")
     row: nn.Linear | None
-    code: Tensor
+    label: Any
+    layers: Any
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class CAML(SmoothingLearner, KeepsFeatures):
         self.row, self.label = nn.Linear(self.n_features, n_hidden), nn.Linear(n_codes, n_hidden)
         self.layers = nn.ModuleList(TransformerLayer(n_hidden, n_heads) for _ in range(n_layers))
         self.norm, self.answer = LayerNorm(n_hidden), nn.Linear(n_hidden, n_codes)
-        # what a query is told of its label, where the rows are told their code
+        # what a query is told in place of a label; there, so that it is left out with the rest
         self.label.register_parameter("unknown", nn.Parameter(0.1 * torch.randn(n_hidden)))
         nn.init.zeros_(self.answer.weight)
         nn.init.zeros_(self.answer.bias)
