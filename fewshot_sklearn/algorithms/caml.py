@@ -82,7 +82,7 @@ class CAML(SmoothingLearner, KeepsFeatures):
         Parameters
         ----------
         place : Tensor of int of shape (..., n_way)
-            Which vector is wanted.
+            Which vector is wanted; beyond `n_codes` they begin anew.
 
         Returns
         -------
@@ -91,16 +91,11 @@ class CAML(SmoothingLearner, KeepsFeatures):
         """
         m = self.n_codes
         unit = torch.eye(m, dtype=self.x_mean.dtype, device=place.device)
-        return (unit - 1 / m)[place] * (m / (m - 1)) ** 0.5
+        return (unit - 1 / m)[place % m] * (m / (m - 1)) ** 0.5
 
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
         if self.row is None:
             return {"Z": Z, "y": y, "w": w}
-        if y.shape[-1] > self.n_codes:
-            raise ValueError(
-                f"CAMLClassifier was meta-trained with n_codes={self.n_codes}, and there are "
-                f"{y.shape[-1]} classes: meta-train it with more codes."
-            )
         # which code is whose the rows say, so that it does not hang on what classes are called
         mass, present = (w[..., None] * y).mT, present_classes(y, w)
         total = mass.sum(-1, keepdim=True).clamp_min(torch.finfo(Z.dtype).tiny)
@@ -162,7 +157,8 @@ class CAML(SmoothingLearner, KeepsFeatures):
             chance = torch.rand((len(w), *shape), device=w.device)
         else:
             chance = self.random_numbers.of_each(len(w), shape, w.device)
-        place = chance.argsort(-1)[..., : y.shape[-1]]
+        drawn = chance.argsort(-1)
+        place = drawn[..., torch.arange(y.shape[-1], device=w.device) % self.n_codes]
         state = self.adapt_features(Z[:, :n], y, w) | {"codes": self.codes(place)}
         outputs = self.predict_features(state, Z[:, n:])
         return self.loss(outputs, y_query), outputs
@@ -203,8 +199,8 @@ class CAMLClassifier(FewShotClassifier):
     n_heads : int or None, default=None
         Attention heads, which must divide `n_hidden`. None takes the meta-init's, or 4.
     n_codes : int or None, default=None
-        Codes that are learned, at least 2: the most classes of a task. None takes the
-        meta-init's, or 64.
+        Codes that are learned, at least 2. Of more classes some share one, and smoothed
+        labels alone tell those apart. None takes the meta-init's, or 64.
     {device}
     {dtype}
     {random_state}

@@ -107,10 +107,18 @@ def test_training_draws_all_codes(iris, learner):
     assert seen == set(range(5)) and len(losses) > 5
 
 
-def test_more_classes_than_codes(iris, learner):
-    y = torch.eye(6).double()
-    with pytest.raises(ValueError, match="meta-trained with n_codes=5, and there are 6 classes"):
-        learner.adapt_features(torch.zeros(6, 4).double(), y, torch.ones(6).double())
+def test_more_classes_than_codes(learner):
+    """Those that share a code are told apart by the rows that are near."""
+    X = torch.arange(7.0).double()[:, None].repeat(1, 4)
+    batch, y_query = pad_tasks(
+        [Task(X.numpy(), np.arange(7), X.numpy(), np.arange(7))], torch.float64
+    )
+    state = learner.adapt_features(X, torch.eye(7).double(), torch.ones(7).double())
+    assert len(state["codes"].unique(dim=0)) == 5
+    with torch.no_grad():
+        learner.smoother.log_sharpness.fill_(5.0)
+    assert (learner(**batch)[0].argmax(-1) == torch.arange(7)).all()
+    assert learner.training_loss(**batch, y_query=y_query)[0].isfinite()
 
 
 def test_without_a_past_there_is_no_network(iris):

@@ -60,6 +60,7 @@ INTO_STATE = (
 into_state = pytest.mark.parametrize("name", INTO_STATE)
 classes_into_state = pytest.mark.parametrize("name", [n for n in INTO_STATE if n in CLASSIFIERS])
 SMALL = {
+    "CAMLClassifier": {"n_layers": 1, "n_hidden": 16, "encoder": "mlp"},
     "InContextClassifier": {"n_layers": 1, "n_hidden": 16, "encoder": "mlp"},
     "InContextRegressor": {"n_layers": 1, "n_hidden": 16},
     "NeuralProcessRegressor": {"n_hidden": 16},

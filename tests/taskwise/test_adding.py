@@ -58,6 +58,7 @@ KINDS = pytest.mark.parametrize(
     "name", ["ProtoNetClassifier", "SiameseClassifier", "RidgeHeadRegressor"]
 )
 SMALL = {
+    "CAMLClassifier": {"n_layers": 1, "n_hidden": 16},
     "InContextClassifier": {"n_layers": 1, "n_hidden": 16},
     "InContextRegressor": {"n_layers": 1, "n_hidden": 16},
     "NeuralProcessRegressor": {"n_hidden": 16},
