@@ -12,6 +12,12 @@ def basis_of(rows: Tensor, w: Tensor) -> Tensor:
     return torch.linalg.qr(torch.where(w[..., None] > 0, rows, 0.0).mT).Q
 
 
+def along_and_across(rows: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (..., n, d) in coordinates of a basis, and the squared length of what lies across it."""
+    along = rows @ basis
+    return along, (rows - along @ basis.mT).square().sum(-1)
+
+
 def raised(Q: Tensor) -> Tensor:
     """Positive matrices (..., d, d), with so much on the diagonal that rounding leaves them so."""
     size = Q.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]

@@ -13,7 +13,7 @@ from ..encoders import Shape
 from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import OF_PAIRS, KeepsFeatures, State, present_classes, solve
 from ._places import PLACES, OfPlaces
-from ._spanned import basis_of, raised
+from ._spanned import along_and_across, basis_of, raised
 
 
 class FRN(OfPlaces, KeepsFeatures):
@@ -74,14 +74,15 @@ class FRN(OfPlaces, KeepsFeatures):
         return 2 * self.n_places * wide + self._width()
 
     def predict_features(self, state: State, Z: Tensor) -> Tensor:
-        Q = self.descriptors(Z)
+        Q, across = self.descriptors(Z), None
         if "basis" in state:  # what lies across it no class can reach
-            Q = Q @ state["basis"]
+            Q, across = along_and_across(Q, state["basis"])
         apart = (Q[..., None, :, :] @ state["rest"]).square().sum(-1)
+        if across is not None:
+            apart = apart + across[..., None, :]
         # (..., n, n_way): the mean over places
         distance = apart.unflatten(-1, (-1, self.n_places)).mean(-1).mT
         logits = -self.log_scale.double().exp() * distance / self.n_widened
-        logits = logits - logits.amax(-1, keepdim=True)  # of the rest nothing tells classes apart
         return logits.to(Z.dtype).masked_fill(~state["present"][..., None, :], -torch.inf)
 
 

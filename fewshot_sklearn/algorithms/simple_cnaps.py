@@ -15,7 +15,7 @@ from ..encoders import Shape
 from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import OF_PAIRS, KeepsFeatures, State, cholesky, present_classes
 from ..tasks import Positive
-from ._spanned import basis_of, raised
+from ._spanned import along_and_across, basis_of, raised
 
 
 class SimpleCNAPS(KeepsFeatures):
@@ -86,12 +86,14 @@ class SimpleCNAPS(KeepsFeatures):
         return 2 * state["means"].numel() + self._width()
 
     def predict_features(self, state: State, Z: Tensor) -> Tensor:
-        rows = Z.double() - state["centre"][..., None, :]
+        rows, across = Z.double() - state["centre"][..., None, :], None
         if "basis" in state:
-            rows = rows @ state["basis"]
+            rows, across = along_and_across(rows, state["basis"])
         # (..., n_way, n, d)
         apart = rows[..., None, :, :] - state["means"][..., :, None, :]
         distance = 0.5 * (apart @ state["inverse"].mT).square().sum(-1).mT
+        if across is not None:
+            distance = distance + 0.5 / self.beta * across[..., None]
         return -distance.to(Z.dtype).masked_fill(~state["present"][..., None, :], torch.inf)
 
 
