@@ -6,7 +6,6 @@ adaptation with set-to-set functions. CVPR 2020.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -25,7 +24,7 @@ from ..learners import (
     present_classes,
 )
 from ..tasks import IGNORED_CODE, Number, Whole, memberships
-from .protonet import USUAL_WIDTH
+from ._class_means import closeness, first_log_scale
 
 
 class SetToSet(nn.Module):
@@ -68,8 +67,7 @@ class FEAT(RunningMeans):
         if not contrast >= 0:
             raise ValueError(f"contrast must be at least 0, got {contrast!r}.")
         self.contrast = float(contrast)
-        start = min(1.0, USUAL_WIDTH / self.n_features)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(start)))
+        self.log_scale = nn.Parameter(torch.tensor(first_log_scale(self.n_features)))
         self.adaptation = None
         if past:
             check_sizes(self.n_features, n_heads)
@@ -91,14 +89,8 @@ class FEAT(RunningMeans):
     def predict_features(self, state: State, Z: Tensor) -> Tensor:
         present = state["present"]
         prototypes = self.adapted(state["means"], present.to(Z.dtype))
-        return self.closeness(prototypes, Z).masked_fill(~present[..., None, :], -torch.inf)
-
-    def closeness(self, prototypes: Tensor, Z: Tensor) -> Tensor:
-        """Minus scaled squared distances, but for what all classes have in common."""
-        centre = prototypes.mean(-2, keepdim=True)
-        Z, prototypes = Z - centre, prototypes - centre
-        closer = 2 * Z @ prototypes.mT - prototypes.square().sum(-1)[..., None, :]
-        return self.log_scale.exp() * closer
+        logits = self.log_scale.exp() * closeness(prototypes, Z)
+        return logits.masked_fill(~present[..., None, :], -torch.inf)
 
     # ------------------------------------------------------------------ what is trained
     def training_loss(
@@ -124,7 +116,8 @@ class FEAT(RunningMeans):
         total = mass.sum(-1, keepdim=True)
         centres = (mass[..., None, :] @ together)[..., 0, :]
         centres = centres / total.clamp_min(torch.finfo(Z.dtype).tiny)
-        logits = self.closeness(centres, Z).masked_fill(total.mT <= 0, -torch.inf)
+        logits = self.log_scale.exp() * closeness(centres, Z)
+        logits = logits.masked_fill(total.mT <= 0, -torch.inf)
         losses = -(y * F.log_softmax(logits, -1).masked_fill(y == 0, 0.0)).sum(-1)
         return ((w * losses).sum(-1) / w.sum(-1)).mean()
 

@@ -9,7 +9,6 @@ reasoning with a general conditioning layer. AAAI 2018 (scales and shifts of lay
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from ..encoders import LayerNorm, Shape
 from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import FeatureLearner, Outputs, Shells, State, present_classes
 from ..tasks import Number
-from .protonet import USUAL_WIDTH
+from ._class_means import closeness, first_log_scale
 
 #: Layers that are scaled and shifted: norms, or where there are none those that weigh.
 NORMS = (LayerNorm, nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
@@ -88,8 +87,7 @@ class TADAM(FeatureLearner):
         if not penalty >= 0:
             raise ValueError(f"penalty must be at least 0, got {penalty!r}.")
         self.penalty = float(penalty)
-        start = min(1.0, USUAL_WIDTH / self.n_features)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(start)))
+        self.log_scale = nn.Parameter(torch.tensor(first_log_scale(self.n_features)))
         #: Names of the layers that are conditioned.
         self.conditioned = _conditioned(encoder) if past else []
         self.takes_batches = not self.conditioned
@@ -147,11 +145,8 @@ class TADAM(FeatureLearner):
 
     def predict_features(self, state: State, Z: Tensor) -> Tensor:
         weights = {k: t for k, t in state.items() if k.startswith("encoder.")}
-        Z, means = self.features(weights, Z), state["means"]
-        centre = means.mean(-2, keepdim=True)
-        Z, means = Z - centre, means - centre
-        closeness = 2 * Z @ means.mT - means.square().sum(-1)[..., None, :]
-        logits = self.log_scale.exp() * closeness
+        near = closeness(state["means"], self.features(weights, Z))
+        logits = self.log_scale.exp() * near
         return logits.masked_fill(~state["present"][..., None, :], -torch.inf)
 
     def numbers_a_row(self, state: State) -> int:
