@@ -95,6 +95,16 @@ OMNIGLOT: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
         {},
     ),
     "relation": ("RelationNetClassifier", fs.RelationNetClassifier(**CONV4), {}),
+    "simple-cnaps": ("SimpleCNAPSClassifier", fs.SimpleCNAPSClassifier(**CONV4), {}),
+    "feat": ("FEATClassifier", fs.FEATClassifier(**CONV4), {}),
+    "tadam": ("TADAMClassifier", fs.TADAMClassifier(**CONV4), {}),
+    "dn4": ("DN4Classifier, encoder__pools=3", fs.DN4Classifier(**CONV4, encoder__pools=3), {}),
+    "frn": ("FRNClassifier, encoder__pools=3", fs.FRNClassifier(**CONV4, encoder__pools=3), {}),
+    "deep-emd": (
+        "DeepEMDClassifier, encoder__pools=3",
+        fs.DeepEMDClassifier(**CONV4, encoder__pools=3),
+        {},
+    ),
     "siamese": ("SiameseClassifier", fs.SiameseClassifier(**CONV4), {}),
     "simpleshot": ("NearestClassMeanClassifier", fs.NearestClassMeanClassifier(**CONV4), {}),
     "baseline++": (
@@ -103,6 +113,12 @@ OMNIGLOT: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
         {},
     ),
     "ridge": ("RidgeHeadClassifier", fs.RidgeHeadClassifier(**CONV4), {}),
+    "r2d2": ("R2D2Classifier", fs.R2D2Classifier(**CONV4), {}),
+    "meta-opt-net": (
+        "MetaOptNetClassifier, encoder__rms=1.0",
+        fs.MetaOptNetClassifier(**CONV4, encoder__rms=1.0),
+        {},
+    ),
     "kernel": ("DeepKernelClassifier", fs.DeepKernelClassifier(**CONV4), {}),
     "maml": ("MAMLClassifier", fs.MAMLClassifier(**CONV4, n_steps=1, inner_lr=2.0), {}),
     "fomaml": (
@@ -138,6 +154,7 @@ OMNIGLOT: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
     ),
     "mann": ("MANNClassifier", fs.MANNClassifier(**CONV4), {}),
     "in-context": ("InContextClassifier", fs.InContextClassifier(**CONV4), {}),
+    "caml": ("CAMLClassifier", fs.CAMLClassifier(**CONV4), {}),
     "evolution": (
         "ESMetaTrainer(ProtoNetClassifier)",
         fs.ProtoNetClassifier(**CONV4),

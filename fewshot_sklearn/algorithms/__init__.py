@@ -1,8 +1,13 @@
 """The methods: one file each, a learner and its estimators."""
 
 from .baseline_plus_plus import BaselinePlusPlusClassifier
+from .caml import CAMLClassifier
+from .deep_emd import DeepEMDClassifier
 from .deep_kernel import DeepKernelRegression, DeepKernelRegressor
 from .deep_kernel_classifier import DeepKernelClassifier
+from .dn4 import DN4Classifier
+from .feat import FEATClassifier
+from .frn import FRNClassifier
 from .gaussian_protonet import GaussianProtoNetClassifier
 from .in_context import InContextClassifier, InContextRegressor
 from .in_context_tables import InContextTables
@@ -13,22 +18,31 @@ from .maml_plus_plus import MAMLPlusPlusClassifier, MAMLPlusPlusRegressor
 from .mann import MANNClassifier
 from .matching import MatchingNetClassifier
 from .meta_lstm import MetaLSTMClassifier
+from .meta_opt_net import MetaOptNetClassifier
 from .meta_sgd import MetaSGDClassifier, MetaSGDRegressor
 from .nearest_class_mean import NearestClassMeanClassifier
 from .neural_process import NeuralProcessRegressor
 from .protomaml import ProtoMAMLClassifier
 from .protonet import ProtoNetClassifier
+from .r2d2 import R2D2Classifier
 from .relation import RelationNetClassifier
 from .reptile import ReptileClassifier, ReptileRegressor
 from .ridge import RidgeHeadRegression, RidgeHeadRegressor
 from .ridge_classifier import RidgeHeadClassifier
 from .siamese import SiameseClassifier
+from .simple_cnaps import SimpleCNAPSClassifier
+from .tadam import TADAMClassifier
 
 __all__ = [
     "BaselinePlusPlusClassifier",
+    "CAMLClassifier",
+    "DN4Classifier",
+    "DeepEMDClassifier",
     "DeepKernelClassifier",
     "DeepKernelRegression",
     "DeepKernelRegressor",
+    "FEATClassifier",
+    "FRNClassifier",
     "GaussianProtoNetClassifier",
     "InContextClassifier",
     "InContextRegressor",
@@ -42,12 +56,14 @@ __all__ = [
     "MANNClassifier",
     "MatchingNetClassifier",
     "MetaLSTMClassifier",
+    "MetaOptNetClassifier",
     "MetaSGDClassifier",
     "MetaSGDRegressor",
     "NearestClassMeanClassifier",
     "NeuralProcessRegressor",
     "ProtoMAMLClassifier",
     "ProtoNetClassifier",
+    "R2D2Classifier",
     "RelationNetClassifier",
     "ReptileClassifier",
     "ReptileRegressor",
@@ -55,4 +71,6 @@ __all__ = [
     "RidgeHeadRegression",
     "RidgeHeadRegressor",
     "SiameseClassifier",
+    "SimpleCNAPSClassifier",
+    "TADAMClassifier",
 ]

@@ -24,10 +24,8 @@ from ..encoders import Shape
 from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import Refinement, RunningMeans, State, of_known, present_classes
 from ..tasks import Anything, OneOf, Whole, is_labelled
+from ._class_means import closeness, first_log_scale
 from ._known_prototypes import KnownPrototypes
-
-#: Features of the field's usual network, Conv4 at 28 x 28, whose distances are taken as they are.
-USUAL_WIDTH = 64
 
 
 class ProtoNet(RunningMeans):
@@ -64,13 +62,13 @@ class ProtoNet(RunningMeans):
         if metric not in ("euclidean", "cosine"):
             raise ValueError(f"metric must be 'euclidean' or 'cosine', got {metric!r}.")
         self.metric = metric
-        # Snell's squared distances are taken as they are, but that many features add up to more
-        # than a softmax can learn from; cosines need sharpening (Gidaris 2018)
-        start = 10.0 if metric == "cosine" else min(1.0, USUAL_WIDTH / self.n_features)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(start)))
+        # Snell's squared distances are taken as they are, of few features; cosines need
+        # sharpening (Gidaris 2018)
+        start = math.log(10.0) if metric == "cosine" else first_log_scale(self.n_features)
+        self.log_scale = nn.Parameter(torch.tensor(start))
         self.known = None
         if n_known:
-            self.known = KnownPrototypes(self.n_features, n_known, math.log(start))
+            self.known = KnownPrototypes(self.n_features, n_known, start)
 
     @property
     def takes_in(self) -> bool:
@@ -155,14 +153,8 @@ class ProtoNet(RunningMeans):
     def _closeness(self, prototypes: Tensor, Z: Tensor, log_scale: Tensor) -> Tensor:
         """Logits, but for what all classes have in common."""
         if self.metric == "cosine":
-            closeness = Z @ F.normalize(prototypes, dim=-1).mT
-        else:
-            # -|z - c|^2 without |z|^2, which no softmax over classes sees; centred so that
-            # large offsets do not cancel
-            centre = prototypes.mean(-2, keepdim=True)
-            Z, prototypes = Z - centre, prototypes - centre
-            closeness = 2 * Z @ prototypes.mT - prototypes.square().sum(-1)[..., None, :]
-        return log_scale.exp() * closeness
+            return log_scale.exp() * (Z @ F.normalize(prototypes, dim=-1).mT)
+        return log_scale.exp() * closeness(prototypes, Z)
 
 
 @with_shared_texts()

@@ -228,12 +228,16 @@ class RidgeHeadClassification(TakesIn):
 
     def _among_rows(self, phi: Tensor, target: Tensor) -> Tensor:
         """The Woodbury identity (eq. 5-6): an n x n system."""
-        scaled = phi / self.log_precision.double().exp()
+        scaled = phi / self.penalties()
         kernel = scaled @ phi.mT + torch.eye(phi.shape[-2], dtype=phi.dtype, device=phi.device)
         return scaled.mT @ solve(kernel, target)
 
     def _among_features(self, gram: Tensor, moment: Tensor) -> Tensor:
-        return solve(gram + torch.diag(self.log_precision.double().exp()), moment)
+        return solve(gram + torch.diag(self.penalties()), moment)
+
+    def penalties(self) -> Tensor:
+        """Of each feature, and of the intercept (n_features + 1,)."""
+        return self.log_precision.double().exp()
 
     # ------------------------------------------------------------------ further rows
     def statistics(self, Z: Tensor, y: Tensor, w: Tensor) -> State:

@@ -21,6 +21,7 @@ from .image import Conv4, ResNet8, ResNet12, channels_last
 from .layout import LAYOUTS, layout_taken, possible_layouts
 from .loaded_models import LoadedModels, as_written
 from .own_network import how_rows_come, takes_whole_numbers, wants_whole_numbers
+from .places import map_channels
 from .residual import Residual
 from .row_norm import norms_written_out
 from .sentence_models import (
@@ -68,6 +69,7 @@ __all__ = [
     "layout_taken",
     "load_sentence_model",
     "make_encoder",
+    "map_channels",
     "model_folder",
     "n_features_out",
     "norms_written_out",

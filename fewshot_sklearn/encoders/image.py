@@ -85,9 +85,12 @@ class ColorMoments(nn.Module):
 class _ImageEncoder(nn.Module):
     """Accepts rows as (n, H, W), (n, H, W, C) or flat and hands on channels-last images."""
 
+    #: Channels of the last map.
+    map_channels: int
     #: What the arguments of the constructor may be.
     _constraints: dict[str, Constraint] = {
         "width": Whole(1),
+        "pools": Whole(0, 4),
         "widths": Several(Whole(1)),
         "norm": OneOf("group", "layer", "instance") | None,
         "turns": Whole(1, 4),
@@ -194,7 +197,13 @@ class Conv4(_ImageEncoder):
         take away.
     image_shape : tuple of int or None, default=None
         (H, W) or (H, W, C) of flattened rows; None takes a square.
+    pools : int, default=4
+        How many of the four blocks, from the first on, are pooled. Fewer leave a larger map,
+        for methods that compare places: 7 x 7 pixels of 28 x 28 with 2, 3 x 3 with 3.
     """
+
+    #: What networks have that were pickled before it could be told.
+    pools = 4
 
     def __init__(
         self,
@@ -206,10 +215,13 @@ class Conv4(_ImageEncoder):
         pool: str | None = None,
         color_moments: bool = False,
         image_shape: Shape | None = None,
+        pools: int = 4,
     ):
         super().__init__(
-            input_shape, image_shape, turns, rms, pool, color_moments, width=width, norm=norm
-        )
+            input_shape, image_shape, turns, rms, pool, color_moments, width=width, norm=norm,
+            pools=pools,
+        )  # fmt: skip
+        self.pools, self.map_channels = pools, width
         self.convs = nn.ModuleList(
             nn.Conv2d(self.channels if i == 0 else width, width, 3, padding=1, bias=norm is None)
             for i in range(4)
@@ -218,9 +230,9 @@ class Conv4(_ImageEncoder):
         self._add_color_moments()
 
     def features(self, x: Tensor) -> Tensor:
-        for conv, norm in zip(self.convs, self.norms, strict=True):
+        for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             x = conv(x)
-            if min(x.shape[-2:]) > 1:
+            if i < self.pools and min(x.shape[-2:]) > 1:
                 x = F.max_pool2d(x, 2)
             x = F.relu(norm(x))
         return pooled(x, self.pool)
@@ -296,6 +308,7 @@ class ResNet12(_ImageEncoder):
         super().__init__(
             input_shape, image_shape, turns, rms, pool, color_moments, widths=widths, norm=norm
         )
+        self.map_channels = widths[-1]
         sizes = [self.channels, *widths]
         self.blocks = nn.Sequential(
             *(_ResidualBlock(a, b, norm) for a, b in zip(sizes, sizes[1:], strict=False))
@@ -370,6 +383,7 @@ class ResNet8(_ImageEncoder):
         super().__init__(
             input_shape, image_shape, turns, rms, pool, color_moments, widths=widths, norm=norm
         )
+        self.map_channels = widths[-1]
         self.stem = nn.Conv2d(self.channels, widths[0], 3, padding=1, bias=norm is None)
         self.stem_norm = row_norm(norm, widths[0])
         self.blocks = nn.Sequential(

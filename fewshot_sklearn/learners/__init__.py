@@ -48,6 +48,7 @@ from .sequences import (
     reading_order,
     sums_by_own_class,
 )
+from .shells import Shells
 from .taking_in import KEPT_W, KEPT_Y, SEEN, KeepsFeatures, RunningMeans, TakesIn, by_class, those
 from .task_prior import TaskPrior, evidence, task_prior
 
@@ -80,6 +81,7 @@ __all__ = [
     "PretrainedLearner",
     "Refinement",
     "RunningMeans",
+    "Shells",
     "SmoothingLearner",
     "State",
     "SupportLoss",

@@ -19,7 +19,6 @@ from ..encoders import MLP, Identity, Shape
 from ..tasks import IGNORED_CODE, memberships
 from ._attention_written_out import AttentionWrittenOut, may_attend
 from ._fixed_parts import is_fixed_norm
-from ._shells import Shells
 from .descent import (
     CrossEntropy,
     Layers,
@@ -32,6 +31,7 @@ from .descent import (
 )
 from .learner import TASKS_PER_CHUNK, FeatureLearner
 from .outputs import State, present_classes
+from .shells import Shells
 
 HEAD = ("head.weight", "head.bias")
 #: What a state holds beside the encoder's weights.

@@ -30,19 +30,27 @@ from fewshot_sklearn.estimators import many_tasks
 
 #: Meta-trained estimators that take rows into what they know.
 TAKE_IN = (
+    "CAMLClassifier",
+    "DN4Classifier",
+    "DeepEMDClassifier",
     "DeepKernelClassifier",
     "DeepKernelRegressor",
+    "FEATClassifier",
+    "FRNClassifier",
     "GaussianProtoNetClassifier",
     "InContextClassifier",
     "InContextRegressor",
     "KernelLogisticClassifier",
     "MatchingNetClassifier",
+    "MetaOptNetClassifier",
     "NearestClassMeanClassifier",
     "ProtoNetClassifier",
+    "R2D2Classifier",
     "RelationNetClassifier",
     "RidgeHeadClassifier",
     "RidgeHeadRegressor",
     "SiameseClassifier",
+    "SimpleCNAPSClassifier",
 )
 take_in = pytest.mark.parametrize("name", TAKE_IN)
 #: Of a running mean, of all features, of a posterior.
@@ -50,6 +58,7 @@ KINDS = pytest.mark.parametrize(
     "name", ["ProtoNetClassifier", "SiameseClassifier", "RidgeHeadRegressor"]
 )
 SMALL = {
+    "CAMLClassifier": {"n_layers": 1, "n_hidden": 16},
     "InContextClassifier": {"n_layers": 1, "n_hidden": 16},
     "InContextRegressor": {"n_layers": 1, "n_hidden": 16},
     "NeuralProcessRegressor": {"n_hidden": 16},

@@ -522,7 +522,7 @@ def test_no_model_of_nan_is_kept(store, rows):
 
 
 def test_who_only_reads_makes_no_store(tmp_path, ridge):
-    with pytest.raises(FileNotFoundError, match="no store .*none.tasks"):
+    with pytest.raises(FileNotFoundError, match=r"no store .*none.tasks"):
         TaskStore(tmp_path / "none.tasks", TaskwiseRegressor(ridge), create=False)
     assert not (tmp_path / "none.tasks").exists()
 
