@@ -32,6 +32,8 @@ from .algorithms import (
     RidgeHeadClassifier,
     RidgeHeadRegressor,
     SiameseClassifier,
+    TransductiveAssignmentClassifier,
+    TransductiveTIMClassifier,
 )
 from .meta_init import MetaInit
 from .pretrained import list_meta_inits, load_meta_init
@@ -142,6 +144,8 @@ __all__ = [
     "TaskwiseRegressor",
     "TextClassifier",
     "TokenClassifier",
+    "TransductiveAssignmentClassifier",
+    "TransductiveTIMClassifier",
     "TrustLearner",
     "TrustedClassifier",
     "TrustedRegressor",

@@ -23,6 +23,8 @@ from .reptile import ReptileClassifier, ReptileRegressor
 from .ridge import RidgeHeadRegression, RidgeHeadRegressor
 from .ridge_classifier import RidgeHeadClassifier
 from .siamese import SiameseClassifier
+from .transductive_assignment import TransductiveAssignmentClassifier
+from .transductive_tim import TransductiveTIMClassifier
 
 __all__ = [
     "BaselinePlusPlusClassifier",
@@ -55,4 +57,6 @@ __all__ = [
     "RidgeHeadRegression",
     "RidgeHeadRegressor",
     "SiameseClassifier",
+    "TransductiveAssignmentClassifier",
+    "TransductiveTIMClassifier",
 ]

@@ -49,6 +49,12 @@ from .sequences import (
 )
 from .taking_in import KEPT_W, KEPT_Y, SEEN, KeepsFeatures, RunningMeans, TakesIn, by_class, those
 from .task_prior import TaskPrior, evidence, task_prior
+from .transduction import (
+    ROWS,
+    PretrainedTransductiveLearner,
+    TransductiveLearner,
+    class_means,
+)
 
 __all__ = [
     "BYTES",
@@ -56,6 +62,7 @@ __all__ = [
     "KEPT_Y",
     "OF_LABELS",
     "OF_PAIRS",
+    "ROWS",
     "SEEN",
     "TASKS_PER_CHUNK",
     "Batch",
@@ -77,6 +84,7 @@ __all__ = [
     "OwnRandomNumbers",
     "Plan",
     "PretrainedLearner",
+    "PretrainedTransductiveLearner",
     "Refinement",
     "RunningMeans",
     "SmoothingLearner",
@@ -84,11 +92,13 @@ __all__ = [
     "SupportLoss",
     "TakesIn",
     "TaskPrior",
+    "TransductiveLearner",
     "TransformerLayer",
     "absent_classes",
     "as_support",
     "at_once",
     "by_class",
+    "class_means",
     "check_sizes",
     "cholesky",
     "class_prior",

@@ -175,7 +175,8 @@ def drawn(estimator: Any) -> Drawn:
         return Drawn(After(steps, final.module), final.unit) if steps else final
     if isinstance(estimator, TrustedClassifier | TrustedRegressor):
         return _trusted(estimator)
-    if isinstance(estimator, FewShotClassifier):
+    together = isinstance(estimator, FewShotClassifier) and estimator._learner_class.transductive
+    if isinstance(estimator, FewShotClassifier) and not together:
         outputs = OutputsOfRows(estimator)
         return Drawn(outputs, outputs.unit, plain=True)
     if isinstance(estimator, FewShotRegressor):

@@ -48,6 +48,7 @@ INTO_STATE = (
     "RidgeHeadClassifier",
     "RidgeHeadRegressor",
     "SiameseClassifier",
+    "TransductiveTIMClassifier",
 )
 into_state = pytest.mark.parametrize("name", INTO_STATE)
 classes_into_state = pytest.mark.parametrize("name", [n for n in INTO_STATE if n in CLASSIFIERS])

@@ -43,6 +43,7 @@ TAKE_IN = (
     "RidgeHeadClassifier",
     "RidgeHeadRegressor",
     "SiameseClassifier",
+    "TransductiveTIMClassifier",
 )
 take_in = pytest.mark.parametrize("name", TAKE_IN)
 #: Of a running mean, of all features, of a posterior.
