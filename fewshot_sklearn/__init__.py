@@ -33,6 +33,9 @@ from .algorithms import (
     RidgeHeadRegressor,
     SiameseClassifier,
     TransductiveAssignmentClassifier,
+    TransductiveLaplacianShotClassifier,
+    TransductivePropagationClassifier,
+    TransductivePTMAPClassifier,
     TransductiveTIMClassifier,
 )
 from .meta_init import MetaInit
@@ -145,6 +148,9 @@ __all__ = [
     "TextClassifier",
     "TokenClassifier",
     "TransductiveAssignmentClassifier",
+    "TransductiveLaplacianShotClassifier",
+    "TransductivePTMAPClassifier",
+    "TransductivePropagationClassifier",
     "TransductiveTIMClassifier",
     "TrustLearner",
     "TrustedClassifier",

@@ -77,7 +77,10 @@ VARIANTS = [
     variant("DeepKernelRegressor", kernel="linear"),
     variant("NeuralProcessRegressor", attentive=False),
     variant("ReptileClassifier", inner_optimizer="adam", inner_lr=0.1),
+    variant("TransductiveLaplacianShotClassifier", rectify=False),
+    variant("TransductivePTMAPClassifier", balanced=False),
     variant("TransductiveTIMClassifier", solver="adm"),
+    variant("TransductiveTIMClassifier", alpha=2.0, n_steps=100),
 ]
 #: Of sentences and pictures, which scikit-learn's checks have none of.
 OF_RAW_THINGS = [ImageEncoder(), ImageReader(), SentenceEncoder()]

@@ -24,6 +24,9 @@ from .ridge import RidgeHeadRegression, RidgeHeadRegressor
 from .ridge_classifier import RidgeHeadClassifier
 from .siamese import SiameseClassifier
 from .transductive_assignment import TransductiveAssignmentClassifier
+from .transductive_laplacian import TransductiveLaplacianShotClassifier
+from .transductive_propagation import TransductivePropagationClassifier
+from .transductive_pt_map import TransductivePTMAPClassifier
 from .transductive_tim import TransductiveTIMClassifier
 
 __all__ = [
@@ -58,5 +61,8 @@ __all__ = [
     "RidgeHeadRegressor",
     "SiameseClassifier",
     "TransductiveAssignmentClassifier",
+    "TransductiveLaplacianShotClassifier",
+    "TransductivePTMAPClassifier",
+    "TransductivePropagationClassifier",
     "TransductiveTIMClassifier",
 ]

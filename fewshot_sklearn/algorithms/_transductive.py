@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..estimators import FewShotClassifier
 from ..learners import Learner, State
 from ..meta_init import MetaInit

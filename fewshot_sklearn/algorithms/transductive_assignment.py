@@ -214,8 +214,9 @@ class TransductiveAssignmentClassifier(ClassifierMixin, BaseEstimator):
         if needed > most:
             raise ValueError(
                 f"{n} rows would take about {needed * BYTES / 1e9:.1f} GB of memory, more than the "
-                f"{most * BYTES / 1e9:.1f} GB that they may. Ask about fewer rows at once, or allow "
-                f"more: sklearn.set_config(working_memory={-(-needed * BYTES // 2**20)}), in MiB."
+                f"{most * BYTES / 1e9:.1f} GB that they may. Ask about fewer rows, or "
+                "allow more, in MiB: "
+                f"sklearn.set_config(working_memory={-(-needed * BYTES // 2**20)})."
             )
         return np.maximum(logs, LEAST), np.minimum(places, n)
 

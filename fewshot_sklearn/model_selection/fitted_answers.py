@@ -18,6 +18,7 @@ from ..estimators import (
 from ..tasks import taken
 from .answers import Answers
 
+
 def fitted_answers(
     estimator: Any,
     X: Any,

@@ -48,6 +48,9 @@ INTO_STATE = (
     "RidgeHeadClassifier",
     "RidgeHeadRegressor",
     "SiameseClassifier",
+    "TransductiveLaplacianShotClassifier",
+    "TransductivePTMAPClassifier",
+    "TransductivePropagationClassifier",
     "TransductiveTIMClassifier",
 )
 into_state = pytest.mark.parametrize("name", INTO_STATE)

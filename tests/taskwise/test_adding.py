@@ -43,6 +43,9 @@ TAKE_IN = (
     "RidgeHeadClassifier",
     "RidgeHeadRegressor",
     "SiameseClassifier",
+    "TransductiveLaplacianShotClassifier",
+    "TransductivePTMAPClassifier",
+    "TransductivePropagationClassifier",
     "TransductiveTIMClassifier",
 )
 take_in = pytest.mark.parametrize("name", TAKE_IN)
