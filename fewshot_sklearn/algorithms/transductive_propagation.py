@@ -33,7 +33,8 @@ class TransductivePropagation(TransductiveLearner):
     """predict: (I - alpha S)^-1 Y on the normalised graph S of all rows (eq. 4).
 
     An edge weighs exp(-d^2 / 2), d^2 the mean squared difference of features over the length
-    of each row (eq. 2). Without a past all lengths are a quarter of the root of the rows' mean variance.
+    of each row (eq. 2). Without a past all lengths are a quarter of the root of the rows' mean
+    variance.
     """
 
     learned_only = ("lengths",)
@@ -153,8 +154,9 @@ class TransductivePropagationClassifier(TransductiveClassifier):
     of the task's features, and this is label spreading [2]_ with a kernel of that width. As
     there, no row is its own neighbour. Lengths are exponentials of what the network tells, and
     the network is a perceptron on features, not convolutions on maps of them, because encoders
-    here return features. Rows as far as the farthest neighbour all are neighbours, so that answers do not
-    depend on the order of rows. The graph takes memory that is quadratic in the rows.
+    here return features. Rows as far as the farthest neighbour all are neighbours, so that
+    answers do not depend on the order of rows. The graph takes memory that is quadratic in the
+    rows.
 
     Parameters
     ----------
