@@ -9,14 +9,6 @@ from ..meta_init import MetaInit
 #: Algorithms whose meta-inits hold an encoder that suits them: class means of its features.
 OF_CLASS_MEANS = ("ProtoNet", "NearestClassMean")
 
-#: Entry of their docstrings.
-META_INIT = """
-meta_init : MetaInit, name, path or None, default=None
-    What meta-training learned from past tasks: of this class, or of `ProtoNetClassifier` or
-    `NearestClassMeanClassifier`, of which the encoder is taken. None starts from the encoder as
-    it is (random weights, for the encoders that have any).
-"""
-
 
 class TransductiveClassifier(FewShotClassifier):
     """Base class of those with an encoder: they take that of prototypes, too."""

@@ -27,7 +27,7 @@ from ..learners import (
 )
 from ..tasks import Flag, Number, Whole, shares
 from ._neighbours import nearest, squared_distances
-from ._transductive import META_INIT, TransductiveClassifier
+from ._transductive import TransductiveClassifier
 
 #: How sharply cosines tell which class a row rectifies.
 SHARPNESS = 10.0
@@ -100,7 +100,7 @@ class LaplacianShot(PretrainedTransductiveLearner):
         return torch.where(total > 0, found, means)
 
 
-@with_shared_texts(meta_init=META_INIT)
+@with_shared_texts()
 class TransductiveLaplacianShotClassifier(TransductiveClassifier):
     """LaplacianShot: nearest class means, and neighbours answered alike.
 
@@ -126,6 +126,8 @@ class TransductiveLaplacianShotClassifier(TransductiveClassifier):
     Parameters
     ----------
     {meta_init}
+        One of `ProtoNetClassifier` or `NearestClassMeanClassifier` will do, too: its
+        encoder is taken.
     {encoder}
     {freeze_encoder}
     {scale_inputs}

@@ -19,12 +19,12 @@ from ..estimators import with_shared_texts
 from ..learners import KEPT_W, KEPT_Y, ROWS, Outputs, State, TransductiveLearner
 from ..tasks import IGNORED_CODE, Positive, Whole, memberships, shares
 from ._neighbours import nearest, squared_distances
-from ._transductive import META_INIT, TransductiveClassifier
+from ._transductive import TransductiveClassifier
 
 #: Tables of all pairs of rows that are held at once.
 OF_PAIRS = 10
-#: Lengths without a past, in units of the root of the rows' mean variance.
-UNTRAINED = 0.25
+#: Unit of lengths, in units of the root of the rows' mean variance.
+UNIT = 0.25
 #: Logarithms of lengths are no farther from zero than this.
 FARTHEST = 20.0
 
@@ -34,7 +34,7 @@ class TransductivePropagation(TransductiveLearner):
 
     An edge weighs exp(-d^2 / 2), d^2 the mean squared difference of features over the length
     of each row (eq. 2). Without a past all lengths are a quarter of the root of the rows' mean
-    variance.
+    variance, in units of which they are learned.
     """
 
     learned_only = ("lengths",)
@@ -58,6 +58,10 @@ class TransductivePropagation(TransductiveLearner):
             nn.init.zeros_(last.weight)  # at first all lengths are one
             nn.init.zeros_(last.bias)
             self.lengths = nn.Sequential(nn.Linear(self.n_features, n_hidden), nn.ReLU(), last)
+
+    def numbers_to_adapt(self, n_rows: int, n_labels: int) -> int:
+        # what no query could be asked of is refused before
+        return super().numbers_to_adapt(n_rows, n_labels) + OF_PAIRS * n_rows**2
 
     def numbers_to_answer(self, n_support: int, n_rows: int, n_way: int) -> int:
         pairs = OF_PAIRS * (n_support + n_rows) ** 2
@@ -117,14 +121,16 @@ class TransductivePropagation(TransductiveLearner):
         return torch.where(near, (-0.5 * distances).exp(), 0.0)
 
     def _in_lengths(self, rows: Tensor, mass: Tensor) -> Tensor:
+        """Rows over their lengths: exp(what the network tells), in units of the task's spread."""
         share = shares(mass)[..., None, :]
+        lengths: Tensor | float = 1.0
         if self.lengths is not None:
-            return rows * (-self.lengths(rows).clamp(-FARTHEST, FARTHEST)).exp()
+            lengths = self.lengths(rows).clamp(-FARTHEST, FARTHEST).exp()
         rows = rows - share @ rows
         size = rows.abs().amax((-1, -2), keepdim=True)
         rows = rows / torch.where(size > 0, size, 1.0)  # so that no square is too large
         variance = (share @ rows.square()).mean(-1, keepdim=True)
-        return rows / (UNTRAINED * torch.where(variance > 0, variance, 1.0).sqrt())
+        return rows / (UNIT * torch.where(variance > 0, variance, 1.0).sqrt() * lengths)
 
     @staticmethod
     def _normalized(edges: Tensor, mass: Tensor) -> Tensor:
@@ -137,7 +143,7 @@ class TransductivePropagation(TransductiveLearner):
         return root[..., :, None] * towards * root[..., None, :]
 
 
-@with_shared_texts(meta_init=META_INIT)
+@with_shared_texts()
 class TransductivePropagationClassifier(TransductiveClassifier):
     """TPN: labels that spread on a learned graph of the support rows and all queries.
 
@@ -150,17 +156,19 @@ class TransductivePropagationClassifier(TransductiveClassifier):
     differentiates through the solve, and learns encoder and lengths from the cross-entropy of all
     rows of an episode (eq. 6).
 
-    Without a meta-init of its own, all lengths are a quarter of the root of the mean variance
-    of the task's features, and this is label spreading [2]_ with a kernel of that width. As
-    there, no row is its own neighbour. Lengths are exponentials of what the network tells, and
-    the network is a perceptron on features, not convolutions on maps of them, because encoders
-    here return features. Rows as far as the farthest neighbour all are neighbours, so that
-    answers do not depend on the order of rows. The graph takes memory that is quadratic in the
-    rows.
+    Features are centred on the task's mean, and lengths are in units of a quarter of the root
+    of their mean variance, so that a task in other units has the same answers. Without a meta-init of its own, all
+    are one such unit, and this is label spreading [2]_ with a kernel of that width. As there, no
+    row is its own neighbour. Lengths are exponentials of what the network tells, and the network
+    is a perceptron on features, not convolutions on maps of them, because encoders here return
+    features. Rows as far as the farthest neighbour all are neighbours, so that answers do not
+    depend on the order of rows. The graph takes memory that is quadratic in the rows.
 
     Parameters
     ----------
     {meta_init}
+        One of `ProtoNetClassifier` or `NearestClassMeanClassifier` will do, too: its
+        encoder is taken.
     {encoder}
     {freeze_encoder}
     {scale_inputs}

@@ -25,7 +25,7 @@ from ..learners import (
 )
 from ..tasks import Flag, Number, Positive, Whole, shares
 from ._neighbours import squared_distances
-from ._transductive import META_INIT, TransductiveClassifier
+from ._transductive import TransductiveClassifier
 
 #: What is added to features, in units of a row's size, so that a power of zero has a slope.
 EPS = 1e-6
@@ -74,7 +74,7 @@ class PTMAP(PretrainedTransductiveLearner):
         """Each feature to the power, with its sign; then rows of length one."""
         size = Z.abs().amax(-1, keepdim=True)
         Z = Z / torch.where(size > 0, size, 1.0)
-        powers = (Z.abs() + EPS * (size > 0)) ** self.power
+        powers = (Z.abs() + EPS * (size > 0).to(Z.dtype)) ** self.power
         return F.normalize(torch.where(Z < 0, -powers, powers), dim=-1)
 
     @staticmethod
@@ -140,7 +140,7 @@ def even_prices(logs: Tensor, asked: Tensor, present: Tensor, prices: Tensor) ->
     return torch.where(there & ~few, -factors.log(), 0.0)
 
 
-@with_shared_texts(meta_init=META_INIT)
+@with_shared_texts()
 class TransductivePTMAPClassifier(TransductiveClassifier):
     """PT-MAP: class means and evenly shared out queries, each found from the other.
 
@@ -165,6 +165,8 @@ class TransductivePTMAPClassifier(TransductiveClassifier):
     Parameters
     ----------
     {meta_init}
+        One of `ProtoNetClassifier` or `NearestClassMeanClassifier` will do, too: its
+        encoder is taken.
     {encoder}
     {freeze_encoder}
     {scale_inputs}

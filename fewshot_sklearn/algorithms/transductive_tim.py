@@ -27,7 +27,7 @@ from ..learners import (
     present_classes,
 )
 from ..tasks import Number, OneOf, Positive, Whole, shares
-from ._transductive import META_INIT, TransductiveClassifier
+from ._transductive import TransductiveClassifier
 
 SOLVERS = ("gd", "adm")
 #: Steps of each solver, as in the paper.
@@ -165,7 +165,7 @@ class TIM(PretrainedTransductiveLearner):
         return weights
 
 
-@with_shared_texts(meta_init=META_INIT)
+@with_shared_texts()
 class TransductiveTIMClassifier(TransductiveClassifier):
     """TIM: nearest prototypes, moved until the answers to all queries are sure and even.
 
@@ -185,6 +185,8 @@ class TransductiveTIMClassifier(TransductiveClassifier):
     Parameters
     ----------
     {meta_init}
+        One of `ProtoNetClassifier` or `NearestClassMeanClassifier` will do, too: its
+        encoder is taken.
     {encoder}
     {freeze_encoder}
     {scale_inputs}
@@ -199,9 +201,11 @@ class TransductiveTIMClassifier(TransductiveClassifier):
         meta-init's, or 1.0 without one.
     temperature : float or None, default=None
         How sharply closeness tells classes apart. None takes the meta-init's, or 15.0.
-    support_weight, conditional_weight : float or None, default=None
-        Weights in the loss. None is 0.1 with Shannon's entropy and 1.0 with another, as in
-        the papers.
+    support_weight : float or None, default=None
+        Weight of the support's cross-entropy. None is 0.1 with Shannon's entropy and 1.0 with
+        another, as in the papers.
+    conditional_weight : float or None, default=None
+        Weight of the mean entropy of single answers. None is as with `support_weight`.
     n_steps : int or None, default=None
         Steps: None is 1000 of ``"gd"``, 150 of ``"adm"``.
     {device}

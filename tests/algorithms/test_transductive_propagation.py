@@ -39,9 +39,7 @@ def test_is_label_spreading_of_scikit_learn(task, alpha):
     clf = TransductivePropagationClassifier(alpha=alpha, n_neighbors=1000).fit(X, y)
     found = spread_of(clf, X_query)
     expected = spreading.label_distributions_[len(X) :]
-    np.testing.assert_allclose(
-        found / found.sum(1, keepdims=True), expected, rtol=1e-6, atol=1e-9
-    )
+    np.testing.assert_allclose(found / found.sum(1, keepdims=True), expected, rtol=1e-6, atol=1e-9)
 
 
 def random_learner(**params):
@@ -57,7 +55,7 @@ def reference(learner, Z, y, k, alpha):
     """Equations 2 to 4, of rows of which the first have labels."""
     with torch.no_grad():
         length = learner.lengths(torch.tensor(Z)).exp().numpy()
-    scaled = Z / length
+    scaled = (Z - Z.mean(0)) / (0.25 * np.sqrt(Z.var(0).mean()) * length)
     d = ((scaled[:, None] - scaled) ** 2).mean(2)
     n = len(Z)
     near = np.zeros((n, n), bool)

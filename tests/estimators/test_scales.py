@@ -20,6 +20,7 @@ from fewshot_sklearn import MetaTrainer, RidgeHeadRegressor, few_shot_score
 OFFSETS = [1e3, 1e6, -1e8, 1.7e9]
 #: Those that compare directions: an angle is one at the origin, scikit-learn's cosines as well.
 BY_ANGLE = {"BaselinePlusPlusClassifier", "MatchingNetClassifier", "NearestClassMeanClassifier"}
+BY_ANGLE |= {f"Transductive{name}Classifier" for name in ("LaplacianShot", "PTMAP", "TIM")}
 
 
 def rows(n=40, seed=0):
