@@ -414,10 +414,8 @@ def test_fit_and_predict_are_the_episode_of_meta_training(trained, task, name):
     X, y, X_query, _ = task(name)
     est = trained[name].fit(X, y)
     codes = y[:, None] if name in REGRESSORS else y - 7
-    tasks = [
-        Task(X, codes, X_query[:9], codes[:9]),
-        Task(X[:6], codes[:6], X_query, np.resize(codes[:1], (len(X_query), *codes.shape[1:]))),
-    ]
+    asked = np.resize(codes[:1], (len(X_query), *codes.shape[1:]))
+    tasks = [Task(X, codes, X_query[:9], codes[:9]), Task(X[:6], codes[:6], X_query, asked)]
     learner = est._rebuild(est.meta_init)
     batch, _ = pad_tasks(tasks, tell_queries=learner.transductive)
     with torch.no_grad():

@@ -53,7 +53,7 @@ def test_other_meta_inits_will_not(trained, task, name):
 
 
 def test_a_shipped_meta_init():
-    images = np.random.default_rng(0).random((6, 28, 28))
+    images = np.random.default_rng(0).integers(0, 2, (6, 28, 28)).astype(np.uint8)
     clf = TransductiveTIMClassifier("omniglot-conv4", n_steps=5).fit(images[:2], ["a", "b"])
     assert clf.predict(images[2:]).shape == (4,)
 
@@ -139,9 +139,11 @@ def test_the_rows_of_a_task_are_asked_together(trained, digits_new, name):
 
 # ------------------------------------------------------------------ stable
 @every_transductive
-@pytest.mark.parametrize("factor", [1e-8, 1.0, 1e8])
-@pytest.mark.parametrize("meta_trained", [True, False])
-def test_no_nan_whatever_the_rows(trained, digits_new, name, factor, meta_trained):
+@pytest.mark.parametrize(
+    ("meta_trained", "factor"),  # rows so far from the past are refused
+    [(True, 1e-8), (True, 1.0), (False, 1e-8), (False, 1.0), (False, 1e8)],
+)
+def test_no_nan_whatever_the_rows(trained, digits_new, name, meta_trained, factor):
     X, y = digits_new
     X = X[:30] * factor
     X[:, ::7] = 3.0 * factor
