@@ -27,7 +27,7 @@ from fewshot_sklearn.tasks import EpisodeRows, memberships
 
 #: Queries a class: even ones, and uneven ones on average; and parameters of these' distribution.
 EVEN, UNEVEN, DIRICHLET = 15, 5, 2.0
-WAYS = {"few": (5,), "both": (5, 20)}
+WAYS = {"few": (5,), "many": (20,), "both": (5, 20)}
 
 
 def episodes(y: np.ndarray, n_way: int, n: int, even: bool, seed: int = 0) -> EpisodeRows:
@@ -108,6 +108,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--meta-init", default="omniglot-conv4", help="a shipped one, or a file")
     parser.add_argument("--episodes", type=int, default=600)
     parser.add_argument("--only", choices=WAYS, default="both", help="numbers of classes")
+    parser.add_argument("--methods", nargs="*", default=[""], help="what their names begin with")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     images, letters, alphabets = load_omniglot(return_X_y_groups=True)
@@ -120,6 +121,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"| {options.meta_init} | {' | '.join(heads)} | ms a task |", flush=True)
     print("|---" * (len(heads) + 2) + "|")
     for name, score in methods(options.meta_init):
+        if not name.startswith(tuple(options.methods)):
+            continue
         cells, spent = [], []
         for key in columns:
             start = time.process_time()

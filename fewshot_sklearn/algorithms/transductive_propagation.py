@@ -156,13 +156,14 @@ class TransductivePropagationClassifier(TransductiveClassifier):
     differentiates through the solve, and learns encoder and lengths from the cross-entropy of all
     rows of an episode (eq. 6).
 
-    Features are centred on the task's mean, and lengths are in units of a quarter of the root
-    of their mean variance, so that a task in other units has the same answers. Without a meta-init of
-    its own, all are one such unit, and this is label spreading [2]_ with a kernel of that width.
-    As there, no row is its own neighbour. Lengths are exponentials of what the network tells, and
-    the network is a perceptron on features, not convolutions on maps of them, because encoders
-    here return features. Rows as far as the farthest neighbour all are neighbours, so that answers do not
-    depend on the order of rows. The graph takes memory that is quadratic in the rows.
+    Features are centred on the task's mean, and lengths are in units of a quarter of the root of
+    their mean variance, so that a task in other units has the same answers. Without a meta-init
+    of its own, all are one such unit, and this is label spreading [2]_ with a kernel of that
+    width. As there, no row is its own neighbour. Lengths are exponentials of what the network
+    tells, and the network is a perceptron on features, not convolutions on maps of them, because
+    encoders here return features. Rows as far as the farthest neighbour all are neighbours, so
+    that answers do not depend on the order of rows. The graph takes memory that is quadratic in
+    the rows.
 
     Parameters
     ----------
