@@ -155,6 +155,18 @@ OMNIGLOT: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
     "mann": ("MANNClassifier", fs.MANNClassifier(**CONV4), {}),
     "in-context": ("InContextClassifier", fs.InContextClassifier(**CONV4), {}),
     "caml": ("CAMLClassifier", fs.CAMLClassifier(**CONV4), {}),
+    "propagation": (
+        "TransductivePropagationClassifier",
+        fs.TransductivePropagationClassifier(**CONV4),
+        {},
+    ),
+    "pt-map": ("TransductivePTMAPClassifier", fs.TransductivePTMAPClassifier(**CONV4), {}),
+    "laplacian": (
+        "TransductiveLaplacianShotClassifier",
+        fs.TransductiveLaplacianShotClassifier(**CONV4),
+        {},
+    ),
+    "tim": ("TransductiveTIMClassifier", fs.TransductiveTIMClassifier(**CONV4), {}),
     "evolution": (
         "ESMetaTrainer(ProtoNetClassifier)",
         fs.ProtoNetClassifier(**CONV4),

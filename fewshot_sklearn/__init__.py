@@ -41,6 +41,11 @@ from .algorithms import (
     SiameseClassifier,
     SimpleCNAPSClassifier,
     TADAMClassifier,
+    TransductiveAssignmentClassifier,
+    TransductiveLaplacianShotClassifier,
+    TransductivePropagationClassifier,
+    TransductivePTMAPClassifier,
+    TransductiveTIMClassifier,
 )
 from .meta_init import MetaInit
 from .pretrained import list_meta_inits, load_meta_init
@@ -160,6 +165,11 @@ __all__ = [
     "TaskwiseRegressor",
     "TextClassifier",
     "TokenClassifier",
+    "TransductiveAssignmentClassifier",
+    "TransductiveLaplacianShotClassifier",
+    "TransductivePTMAPClassifier",
+    "TransductivePropagationClassifier",
+    "TransductiveTIMClassifier",
     "TrustLearner",
     "TrustedClassifier",
     "TrustedRegressor",

@@ -36,6 +36,9 @@ def public_subclasses(base):
 
 CLASSIFIERS = public_subclasses(FewShotClassifier)
 REGRESSORS = public_subclasses(FewShotRegressor)
+#: Those that answer all rows of a call together, as their names say; no other may.
+TRANSDUCTIVE = tuple(name for name in CLASSIFIERS if name.startswith("Transductive"))
+INDUCTIVE = tuple(name for name in CLASSIFIERS + REGRESSORS if name not in TRANSDUCTIVE)
 IMAGE_CLASSIFIERS = [getattr(fewshot_sklearn, name) for name in CLASSIFIERS]
 
 #: How the meta-training of an estimator of the `trained` fixture differs: its own parameters, and
@@ -52,11 +55,14 @@ DIFFERENTLY = {
     "NeuralProcessRegressor": ({"attentive": False, "n_hidden": 64}, {"max_epochs": 60}),
     "RelationNetClassifier": ({}, {"max_epochs": 10, "lr": 1e-3}),
     "SiameseClassifier": ({}, {"max_epochs": 26, "lr": 1e-3}),
+    "TransductiveTIMClassifier": ({"solver": "adm", "n_steps": 30}, {}),
     "RidgeHeadRegressor": ({"encoder__activation": "tanh"}, {"n_shot": (5, 10), "max_epochs": 24}),
 }
 
 every_classifier = pytest.mark.parametrize("name", CLASSIFIERS)
 every_regressor = pytest.mark.parametrize("name", REGRESSORS)
+every_inductive = pytest.mark.parametrize("name", INDUCTIVE)
+every_transductive = pytest.mark.parametrize("name", TRANSDUCTIVE)
 every_estimator = pytest.mark.parametrize("name", CLASSIFIERS + REGRESSORS)
 #: What some of this package's features take, beside its oldest requirements; see docs/versions.md.
 needs_new_torch = pytest.mark.skipif(

@@ -12,9 +12,9 @@ import rooms
 from conftest import ROOT
 from rooms import ORDER, PACKAGE, imported_modules, own_imports, room_of
 
-#: The algorithms that may import another: the second file of a method, and R2-D2, whose ridge
-#: regression is that of the ridge head.
-SECOND_FILES = {"deep_kernel_classifier", "in_context", "r2d2"}
+#: The algorithms that may import another: the second file of a method, what goes around one, and
+#: R2-D2, whose ridge regression is that of the ridge head.
+SECOND_FILES = {"deep_kernel_classifier", "in_context", "r2d2", "transductive_assignment"}
 FILES = rooms.files()
 NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
 every_file = pytest.mark.parametrize("path", FILES, ids=NAMES)

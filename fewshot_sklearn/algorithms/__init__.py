@@ -32,6 +32,11 @@ from .ridge_classifier import RidgeHeadClassifier
 from .siamese import SiameseClassifier
 from .simple_cnaps import SimpleCNAPSClassifier
 from .tadam import TADAMClassifier
+from .transductive_assignment import TransductiveAssignmentClassifier
+from .transductive_laplacian import TransductiveLaplacianShotClassifier
+from .transductive_propagation import TransductivePropagationClassifier
+from .transductive_pt_map import TransductivePTMAPClassifier
+from .transductive_tim import TransductiveTIMClassifier
 
 __all__ = [
     "BaselinePlusPlusClassifier",
@@ -73,4 +78,9 @@ __all__ = [
     "SiameseClassifier",
     "SimpleCNAPSClassifier",
     "TADAMClassifier",
+    "TransductiveAssignmentClassifier",
+    "TransductiveLaplacianShotClassifier",
+    "TransductivePTMAPClassifier",
+    "TransductivePropagationClassifier",
+    "TransductiveTIMClassifier",
 ]

@@ -14,6 +14,7 @@ from .explanation import (
     feature_metric,
 )
 from .finite_answers import solvable
+from .fitted_logits import logits_of
 from .frozen_steps import (
     FrozenStep,
     adapts_in_batches,
@@ -93,6 +94,7 @@ __all__ = [
     "in_type_of",
     "known_classes",
     "labels_of_numbers",
+    "logits_of",
     "of_new_classes",
     "predicts",
     "range_of_pixels",

@@ -268,17 +268,23 @@ class ManyTasks:
 
     @_solvable
     @torch.no_grad()
-    def answers(self, state: State, Z: Tensor) -> Outputs:
-        """Outputs (T, n, ...) for rows of tasks that were adapted to."""
+    def answers(self, state: State, Z: Tensor, real: np.ndarray | None = None) -> Outputs:
+        """Outputs (T, n, ...) for rows of tasks that were adapted to.
+
+        Which of them are `real` (T, n), and no padding, decides where a learner answers all rows
+        of a task together.
+        """
         if LEVEL in state:
             rest = {name: t for name, t in state.items() if name not in (LEVEL, SPREAD)}
             return put_back(self.answers(rest, Z), state[LEVEL], state[SPREAD])
-        outputs = self._answers(state, Z)
+        outputs = self._answers(state, Z, real)
         refuse_infinite(outputs, self.learner.n_outputs, self.init)
         return outputs
 
-    def _answers(self, state: State, Z: Tensor) -> Outputs:
+    def _answers(self, state: State, Z: Tensor, real: np.ndarray | None) -> Outputs:
         learner = self.learner
+        if learner.transductive:
+            return self._in_chunks(learner.predict_features_in_parts, state, Z, *self._told(real))
         one_task: Callable[..., Any] = learner.predict_in_parts
         if self.by_features:
             one_task = learner.predict_features_in_parts
@@ -289,23 +295,40 @@ class ManyTasks:
         each = ({name: t[i] for name, t in state.items()} for i in range(len(Z)))
         return joined([one_task(s, z) for s, z in zip(each, Z, strict=True)], torch.stack)
 
-    def _in_chunks(self, function: Callable[..., Any], state: State, Z: Tensor) -> Outputs:
-        chunk = TASKS_PER_CHUNK if Z.device.type == "cpu" else len(Z)
+    def _in_chunks(self, function: Callable[..., Any], state: State, *rows: Tensor) -> Outputs:
+        chunk = TASKS_PER_CHUNK if rows[0].device.type == "cpu" else len(rows[0])
         parts = [
-            function({name: t[i : i + chunk] for name, t in state.items()}, Z[i : i + chunk])
-            for i in range(0, len(Z), chunk)
+            function(
+                {name: t[i : i + chunk] for name, t in state.items()},
+                *(t[i : i + chunk] for t in rows),
+            )
+            for i in range(0, len(rows[0]), chunk)
         ]
         return parts[0] if len(parts) == 1 else joined(parts, torch.cat)
 
     @_solvable
     @torch.no_grad()
-    def episodes(self, Z: Tensor, y: Tensor, w: Tensor, Z_query: Tensor) -> Outputs:
-        """Outputs (T, n_query, ...) for queries of tasks whose states nobody needs."""
+    def episodes(
+        self,
+        Z: Tensor,
+        y: Tensor,
+        w: Tensor,
+        Z_query: Tensor,
+        real: np.ndarray | None = None,
+    ) -> Outputs:
+        """Outputs (T, n_query, ...) for queries of tasks whose states nobody needs.
+
+        As in `answers`, `real` tells queries (T, n_query) that are no padding.
+        """
         y, move = self._near(Z, y, w)
-        outputs = self._forward(Z, y, w, Z_query)
+        told = self._told(real) if self.learner.transductive else ()
+        outputs = self._forward(Z, y, w, Z_query, *told)
         refuse_infinite(outputs, self.learner.n_outputs, self.init)
         return outputs if move is None else put_back(outputs, move.level, move.spread)
 
-    def _forward(self, Z: Tensor, y: Tensor, w: Tensor, Z_query: Tensor) -> Outputs:
+    def _told(self, real: np.ndarray | None) -> tuple[Tensor, ...]:
+        return () if real is None else (self.tensor(real),)
+
+    def _forward(self, Z: Tensor, y: Tensor, w: Tensor, Z_query: Tensor, *told: Tensor) -> Outputs:
         forward = self.learner.forward_features if self.by_features else self.learner
-        return forward(Z, self._in_precision(y), w, Z_query)
+        return forward(Z, self._in_precision(y), w, Z_query, *told)

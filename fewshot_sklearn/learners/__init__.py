@@ -51,6 +51,12 @@ from .sequences import (
 from .shells import Shells
 from .taking_in import KEPT_W, KEPT_Y, SEEN, KeepsFeatures, RunningMeans, TakesIn, by_class, those
 from .task_prior import TaskPrior, evidence, task_prior
+from .transduction import (
+    ROWS,
+    PretrainedTransductiveLearner,
+    TransductiveLearner,
+    class_means,
+)
 
 __all__ = [
     "BYTES",
@@ -58,6 +64,7 @@ __all__ = [
     "KEPT_Y",
     "OF_LABELS",
     "OF_PAIRS",
+    "ROWS",
     "SEEN",
     "TASKS_PER_CHUNK",
     "Batch",
@@ -79,6 +86,7 @@ __all__ = [
     "OwnRandomNumbers",
     "Plan",
     "PretrainedLearner",
+    "PretrainedTransductiveLearner",
     "Refinement",
     "RunningMeans",
     "Shells",
@@ -87,6 +95,7 @@ __all__ = [
     "SupportLoss",
     "TakesIn",
     "TaskPrior",
+    "TransductiveLearner",
     "TransformerLayer",
     "absent_classes",
     "as_support",
@@ -94,6 +103,7 @@ __all__ = [
     "by_class",
     "check_sizes",
     "cholesky",
+    "class_means",
     "class_prior",
     "compiled",
     "contrasts",

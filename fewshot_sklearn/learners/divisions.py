@@ -82,7 +82,8 @@ def divided_loss(
     learner : Learner
         One that looks at features.
     batch : dict of Tensor
-        ``X``, ``y``, ``w`` and ``X_query`` of T episodes, on its device.
+        ``X``, ``y``, ``w`` and ``X_query`` of T episodes, on its device, and what else there is
+        of their places, such as which are padded.
     y_query : Tensor of shape (T, n_query) or (T, n_query, n_outputs)
         What their queries are.
     n_divisions : int
@@ -106,10 +107,11 @@ def divided_loss(
         y, y_query = targets[:, :n], targets[:, n:]
     else:
         y, y_query = y.repeat(n_divisions, 1, 1), y_query.repeat(n_divisions, 1)
-    w = w.repeat(n_divisions, 1)
+    # what is padded stays in its place
+    rest = {k: t.repeat(n_divisions, *[1] * (t.ndim - 1)) for k, t in batch.items() if k[0] == "w"}
     before, learner.given_features = learner.given_features, True
     try:
-        value, outputs = loss({"X": Z[:, :n], "y": y, "w": w, "X_query": Z[:, n:]}, y_query)
+        value, outputs = loss({"X": Z[:, :n], "y": y, "X_query": Z[:, n:], **rest}, y_query)
     finally:
         learner.given_features = before
     if isinstance(outputs, Gaussian):

@@ -106,6 +106,9 @@ class Learner(InParts, FurtherRows):
     adapts_encoder = False
     #: Whether a row counts by its features alone, whatever is support and whatever is asked for.
     looks_at_features = False
+    #: Whether it answers all queries of a task together: it then takes `w_query`, which tells
+    #: those that are no padding (`TransductiveLearner`).
+    transductive = False
     #: How many times the learning rate a parameter is trained with, by name, where not once.
     faster: dict[str, float] = {}
     #: Names of the submodules that only meta-training needs; a meta-init leaves them out.

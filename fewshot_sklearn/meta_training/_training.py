@@ -309,9 +309,10 @@ class Training(EpisodicNet):
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
         """Loader of batches of tasks; in training, of new tasks every epoch."""
         kind = "iterator_train" if training else "iterator_valid"
-        keep = self._plan().estimator._learner_class.rounds_itself
+        learner = self._plan().estimator._learner_class
+        keep, tell = learner.rounds_itself, learner.transductive
         whole = PastTasks.gives_whole(getattr(self, "module_", None))
-        collate = partial(pad_tasks, keep_float64=keep, whole=whole)
+        collate = partial(pad_tasks, keep_float64=keep, whole=whole, tell_queries=tell)
         options = {"batch_size": self.batch_size, "collate_fn": collate}
         # of its own: torch's loaders draw from the global one only with worker processes
         options["generator"] = torch.Generator()

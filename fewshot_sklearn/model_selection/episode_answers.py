@@ -201,7 +201,10 @@ class EpisodeAnswers:
 
     # ------------------------------------------------------------------ many at once
     def outputs(
-        self, rows: EpisodeRows, kept: np.ndarray | None = None
+        self,
+        rows: EpisodeRows,
+        kept: np.ndarray | None = None,
+        asked: np.ndarray | None = None,
     ) -> Iterator[tuple[np.ndarray, Outputs]]:
         """What the learner says of the queries of many episodes, a batch of episodes at a time.
 
@@ -211,6 +214,8 @@ class EpisodeAnswers:
             Many episodes, as `coded` returns them.
         kept : ndarray of bool of shape (n_episodes, n_support) or None, default=None
             Support rows that weigh anything; None is all.
+        asked : ndarray of bool of shape (n_episodes, n_query) or None, default=None
+            Queries that a learner answers together, if it does; None is all.
 
         Yields
         ------
@@ -229,13 +234,14 @@ class EpisodeAnswers:
             )
         for many, those in ((self._many, known), (self._many_new, ~known)):
             if those.any():
-                yield from self._outputs(many, rows, kept, np.flatnonzero(those), known)
+                yield from self._outputs(many, rows, kept, asked, np.flatnonzero(those), known)
 
     def _outputs(
         self,
         many: ManyTasks,
         rows: EpisodeRows,
         kept: np.ndarray | None,
+        asked: np.ndarray | None,
         those: np.ndarray,
         knows: np.ndarray,
     ) -> Iterator[tuple[np.ndarray, Outputs]]:
@@ -258,8 +264,10 @@ class EpisodeAnswers:
             else:
                 target = many.targets(codes[which, known], int(ways[which[0]]))
             w = many.tensor(real if kept is None else kept[which, known])
-            asked = many.rows(rows.query[which, : n_query[which].max()])
-            yield which, many.episodes(many.rows(support), target, w, asked)
+            queries = rows.query[which, : n_query[which].max()]
+            real = queries >= 0 if asked is None else asked[which, : queries.shape[1]]
+            told = many.episodes(many.rows(support), target, w, many.rows(queries), real)
+            yield which, told
 
     def _about(self, rows: EpisodeRows, kept: np.ndarray, asked: np.ndarray) -> Answers:
         """Outputs for the queries `asked`, fitted on the support rows `kept`."""
@@ -271,7 +279,7 @@ class EpisodeAnswers:
             width = max(width, len(self.known))
         outputs, std = np.full((n, width), -np.inf), None
         place = (np.cumsum(asked) - 1).reshape(asked.shape)
-        for which, told in self.outputs(rows, kept):
+        for which, told in self.outputs(rows, kept, asked):
             if isinstance(told, Gaussian):
                 std = np.empty((n, width)) if std is None else std
                 deviations, told = told.variance.sqrt().cpu().double().numpy(), told.mean

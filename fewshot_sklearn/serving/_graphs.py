@@ -46,6 +46,11 @@ INSTEAD |= dict.fromkeys(("ImageEncoder", "ImageReader", "SentenceEncoder"), FEA
 INSTEAD |= dict.fromkeys(("TextClassifier", "TokenClassifier"), OF_WORDS)
 INSTEAD["StrategyRegressor"] = INSTEAD["StrategyClassifier"]
 INSTEAD["TaskwiseRegressor"] = INSTEAD["TaskwiseClassifier"]
+#: What is said of those whose answer to a row depends on the others.
+TOGETHER = (
+    "It answers all rows of a call together. Export one that answers each row by itself, such as "
+    "ProtoNetClassifier with the same meta-init."
+)
 #: What is said of estimators of other packages, which those that pool rows are made of.
 OF_OTHERS = (
     "It computes with estimators of another package: skl2onnx exports those of scikit-learn."
@@ -175,15 +180,16 @@ def drawn(estimator: Any) -> Drawn:
         return Drawn(After(steps, final.module), final.unit) if steps else final
     if isinstance(estimator, TrustedClassifier | TrustedRegressor):
         return _trusted(estimator)
-    if isinstance(estimator, FewShotClassifier):
+    name = type(estimator).__name__
+    together = name.startswith("Transductive")
+    if isinstance(estimator, FewShotClassifier) and not together:
         outputs = OutputsOfRows(estimator)
         return Drawn(outputs, outputs.unit, plain=True)
     if isinstance(estimator, FewShotRegressor):
         outputs = OutputsOfRows(estimator)
         return Drawn(Moments(outputs), outputs.unit, plain=True)
     raise NotImplementedError(
-        f"{type(estimator).__name__} cannot be exported. "
-        f"{INSTEAD.get(type(estimator).__name__, OF_OTHERS)}"
+        f"{name} cannot be exported. {TOGETHER if together else INSTEAD.get(name, OF_OTHERS)}"
     )
 
 

@@ -139,6 +139,7 @@ def pad_tasks(
     dtype: torch.dtype = torch.float32,
     keep_float64: bool = False,
     whole: bool = False,
+    tell_queries: bool = False,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Collate tasks of any size into one batch of tensors.
 
@@ -153,13 +154,17 @@ def pad_tasks(
         scales them before it rounds.
     whole : bool, default=False
         Whether rows are whole numbers, which become long.
+    tell_queries : bool, default=False
+        Whether the batch tells which queries are no padding, for a learner that answers
+        them together.
 
     Returns
     -------
     batch : dict
         ``X`` (T, n, ...), ``y`` (T, n, n_way or n_outputs), ``w`` (T, n) and
         ``X_query`` (T, n_query, ...): the arguments of ``Learner.forward``.
-        Padded support rows weigh zero.
+        Padded support rows weigh zero. With `tell_queries` also ``w_query``
+        (T, n_query): one, or zero for a padded query.
     y_query : Tensor
         Codes (T, n_query), padded with -100, or targets (T, n_query,
         n_outputs), padded with NaN.
@@ -189,4 +194,7 @@ def pad_tasks(
         y = memberships(codes, n_way, dtype)
     else:
         y, y_query = floating(stacked.y), floating(stacked.y_query)
-    return {"X": X, "y": y, "w": w, "X_query": X_query}, y_query
+    batch = {"X": X, "y": y, "w": w, "X_query": X_query}
+    if tell_queries:
+        batch["w_query"] = torch.as_tensor(stacked.real_query(), device="cpu").to(dtype)
+    return batch, y_query

@@ -155,7 +155,8 @@ def answer_tasks(
         arrays = {name: a[slots] for name, a in block.items()}
         own = arrays.pop(OWN_CLASSES, None)
         state = {name: torch.as_tensor(a, device=many.device) for name, a in arrays.items()}
-        yield numbers, numbers >= 0, many.answers(state, many.rows(numbers)), own
+        real = numbers >= 0
+        yield numbers, real, many.answers(state, many.rows(numbers), real), own
 
 
 class LocalClasses:

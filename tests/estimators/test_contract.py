@@ -12,9 +12,12 @@ from conftest import (
     CLASSIFIERS,
     IMAGE_CLASSIFIERS,
     REGRESSORS,
+    TRANSDUCTIVE,
     every_classifier,
     every_estimator,
+    every_inductive,
     every_regressor,
+    every_transductive,
     meta_train,
     scores_of,
 )
@@ -343,13 +346,28 @@ def test_set_output_pandas(trained, task):
 
 
 # ------------------------------------------------------------------ inductive
-@every_estimator
+@every_inductive
 def test_inductive(trained, task, name):
     X, y, X_query, _ = task(name)
     est = trained[name].fit(X, y)
     together = scores_of(est, X_query)
     alone = np.concatenate([scores_of(est, row[None]) for row in X_query])
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-6)
+
+
+@every_transductive
+def test_transductive(trained, task, name):
+    """They answer a row in view of the others, as their names say, whatever the rows' order."""
+    X, y, X_query, _ = task(name)
+    est = trained[name].fit(X, y)
+    together = est.predict_proba(X_query)
+    alone = np.concatenate([est.predict_proba(row[None]) for row in X_query[:10]])
+    assert np.isfinite(alone).all()
+    assert np.abs(together[:10] - alone).max() > 1e-2
+    order = np.random.default_rng(0).permutation(len(X_query))
+    np.testing.assert_allclose(
+        est.predict_proba(X_query[order]), together[order], rtol=1e-3, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("width", [4, 8, 16])
@@ -364,7 +382,9 @@ def test_small_convolutions_tell_images_apart(norm, width, margin):
 
 @pytest.mark.parametrize("flat", [False, True], ids=["images", "flat"])
 @pytest.mark.parametrize("norm", ["group", "layer", "instance", None])
-@pytest.mark.parametrize("make", IMAGE_CLASSIFIERS)
+@pytest.mark.parametrize(
+    "make", [kind for kind in IMAGE_CLASSIFIERS if kind.__name__ not in TRANSDUCTIVE]
+)
 def test_inductive_on_images(make, norm, flat):
     rng = np.random.default_rng(0)
     X, y = rng.random((6, 28, 28)), np.array([0, 0, 1, 1, 2, 2])
@@ -394,10 +414,12 @@ def test_fit_and_predict_are_the_episode_of_meta_training(trained, task, name):
     X, y, X_query, _ = task(name)
     est = trained[name].fit(X, y)
     codes = y[:, None] if name in REGRESSORS else y - 7
-    tasks = [Task(X, codes, X_query[:9], codes[:9]), Task(X[:6], codes[:6], X_query, codes[:1])]
-    batch, _ = pad_tasks(tasks)
+    asked = np.resize(codes[:1], (len(X_query), *codes.shape[1:]))
+    tasks = [Task(X, codes, X_query[:9], codes[:9]), Task(X[:6], codes[:6], X_query, asked)]
+    learner = est._rebuild(est.meta_init)
+    batch, _ = pad_tasks(tasks, tell_queries=learner.transductive)
     with torch.no_grad():
-        outputs = est._rebuild(est.meta_init).forward(**batch)
+        outputs = learner.forward(**batch)
     if name in CLASSIFIERS:
         answers = outputs.softmax(-1)
     else:

@@ -56,6 +56,10 @@ INTO_STATE = (
     "RidgeHeadRegressor",
     "SiameseClassifier",
     "SimpleCNAPSClassifier",
+    "TransductiveLaplacianShotClassifier",
+    "TransductivePTMAPClassifier",
+    "TransductivePropagationClassifier",
+    "TransductiveTIMClassifier",
 )
 into_state = pytest.mark.parametrize("name", INTO_STATE)
 classes_into_state = pytest.mark.parametrize("name", [n for n in INTO_STATE if n in CLASSIFIERS])

@@ -35,7 +35,7 @@ EVERYONE = sorted(
 #: Those that cannot do without a table of all pairs of rows.
 REFUSE = {
     "DeepKernelClassifier", "DeepKernelRegressor", "InContextClassifier",
-    "InContextRegressor", "KernelLogisticClassifier",
+    "InContextRegressor", "KernelLogisticClassifier", "TransductivePropagationClassifier",
 }  # fmt: skip
 #: A table of all pairs of this many rows is larger than the memory, in MiB, that there is.
 N_ROWS, LITTLE = 1000, 5.5

@@ -23,6 +23,7 @@ BY_ANGLE = {
     "BaselinePlusPlusClassifier", "DN4Classifier", "DeepEMDClassifier", "MatchingNetClassifier",
     "NearestClassMeanClassifier",
 }  # fmt: skip
+BY_ANGLE |= {f"Transductive{name}Classifier" for name in ("LaplacianShot", "PTMAP", "TIM")}
 
 
 def rows(n=40, seed=0):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import sklearn
 import torch
-from conftest import CLASSIFIERS, REGRESSORS
+from conftest import INDUCTIVE, REGRESSORS, every_transductive
 
 import fewshot_sklearn
 from fewshot_sklearn.learners import at_once, undivided
@@ -31,7 +31,15 @@ def test_it_ends_with_an_error():
     assert not at_once(5, 4)
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS + REGRESSORS)
+@every_transductive
+def test_what_answers_rows_together_is_not_drawn(name):
+    estimator = getattr(fewshot_sklearn, name)(random_state=0).fit([[0.0, 1.0], [1.0, 0.0]], [0, 1])
+    learner = estimator._rebuild(estimator.meta_init_)
+    with pytest.raises(NotImplementedError, match="depend on all rows of a call"):
+        learner.answering(estimator._state_on(torch.device("cpu")))
+
+
+@pytest.mark.parametrize("name", INDUCTIVE)
 def test_what_no_row_changes_can_be_computed_before(name):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(12, 3)), np.repeat([0.0, 1.0, 2.0], 4)

@@ -424,6 +424,7 @@ RUNS: dict[str, list[Run]] = {
             (r"Omniglot, 20-way: sets", FIGURE),
         )
     ],
+    "benchmarks/transductive.py": [Run("--episodes 2 --only few", prints=(r"PT-MAP .*" + FIGURE,))],
     "benchmarks/unlabelled.py": [
         Run(str(CONV4), {"N_EPISODES": 2}, (r"20-way 1-shot \| .*" + FIGURE,))
     ],
@@ -442,7 +443,8 @@ RUNS: dict[str, list[Run]] = {
     ],
     "training/glyph_baselines.py": [Run("--episodes 2", FEW_LETTERS, (r"HOG .* \| .*" + FIGURE,))],
     "training/glyph_errors.py": [
-        Run("omniglot-conv4 --episodes 2", prints=(r"\d+ errors in 2 episodes",))
+        Run("omniglot-conv4 --episodes 2", prints=(r"\d+ errors in 2 episodes",)),
+        Run("omniglot-conv4 --episodes 2 --assigned", prints=(r"\d+ errors in 2 episodes",)),
     ],
     "benchmarks/tagging.py": [
         Run(

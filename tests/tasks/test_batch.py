@@ -49,7 +49,7 @@ def case(request, trained):
 
 def test_each_task_of_a_ragged_batch_gets_what_it_gets_alone(case):
     learner, tasks = case
-    batch, _ = pad_tasks(tasks, torch.float64)
+    batch, _ = pad_tasks(tasks, torch.float64, tell_queries=learner.transductive)
     together = parts(learner, learner(**batch))
     for i, task in enumerate(tasks):
         alone = learner(**pad_tasks([task], torch.float64)[0])

@@ -51,6 +51,10 @@ TAKE_IN = (
     "RidgeHeadRegressor",
     "SiameseClassifier",
     "SimpleCNAPSClassifier",
+    "TransductiveLaplacianShotClassifier",
+    "TransductivePTMAPClassifier",
+    "TransductivePropagationClassifier",
+    "TransductiveTIMClassifier",
 )
 take_in = pytest.mark.parametrize("name", TAKE_IN)
 #: Of a running mean, of all features, of a posterior.

@@ -539,7 +539,8 @@ def test_no_store_has_a_task_without_an_id(store):
 
 def test_whose_ids_are_of_another_kind_is_told(store, rows, ridge, tmp_path):
     X, y, groups = rows
-    file = fit_partition(TaskwiseRegressor(ridge), X, y, groups.astype(str), folder=tmp_path)
+    updatable = TaskwiseRegressor(ridge, updatable=True)
+    file = fit_partition(updatable, X, y, groups.astype(str), folder=tmp_path)
     with pytest.raises(ValueError, match=f"groups of {file} must be of the kind 'number'"):
         store.merge(file)
 
