@@ -7,6 +7,8 @@ from typing import Any
 
 from .algorithms import (
     BaselinePlusPlusClassifier,
+    BOILClassifier,
+    BOILRegressor,
     DeepKernelClassifier,
     DeepKernelRegressor,
     GaussianProtoNetClassifier,
@@ -85,6 +87,8 @@ _LAZY = {
 }
 
 __all__ = [
+    "BOILClassifier",
+    "BOILRegressor",
     "BaselinePlusPlusClassifier",
     "DeepKernelClassifier",
     "DeepKernelRegressor",

@@ -1,6 +1,7 @@
 """The methods: one file each, a learner and its estimators."""
 
 from .baseline_plus_plus import BaselinePlusPlusClassifier
+from .boil import BOILClassifier, BOILRegressor
 from .deep_kernel import DeepKernelRegression, DeepKernelRegressor
 from .deep_kernel_classifier import DeepKernelClassifier
 from .gaussian_protonet import GaussianProtoNetClassifier
@@ -25,6 +26,8 @@ from .ridge_classifier import RidgeHeadClassifier
 from .siamese import SiameseClassifier
 
 __all__ = [
+    "BOILClassifier",
+    "BOILRegressor",
     "BaselinePlusPlusClassifier",
     "DeepKernelClassifier",
     "DeepKernelRegression",
