@@ -13,6 +13,7 @@ from .maml import MAMLClassifier, MAMLRegressor
 from .maml_plus_plus import MAMLPlusPlusClassifier, MAMLPlusPlusRegressor
 from .mann import MANNClassifier
 from .matching import MatchingNetClassifier
+from .meta_curvature import MetaCurvatureClassifier, MetaCurvatureRegressor
 from .meta_lstm import MetaLSTMClassifier
 from .meta_sgd import MetaSGDClassifier, MetaSGDRegressor
 from .nearest_class_mean import NearestClassMeanClassifier
@@ -44,6 +45,8 @@ __all__ = [
     "MAMLRegressor",
     "MANNClassifier",
     "MatchingNetClassifier",
+    "MetaCurvatureClassifier",
+    "MetaCurvatureRegressor",
     "MetaLSTMClassifier",
     "MetaSGDClassifier",
     "MetaSGDRegressor",

@@ -39,7 +39,7 @@ def label_codes(n: int, size: int, like: Tensor) -> Tensor:
     return F.normalize(waves * signs, dim=-1).to(like.dtype)
 
 
-def class_codes(Z: Tensor, y: Tensor, w: Tensor, size: int) -> Tensor:
+def class_codes(Z: Tensor, y: Tensor, w: Tensor, size: int, first: int = 0) -> Tensor:
     """Codes of the classes of a task, which their rows decide, not their names.
 
     The classes get codes in the order of their mean rows; what a class is
@@ -55,6 +55,8 @@ def class_codes(Z: Tensor, y: Tensor, w: Tensor, size: int) -> Tensor:
         Weights.
     size : int
         Length of the codes.
+    first : int, default=0
+        The first code that is given away.
 
     Returns
     -------
@@ -66,4 +68,4 @@ def class_codes(Z: Tensor, y: Tensor, w: Tensor, size: int) -> Tensor:
     means = (mass.mT @ Z) / total.clamp_min(torch.finfo(Z.dtype).tiny)[..., None]
     place = torch.where(total > 0, reading_order(means), torch.inf)
     rank = torch.sort(torch.sort(place, stable=True)[1])[1]
-    return label_codes(y.shape[-1], size, Z)[rank]
+    return label_codes(first + y.shape[-1], size, Z)[first + rank]

@@ -28,8 +28,9 @@ class BOILLearner(InnerLoopLearner):
     """adapt: gradient descent of the encoder below a fixed head. predict: the adapted network.
 
     A classifier's head has a row for each class: its code times a learned
-    matrix. The codes of up to n_features classes are orthonormal, so that such
-    rows are as free as the paper's. What a class is called decides nothing.
+    matrix. The codes of fewer than n_features classes are orthonormal, so that
+    such rows are as free as the paper's; none has a part along the sum of all
+    features, which is large after a ReLU. What a class is called decides nothing.
 
     A head of zeros would tell the body nothing, so it starts from the codes.
     Where no weight of the encoder adapts, the body is a linear layer that
@@ -54,7 +55,7 @@ class BOILLearner(InnerLoopLearner):
         if not self.adapting or self.n_outputs is not None:
             return super().start(Z, y, w)
         rows = Z.flatten(w.ndim).to(w.dtype).nan_to_num()
-        weight = class_codes(rows, y, w, self.n_features) @ self.turned
+        weight = class_codes(rows, y, w, self.n_features, first=1) @ self.turned
         return self.adapting_weights() | {
             "head.weight": weight,
             "head.bias": self.head_bias.expand(weight.shape[:-1]),
@@ -142,9 +143,10 @@ class BOILClassifier(_BOILEstimator, FewShotClassifier):
     A head has as many rows as there are classes, and they have to differ, since
     a body below equal rows learns nothing. So that any number of classes can be
     fitted, the row of a class is a fixed code times a learned matrix, which for
-    no more classes than features is as free as the paper's learned rows. Unlike
+    fewer classes than features is as free as the paper's learned rows. Unlike
     in the paper, which row a class gets depends on where the mean of its rows
-    lies, not on chance. An encoder without weights to adapt (the identity, or a
+    lies, not on chance. Rows of more classes than were met in meta-training are
+    untrained, and take many more steps: meta-train with as many as will come. An encoder without weights to adapt (the identity, or a
     frozen one) leaves no body: a linear layer from zeros below orthonormal rows
     then is one, which is to say that a head of zeros adapts.
 

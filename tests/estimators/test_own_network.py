@@ -30,7 +30,9 @@ FEW = {"n_shot": 2, "n_query": 2, "n_episodes": 8, "max_epochs": 2, "lr": 1e-2}
 ADAPTING = [
     name
     for name in CLASSIFIERS + REGRESSORS
-    if name.startswith(("BOIL", "MAML", "MetaLSTM", "MetaSGD", "ProtoMAML", "Reptile"))
+    if name.startswith(
+        ("BOIL", "IMAML", "MAML", "MetaCurvature", "MetaLSTM", "MetaSGD", "ProtoMAML", "Reptile")
+    )
 ]
 
 
