@@ -161,7 +161,9 @@ def test_more_classes_than_features_can_be_told_apart():
 # ------------------------------------------------------------------ meta-training
 @pytest.fixture(scope="module")
 def digits():
+    """Digits beside as many columns of noise, to learn from and new ones."""
     X, y = load_digits(return_X_y=True)
+    X = np.hstack([X, np.random.default_rng(0).normal(0, 12, X.shape)])
     return (X[y < 7], y[y < 7]), (X[y >= 7], y[y >= 7])
 
 
@@ -171,14 +173,14 @@ def scores(digits):
     net = {"encoder": "mlp", "encoder__hidden": (64,), "random_state": 0}
     few = {"n_way": 3, "n_shot": 3, "n_query": 10}
     found = []
-    for epochs in (0, 4):
+    for epochs in (0, 6):
         made = meta_train(BOILClassifier(**net), *digits[0], **few, max_epochs=epochs)
         found.append(few_shot_score(made, *digits[1], **few, n_episodes=60, random_state=0).mean)
     return found
 
 
 def test_meta_training_helps_with_new_digits(scores, margin):
-    margin.above(scores[1] - scores[0], 0.03)
+    margin.above(scores[1] - scores[0], 0.02)
     margin.above(scores[1], 0.6)
 
 

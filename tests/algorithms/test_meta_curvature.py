@@ -153,17 +153,18 @@ def test_matrices_of_one_multiple_are_a_step_size():
 # ------------------------------------------------------------------ meta-training
 def test_meta_training_helps_with_new_digits(margin):
     X, y = load_digits(return_X_y=True)
+    X = np.hstack([X, np.random.default_rng(0).normal(0, 12, X.shape)])  # and columns of noise
     net = {"encoder": "mlp", "encoder__hidden": (64,), "random_state": 0}
-    few = {"n_way": 3, "n_shot": 1, "n_query": 10}
+    few = {"n_way": 3, "n_shot": 3, "n_query": 10}
     found = []
-    for epochs in (0, 4):
+    for epochs in (0, 12):
         made = meta_train(
             MetaCurvatureClassifier(**net), X[y < 7], y[y < 7], **few, max_epochs=epochs
         )
         new = X[y >= 7], y[y >= 7]
         found.append(few_shot_score(made, *new, **few, n_episodes=100, random_state=0).mean)
     margin.above(found[1] - found[0], 0.02)
-    margin.above(found[1], 0.6)
+    margin.above(found[1], 0.5)
 
 
 def test_meta_training_helps_with_new_sinusoids(margin):
