@@ -122,6 +122,7 @@ OMNIGLOT: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
         {},
     ),
     "boil": ("BOILClassifier", fs.BOILClassifier(**CONV4, n_steps=1, inner_lr=0.5), {}),
+    "cavia": ("CAVIAClassifier", fs.CAVIAClassifier(**CONV4), {}),
     "meta-curvature": (
         "MetaCurvatureClassifier",
         fs.MetaCurvatureClassifier(**CONV4, n_steps=1, inner_lr=2.0),
@@ -183,6 +184,7 @@ SINUSOIDS: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
     "meta-sgd": ("MetaSGDRegressor", fs.MetaSGDRegressor(**MLP, inner_lr=0.05), {}),
     "maml++": ("MAMLPlusPlusRegressor", fs.MAMLPlusPlusRegressor(**MLP, inner_lr=0.05), {}),
     "boil": ("BOILRegressor", fs.BOILRegressor(**MLP, inner_lr=0.05), {}),
+    "cavia": ("CAVIARegressor", fs.CAVIARegressor(n_hidden=40), {}),
     "meta-curvature": (
         "MetaCurvatureRegressor",
         fs.MetaCurvatureRegressor(**MLP, inner_lr=0.05),

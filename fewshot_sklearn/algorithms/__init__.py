@@ -2,6 +2,7 @@
 
 from .baseline_plus_plus import BaselinePlusPlusClassifier
 from .boil import BOILClassifier, BOILRegressor
+from .cavia import CAVIAClassifier, CAVIARegressor
 from .deep_kernel import DeepKernelRegression, DeepKernelRegressor
 from .deep_kernel_classifier import DeepKernelClassifier
 from .gaussian_protonet import GaussianProtoNetClassifier
@@ -30,6 +31,8 @@ __all__ = [
     "BOILClassifier",
     "BOILRegressor",
     "BaselinePlusPlusClassifier",
+    "CAVIAClassifier",
+    "CAVIARegressor",
     "DeepKernelClassifier",
     "DeepKernelRegression",
     "DeepKernelRegressor",

@@ -146,9 +146,11 @@ class BOILClassifier(_BOILEstimator, FewShotClassifier):
     fewer classes than features is as free as the paper's learned rows. Unlike
     in the paper, which row a class gets depends on where the mean of its rows
     lies, not on chance. Rows of more classes than were met in meta-training are
-    untrained, and take many more steps: meta-train with as many as will come. An encoder without weights to adapt (the identity, or a
-    frozen one) leaves no body: a linear layer from zeros below orthonormal rows
-    then is one, which is to say that a head of zeros adapts.
+    untrained, and take many more steps: meta-train with as many as will come.
+
+    An encoder without weights to adapt (the identity, or a frozen one) leaves no
+    body: a linear layer from zeros below orthonormal rows then is one, which is
+    to say that a head of zeros adapts.
 
     Parameters
     ----------

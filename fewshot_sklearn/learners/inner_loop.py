@@ -179,7 +179,7 @@ class InnerLoopLearner(FeatureLearner):
 
     def gradient(self, params: State, Z: Tensor, loss: SupportLoss) -> tuple[State, Tensor]:
         """Gradient of the support loss at the weights, and the loss."""
-        parts = self.parts_in_descent(Z, params["head.bias"])
+        parts = self.parts_in_descent(Z, self.of_outputs(params))
         if len(parts) == 1:
             return self._gradient(params, Z, loss)
         step = parts[0].shape[self._axis_of_rows]
@@ -190,6 +190,10 @@ class InnerLoopLearner(FeatureLearner):
             for name, g in grads.items():
                 g += more[name]
         return grads, value
+
+    def of_outputs(self, params: State) -> Tensor:
+        """What has a number for each output, or class, among the weights."""
+        return params["head.bias"]
 
     @property
     def _axis_of_rows(self) -> int:
