@@ -27,6 +27,7 @@ from ..learners import (
     SupportLoss,
 )
 from ..tasks import Flag, Positive, Whole
+from ._class_codes import label_codes
 
 #: Layers whose numbers are held at once for each row and class.
 OF_LAYERS = 4
@@ -36,14 +37,16 @@ class CAVIALearner(InnerLoopLearner):
     """adapt: phi = -alpha grad_phi L(theta, phi) (eq. 3) from zeros. predict: the network told phi.
 
     The network lies on the features: a layer whose units phi scales and shifts
-    (FiLM), a second layer, the outputs. A regression has one phi; in a
-    classification each class has its own, of which the network makes its logit.
+    (FiLM), and the sum of a linear map of it and of what two more layers make of
+    it, which starts from zero. So the outputs start linear in phi, as they are
+    in the weights of a head. A regression has one phi; in a classification each
+    class has its own, of which the network makes its logit.
 
     Where there is no past (`past`) no network has learned to read a context:
     phi is then the weights and bias of a linear head.
     """
 
-    learned_only = ("reads", "film", "hidden", "out")
+    learned_only = ("reads", "film", "direct", "hidden", "out")
     wants_encoder = False  # it has a network of its own
 
     def __init__(
@@ -69,8 +72,15 @@ class CAVIALearner(InnerLoopLearner):
             self.film = nn.Linear(n_context, 2 * n_hidden, bias=False)
             self.hidden = nn.Linear(n_hidden, n_hidden)
             self.out = nn.Linear(n_hidden, n_outputs or 1)
+            self.direct = nn.Linear(n_hidden, n_outputs or 1, bias=False)
+            with torch.no_grad():
+                nn.init.normal_(self.film.weight, std=n_hidden**-0.5)
+                nn.init.zeros_(self.out.weight)
+                codes = label_codes(n_outputs or 1, n_hidden, self.direct.weight)
+                self.direct.weight.copy_(n_hidden**0.5 * codes)  # ones, and what is orthogonal
         else:
-            self.reads = self.film = self.hidden = self.out = None  # type: ignore[assignment]
+            for name in self.learned_only:
+                setattr(self, name, None)
 
     # ------------------------------------------------------------------ context parameters
     def start(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
@@ -88,8 +98,8 @@ class CAVIALearner(InnerLoopLearner):
         if not self.past:
             return Z @ phi[..., :-1].mT + phi[..., None, :, -1]
         scale, shift = self.film(phi)[..., None, :, :].chunk(2, -1)
-        h = (self.reads(Z)[..., None, :] * (1 + scale) + shift).relu()
-        outputs = self.out(self.hidden(h).relu())
+        h = self.reads(Z)[..., None, :] * (1 + scale) + shift
+        outputs = self.direct(h) + self.out(self.hidden(h.relu()).relu())
         return outputs.squeeze(-1) if self.n_outputs is None else outputs.squeeze(-2)
 
     def _gradient(self, params: State, Z: Tensor, loss: SupportLoss) -> tuple[State, Tensor]:
@@ -131,7 +141,7 @@ STEPS = """
 n_steps : int or None, default=None
     Gradient steps at `fit`. None takes the meta-init's, or 2.
 inner_lr : float or None, default=None
-    Step size. None takes the meta-init's, or 5; for regression 0.5. The paper has 1.
+    Step size. None takes the meta-init's, or 0.2.
 first_order : bool or None, default=None
     Whether meta-training ignores second derivatives; changes nothing at `fit`. None
     takes the meta-init's, or False.
@@ -143,7 +153,7 @@ class _CAVIAEstimator(InnerLoopEstimator, FewShotEstimator):
 
     _defaults = {
         "n_steps": 2,
-        "inner_lr": 1.0,
+        "inner_lr": 0.2,
         "first_order": False,
         "n_context": 32,
         "n_hidden": 64,
@@ -209,11 +219,12 @@ class CAVIAClassifier(_CAVIAEstimator, FewShotClassifier):
     kept only where they lower the support loss.
 
     The network lies on the features of any encoder: a layer whose units phi
-    scales and shifts, as in the paper's convolutional network (FiLM [2]_), a
-    second layer, and the logit. Unlike in the paper each class has context
-    parameters of its own, of which one network makes its logit, so that any
-    number of classes can be fitted, in any order; and phi acts behind the
-    encoder, not within it, so that features are computed once. Without a
+    scales and shifts, as in the paper's convolutional network (FiLM [2]_), and the
+    logit, which is linear in it at first; two more layers learn what is not.
+    Unlike in the paper each class has context parameters of its own, of which one
+    network makes its logit, so that any number of classes can be fitted, in any
+    order; and phi acts behind the encoder, not within it, so that features are
+    computed once. Without a
     meta-init nothing has learned to read a context: phi is then the weights of a
     linear head.
 
@@ -230,7 +241,7 @@ class CAVIAClassifier(_CAVIAEstimator, FewShotClassifier):
     n_context : int or None, default=None
         Context parameters of each class. None takes the meta-init's, or 32.
     n_hidden : int or None, default=None
-        Units of both layers. None takes the meta-init's, or 64.
+        Units of each layer. None takes the meta-init's, or 64.
     {device}
     {dtype}
     {random_state}
@@ -268,7 +279,6 @@ class CAVIAClassifier(_CAVIAEstimator, FewShotClassifier):
     """
 
     _learner_class = CAVIAClassification
-    _defaults = _CAVIAEstimator._defaults | {"inner_lr": 5.0}
 
 
 @with_shared_texts(steps=STEPS)
@@ -284,10 +294,10 @@ class CAVIARegressor(_CAVIAEstimator, FewShotRegressor):
     where they lower the support loss.
 
     The network lies on the features of any encoder: a layer whose units phi
-    scales and shifts (FiLM [2]_), a second layer, and the outputs. With
-    the identity as encoder that is the paper's network for regression, whose
-    context, told beside the inputs, shifts the units of the first layer; to scale
-    them too is its way with images. Without a meta-init nothing has learned to
+    scales and shifts (FiLM [2]_), and the outputs, which are linear in it at first;
+    two more layers learn what is not. The paper's network for regression has such
+    layers alone, and a context told beside the inputs, which shifts the units of
+    the first; to scale them too is its way with images. Without a meta-init nothing has learned to
     read a context: phi is then the weights of a linear head.
 
     Parameters
@@ -303,7 +313,7 @@ class CAVIARegressor(_CAVIAEstimator, FewShotRegressor):
     n_context : int or None, default=None
         Context parameters. None takes the meta-init's, or 32.
     n_hidden : int or None, default=None
-        Units of both layers. None takes the meta-init's, or 64.
+        Units of each layer. None takes the meta-init's, or 64.
     {device}
     {dtype}
     {random_state}
@@ -339,4 +349,3 @@ class CAVIARegressor(_CAVIAEstimator, FewShotRegressor):
     """
 
     _learner_class = CAVIARegression
-    _defaults = _CAVIAEstimator._defaults | {"inner_lr": 0.5}
