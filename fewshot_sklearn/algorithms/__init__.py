@@ -6,6 +6,7 @@ from .cavia import CAVIAClassifier, CAVIARegressor
 from .deep_kernel import DeepKernelRegression, DeepKernelRegressor
 from .deep_kernel_classifier import DeepKernelClassifier
 from .gaussian_protonet import GaussianProtoNetClassifier
+from .imaml import IMAMLClassifier, IMAMLRegressor
 from .in_context import InContextClassifier, InContextRegressor
 from .in_context_tables import InContextTables
 from .in_context_targets import InContextTargets
@@ -37,6 +38,8 @@ __all__ = [
     "DeepKernelRegression",
     "DeepKernelRegressor",
     "GaussianProtoNetClassifier",
+    "IMAMLClassifier",
+    "IMAMLRegressor",
     "InContextClassifier",
     "InContextRegressor",
     "InContextTables",
