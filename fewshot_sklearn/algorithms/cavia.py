@@ -74,7 +74,9 @@ class CAVIALearner(InnerLoopLearner):
             self.out = nn.Linear(n_hidden, n_outputs or 1)
             self.direct = nn.Linear(n_hidden, n_outputs or 1, bias=False)
             with torch.no_grad():
-                nn.init.normal_(self.film.weight, std=n_hidden**-0.5)
+                # so large that step sizes that suit a linear head suit a context, too
+                n_units = n_hidden if n_outputs is None else n_hidden * n_context
+                nn.init.normal_(self.film.weight, std=n_units**-0.5)
                 nn.init.zeros_(self.out.weight)
                 codes = label_codes(n_outputs or 1, n_hidden, self.direct.weight)
                 self.direct.weight.copy_(n_hidden**0.5 * codes)  # ones, and what is orthogonal
@@ -139,7 +141,7 @@ class CAVIARegression(DescendsSquaredError, CAVIALearner):
 #: What the parameters of both estimators mean.
 STEPS = """
 n_steps : int or None, default=None
-    Gradient steps at `fit`. None takes the meta-init's, or 2.
+    Gradient steps at `fit`. None takes the meta-init's, or 2, for regression 5.
 inner_lr : float or None, default=None
     Step size. None takes the meta-init's, or 0.2.
 first_order : bool or None, default=None
@@ -349,3 +351,4 @@ class CAVIARegressor(_CAVIAEstimator, FewShotRegressor):
     """
 
     _learner_class = CAVIARegression
+    _defaults = _CAVIAEstimator._defaults | {"n_steps": 5}
