@@ -137,6 +137,13 @@ OMNIGLOT: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
         fs.MAMLPlusPlusClassifier(**CONV4, n_steps=1, inner_lr=2.0),
         {},
     ),
+    "boil": ("BOILClassifier", fs.BOILClassifier(**CONV4, n_steps=1, inner_lr=0.5), {}),
+    "cavia": ("CAVIAClassifier", fs.CAVIAClassifier(**CONV4), {}),
+    "meta-curvature": (
+        "MetaCurvatureClassifier",
+        fs.MetaCurvatureClassifier(**CONV4, n_steps=1, inner_lr=2.0),
+        {},
+    ),
     "reptile": (
         "ReptileClassifier",
         fs.ReptileClassifier(**CONV4, inner_lr=1.0, train_steps=5, inner_batch=20, n_steps=5),
@@ -205,6 +212,13 @@ SINUSOIDS: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
     ),
     "meta-sgd": ("MetaSGDRegressor", fs.MetaSGDRegressor(**MLP, inner_lr=0.05), {}),
     "maml++": ("MAMLPlusPlusRegressor", fs.MAMLPlusPlusRegressor(**MLP, inner_lr=0.05), {}),
+    "boil": ("BOILRegressor", fs.BOILRegressor(**MLP, inner_lr=0.05), {}),
+    "cavia": ("CAVIARegressor", fs.CAVIARegressor(n_hidden=40), {}),
+    "meta-curvature": (
+        "MetaCurvatureRegressor",
+        fs.MetaCurvatureRegressor(**MLP, inner_lr=0.05),
+        {},
+    ),
     "reptile": (
         "ReptileRegressor",
         fs.ReptileRegressor(**MLP, inner_lr=0.02, train_steps=32, n_steps=32),

@@ -1,7 +1,9 @@
 """The methods: one file each, a learner and its estimators."""
 
 from .baseline_plus_plus import BaselinePlusPlusClassifier
+from .boil import BOILClassifier, BOILRegressor
 from .caml import CAMLClassifier
+from .cavia import CAVIAClassifier, CAVIARegressor
 from .deep_emd import DeepEMDClassifier
 from .deep_kernel import DeepKernelRegression, DeepKernelRegressor
 from .deep_kernel_classifier import DeepKernelClassifier
@@ -9,6 +11,7 @@ from .dn4 import DN4Classifier
 from .feat import FEATClassifier
 from .frn import FRNClassifier
 from .gaussian_protonet import GaussianProtoNetClassifier
+from .imaml import IMAMLClassifier, IMAMLRegressor
 from .in_context import InContextClassifier, InContextRegressor
 from .in_context_tables import InContextTables
 from .in_context_targets import InContextTargets
@@ -17,6 +20,7 @@ from .maml import MAMLClassifier, MAMLRegressor
 from .maml_plus_plus import MAMLPlusPlusClassifier, MAMLPlusPlusRegressor
 from .mann import MANNClassifier
 from .matching import MatchingNetClassifier
+from .meta_curvature import MetaCurvatureClassifier, MetaCurvatureRegressor
 from .meta_lstm import MetaLSTMClassifier
 from .meta_opt_net import MetaOptNetClassifier
 from .meta_sgd import MetaSGDClassifier, MetaSGDRegressor
@@ -39,8 +43,12 @@ from .transductive_pt_map import TransductivePTMAPClassifier
 from .transductive_tim import TransductiveTIMClassifier
 
 __all__ = [
+    "BOILClassifier",
+    "BOILRegressor",
     "BaselinePlusPlusClassifier",
     "CAMLClassifier",
+    "CAVIAClassifier",
+    "CAVIARegressor",
     "DN4Classifier",
     "DeepEMDClassifier",
     "DeepKernelClassifier",
@@ -49,6 +57,8 @@ __all__ = [
     "FEATClassifier",
     "FRNClassifier",
     "GaussianProtoNetClassifier",
+    "IMAMLClassifier",
+    "IMAMLRegressor",
     "InContextClassifier",
     "InContextRegressor",
     "InContextTables",
@@ -60,6 +70,8 @@ __all__ = [
     "MAMLRegressor",
     "MANNClassifier",
     "MatchingNetClassifier",
+    "MetaCurvatureClassifier",
+    "MetaCurvatureRegressor",
     "MetaLSTMClassifier",
     "MetaOptNetClassifier",
     "MetaSGDClassifier",

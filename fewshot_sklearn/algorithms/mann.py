@@ -20,41 +20,14 @@ from torch.nn import functional as F
 
 from ..encoders import Shape
 from ..estimators import FewShotClassifier, with_shared_texts
-from ..learners import FeatureLearner, LSTMCell, State, in_order, present_classes, reading_order
+from ..learners import FeatureLearner, LSTMCell, State, in_order, present_classes
 from ..tasks import Number, Whole
+from ._class_codes import class_codes
 
 #: Logit of the gate, untrained, which is nearly shut: what was just read is hardly written to.
 SHUT = -5.0
 #: Rows after which the part of the memory that may be in use is made larger.
 ROWS_A_BLOCK = 256
-
-
-def label_codes(n: int, size: int, like: Tensor) -> Tensor:
-    """Fixed vectors of length one that stand for the first n classes.
-
-    The first `size` are the rows of the discrete cosine transform, which are
-    orthogonal; each further `size` are the same with the signs of some columns
-    turned, which are nearly orthogonal to all others. A formula, not a table
-    or a random draw: any number of classes has codes, the same everywhere.
-
-    Parameters
-    ----------
-    n, size : int
-        Number of codes and their length.
-    like : Tensor
-        Whose type and device they get.
-
-    Returns
-    -------
-    Tensor of shape (n, size)
-        Codes.
-    """
-    index = torch.arange(n, dtype=torch.float64, device=like.device)[:, None]
-    column = torch.arange(size, dtype=torch.float64, device=like.device)
-    block, row = torch.div(index, size, rounding_mode="floor"), index % size
-    waves = torch.cos(math.pi * row * (column + 0.5) / size)
-    signs = torch.cos(block * (column + 1).square()).sign()
-    return F.normalize(waves * signs, dim=-1).to(like.dtype)
 
 
 class Memory(NamedTuple):
@@ -243,21 +216,8 @@ class MANN(FeatureLearner):
         slots, classes = state["written"].numel(), state["present"].numel()
         return self.n_reads * slots + classes + self._width()
 
-    def _class_codes(self, Z: Tensor, y: Tensor, w: Tensor) -> Tensor:
-        """Codes of the classes (..., n_way, code_size), which their rows decide, not their names.
-
-        The classes get codes in the order of their mean rows; what a class is
-        called, and so its column, plays no part.
-        """
-        mass = w[..., None] * y
-        total = mass.sum(-2)
-        means = (mass.mT @ Z) / total.clamp_min(torch.finfo(Z.dtype).tiny)[..., None]
-        place = torch.where(total > 0, reading_order(means), torch.inf)
-        rank = torch.sort(torch.sort(place, stable=True)[1])[1]
-        return label_codes(y.shape[-1], self.code_size, Z)[rank]
-
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
-        codes, present = self._class_codes(Z, y, w), present_classes(y, w)
+        codes, present = class_codes(Z, y, w, self.code_size), present_classes(y, w)
         Z, y, w = in_order(Z, y, w)
         x = torch.cat([F.normalize(Z, dim=-1), y @ codes], -1)
         real = w > 0

@@ -189,7 +189,7 @@ class InnerLoopLearner(FeatureLearner):
 
     def gradient(self, params: State, Z: Tensor, loss: SupportLoss) -> tuple[State, Tensor]:
         """Gradient of the support loss at the weights, and the loss."""
-        parts = self.parts_in_descent(Z, params["head.bias"])
+        parts = self.parts_in_descent(Z, self.of_outputs(params))
         if len(parts) == 1:
             return self._gradient(params, Z, loss)
         step = parts[0].shape[self._axis_of_rows]
@@ -200,6 +200,10 @@ class InnerLoopLearner(FeatureLearner):
             for name, g in grads.items():
                 g += more[name]
         return grads, value
+
+    def of_outputs(self, params: State) -> Tensor:
+        """What has a number for each output, or class, among the weights."""
+        return params["head.bias"]
 
     @property
     def _axis_of_rows(self) -> int:
@@ -246,7 +250,7 @@ class InnerLoopLearner(FeatureLearner):
     def support_value(self, params: State, Z: Tensor, loss: SupportLoss) -> Tensor:
         """The support loss alone, where no step follows."""
         with torch.no_grad():
-            parts = self.parts_in_descent(Z, params["head.bias"])
+            parts = self.parts_in_descent(Z, self.of_outputs(params))
             losses = [loss] if len(parts) == 1 else loss.split(parts[0].shape[self._axis_of_rows])
             return sum(self._value(params, Z, loss) for Z, loss in zip(parts, losses, strict=True))
 

@@ -12,7 +12,8 @@ from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.preprocessing import StandardScaler
 
 from fewshot_sklearn import MANNClassifier, MetaInit, few_shot_score
-from fewshot_sklearn.algorithms.mann import MANN, label_codes
+from fewshot_sklearn.algorithms._class_codes import label_codes
+from fewshot_sklearn.algorithms.mann import MANN
 from fewshot_sklearn.encoders import make_encoder
 from fewshot_sklearn.learners import reading_order
 from fewshot_sklearn.tasks import Support, Task, add_rotations, pad_tasks

@@ -27,8 +27,13 @@ from fewshot_sklearn.tasks import RandomAffine
 
 FEW = {"n_shot": 2, "n_query": 2, "n_episodes": 8, "max_epochs": 2, "lr": 1e-2}
 #: Those whose `fit` adapts the encoder, where it is not frozen.
-ADAPTING = [name for name in CLASSIFIERS + REGRESSORS if "MAML" in name or "Reptile" in name]
-ADAPTING += ["MetaSGDClassifier", "MetaSGDRegressor", "MetaLSTMClassifier"]
+ADAPTING = [
+    name
+    for name in CLASSIFIERS + REGRESSORS
+    if name.startswith(
+        ("BOIL", "IMAML", "MAML", "MetaCurvature", "MetaLSTM", "MetaSGD", "ProtoMAML", "Reptile")
+    )
+]
 
 
 class Backbone(nn.Module):
