@@ -252,7 +252,8 @@ class InnerLoopLearner(FeatureLearner):
         with torch.no_grad():
             parts = self.parts_in_descent(Z, self.of_outputs(params))
             losses = [loss] if len(parts) == 1 else loss.split(parts[0].shape[self._axis_of_rows])
-            return sum(self._value(params, Z, loss) for Z, loss in zip(parts, losses, strict=True))
+            each = [self._value(params, *part) for part in zip(parts, losses, strict=True)]
+        return each[0] if len(each) == 1 else torch.stack(each).sum(0)
 
     def twice_differentiable(self) -> AbstractContextManager[Any]:
         """Context in which meta-training can differentiate the gradient of a transformer."""
