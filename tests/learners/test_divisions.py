@@ -1,8 +1,11 @@
 """Episodes whose rows are divided into support and queries in more than one way."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
+from conftest import every_estimator
 
 from fewshot_sklearn import (
     MAMLClassifier,
@@ -59,6 +62,35 @@ def test_the_loss_is_the_mean_over_the_divisions():
     torch.testing.assert_close(value, torch.stack(each).mean())
     torch.testing.assert_close(outputs, learner(**batch))
     assert not learner.given_features
+
+
+@every_estimator
+def test_rows_that_are_embedded_before_are_what_they_were(trained, name):
+    """What a learner makes of features is what it makes of their rows, if it says so."""
+    learner = deepcopy(trained[name]._rebuild(trained[name].meta_init)).float()
+    if not learner.looks_at_features:
+        assert learner.adapts_encoder or name == "TADAMClassifier"
+        return
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.rand(2, 14, *trained[name].meta_init.spec["input_shape"], generator=generator)
+    batch = {"X": rows[:, :6], "w": torch.ones(2, 6), "X_query": rows[:, 6:]}
+    if learner.n_outputs is None:
+        codes = (torch.arange(14) % 3).expand(2, -1)
+        batch["y"], y_query = memberships(codes[:, :6], 3, torch.float32), codes[:, 6:]
+    else:
+        y = torch.rand(2, 14, 1, generator=generator)
+        batch["y"], y_query = y[:, :6], y[:, 6:]
+
+    def loss(batch, y_query):
+        torch.manual_seed(0)  # some methods draw codes of classes
+        return learner.training_loss(**batch, y_query=y_query)
+
+    with torch.no_grad():
+        expected, outputs = loss(batch, y_query)
+        found, same = divided_loss(learner, batch, y_query, 1, loss)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    for a, b in zip(*((o,) if torch.is_tensor(o) else o for o in (same, outputs)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
 def test_targets_go_with_their_rows():
