@@ -68,11 +68,19 @@ class IMAMLLearner(InnerLoopLearner):
     def gradient(self, params: State, Z: Tensor, loss: Any) -> tuple[State, Tensor]:
         """Gradient of the support loss and of the pull towards the start, and their sum's value."""
         grads, value = super().gradient(params, Z, loss.loss)
-        for name, start in loss.start.items():
-            away = (params[name] - start).expand_as(grads[name])
-            value = value + self.lam / 2 * away.square().flatten(value.ndim).sum(-1)
-            grads[name] = grads[name] + self.lam * away
-        return grads, value
+        away = {k: (params[k] - start).expand_as(grads[k]) for k, start in loss.start.items()}
+        grads = {k: g + self.lam * away[k] if k in away else g for k, g in grads.items()}
+        return grads, self._pulled(value, away)
+
+    def support_value(self, params: State, Z: Tensor, loss: Any) -> Tensor:
+        away = {k: params[k] - start for k, start in loss.start.items()}
+        return self._pulled(super().support_value(params, Z, loss.loss), away)
+
+    def _pulled(self, value: Tensor, away: State) -> Tensor:
+        """The loss and the pull towards the start, given how far away the weights are."""
+        for far in away.values():
+            value = value + self.lam / 2 * far.square().flatten(value.ndim).sum(-1)
+        return value
 
     # ------------------------------------------------------------------ meta-training
     @torch.no_grad()

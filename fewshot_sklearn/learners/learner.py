@@ -35,6 +35,9 @@ from .random_numbers import OwnRandomNumbers
 TASKS_PER_CHUNK = 25
 #: Rows a convolutional encoder takes at once on a CPU: what malloc keeps hold of between calls.
 ROWS_PER_CHUNK = 160
+#: Numbers in the first maps of the rows that are embedded at once where nothing is learned, and
+#: the fewest such rows: what stays in the cache.
+NUMBERS_IN_CACHE, FEWEST_ROWS = 32 * 64 * 28 * 28, 16
 
 
 class Learner(InParts, FurtherRows):
@@ -517,13 +520,19 @@ class Learner(InParts, FurtherRows):
         still = torch.no_grad() if self.frozen and not X.requires_grad else nullcontext()
         with self.rounded(X, not self.frozen), still:
             if (self.convolves or self.frozen) and X.device.type == "cpu":
-                few = at_once(X.shape[0], ROWS_PER_CHUNK)  # of `len` a graph makes a constant
-                parts = (X,) if few else X.split(ROWS_PER_CHUNK)
+                step = self._rows_per_chunk()
+                few = at_once(X.shape[0], step)  # of `len` a graph makes a constant
+                parts = (X,) if few else X.split(step)
             else:
                 parts = self.parts_of(X, self._width(), 0)
             Z = [self.encoder(part) for part in parts]
         dtype = X.dtype if X.is_floating_point() else self.x_mean.dtype
         return (Z[0] if len(Z) == 1 else torch.cat(Z)).to(dtype)
+
+    def _rows_per_chunk(self) -> int:
+        if torch.is_grad_enabled() or not self.convolves:
+            return ROWS_PER_CHUNK
+        return min(ROWS_PER_CHUNK, max(FEWEST_ROWS, NUMBERS_IN_CACHE // self._width()))
 
     def embed_of_tasks(self, X: Tensor) -> Tensor:
         """`embed` of the rows (T, n, \\*input_shape) of a batch of tasks."""
