@@ -55,6 +55,7 @@ DIFFERENTLY = {
     "NeuralProcessRegressor": ({"attentive": False, "n_hidden": 64}, {"max_epochs": 60}),
     "RelationNetClassifier": ({}, {"max_epochs": 10, "lr": 1e-3}),
     "SiameseClassifier": ({}, {"max_epochs": 26, "lr": 1e-3}),
+    "TransductivePropagationClassifier": ({"n_neighbors": 5, "alpha": 0.9}, {}),
     "TransductiveTIMClassifier": ({"solver": "adm", "n_steps": 30}, {}),
     "RidgeHeadRegressor": ({"encoder__activation": "tanh"}, {"n_shot": (5, 10), "max_epochs": 24}),
 }

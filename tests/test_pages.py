@@ -35,6 +35,7 @@ WHOLE = [
     "label_budget",
     "looking",
     "many_tasks",
+    "methods",
     "molecules",
     "own_network",
     "pretrained",

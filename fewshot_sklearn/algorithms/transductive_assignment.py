@@ -158,7 +158,8 @@ class TransductiveAssignmentClassifier(ClassifierMixin, BaseEstimator):
         ValueError
             When there are more rows than places, or they take more memory than they may.
         """
-        return self.classes_[self._assigned(*self._asked(X))]
+        asked = self._asked(X)
+        return self.classes_[self._assigned(*asked)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Predict class probabilities of rows that are asked about together.

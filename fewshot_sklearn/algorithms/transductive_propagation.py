@@ -25,12 +25,14 @@ from ._transductive import TransductiveClassifier
 OF_PAIRS = 10
 #: Unit of lengths, in units of the root of the rows' mean variance.
 UNIT = 0.25
+#: What reaches a row at least, so that there is a logarithm.
+LEAST = 1e-30
 #: Logarithms of lengths are no farther from zero than this.
 FARTHEST = 20.0
 
 
 class TransductivePropagation(TransductiveLearner):
-    """predict: (I - alpha S)^-1 Y on the normalised graph S of all rows (eq. 4).
+    """predict: log (I - alpha S)^-1 Y on the normalised graph S of all rows (eq. 4).
 
     An edge weighs exp(-d^2 / 2), d^2 the mean squared difference of features over the length
     of each row (eq. 2). Without a past all lengths are a quarter of the root of the rows' mean
@@ -100,14 +102,15 @@ class TransductivePropagation(TransductiveLearner):
         return self._spread(state, Z, asked)[..., state[ROWS].shape[-2] :, :]
 
     def _spread(self, state: State, Z: Tensor, asked: Tensor) -> Tensor:
-        """What reaches all rows (..., n_support + n, n_way) of each class."""
+        """Logarithms (..., n_support + n, n_way) of how much reaches all rows of each class."""
         rows = torch.cat([state[ROWS], Z], -2)
         mass = torch.cat([state[KEPT_W], asked], -1)
         y = torch.cat([state[KEPT_Y], Z.new_zeros((*Z.shape[:-1], state[KEPT_Y].shape[-1]))], -2)
         y = y * (mass > 0)[..., None]
         graph = self._normalized(self._edges(rows, mass), mass).double()
         unit = torch.eye(graph.shape[-1], dtype=graph.dtype, device=graph.device)
-        return torch.linalg.solve(unit - self.alpha * graph, y.double()).to(Z.dtype)
+        found = torch.linalg.solve(unit - self.alpha * graph, y.double()).clamp_min(LEAST)
+        return found.log().to(Z.dtype)
 
     def _edges(self, rows: Tensor, mass: Tensor) -> Tensor:
         """Weights (..., n, n) of the edges, zero but between near rows (eq. 2)."""
@@ -152,14 +155,16 @@ class TransductivePropagationClassifier(TransductiveClassifier):
     weigh W_ij = exp(-d_ij^2 / 2), where d_ij^2 is the mean squared difference of f(x_i) / l_i
     and f(x_j) / l_j (eq. 2 of [1]_), between rows of which one is among the `n_neighbors`
     nearest of the other. A small network tells the length l of each row. With S = D^-1/2 W D^-1/2
-    and the support's labels Y, logits are F = (I - alpha S)^-1 Y (eq. 4). Meta-training
+    and the support's labels Y, probabilities are F = (I - alpha S)^-1 Y (eq. 4), each row over its
+    sum. Meta-training
     differentiates through the solve, and learns encoder and lengths from the cross-entropy of all
     rows of an episode (eq. 6).
 
     Features are centred on the task's mean, and lengths are in units of a quarter of the root of
     their mean variance, so that a task in other units has the same answers. Without a meta-init
     of its own, all are one such unit, and this is label spreading [2]_ with a kernel of that
-    width. As there, no row is its own neighbour. Lengths are exponentials of what the network
+    width. As there, no row is its own neighbour, and F is divided by its sum: the paper's
+    softmax of F gets surer the more rows there are. Lengths are exponentials of what the network
     tells, and the network is a perceptron on features, not convolutions on maps of them, because
     encoders here return features. Rows as far as the farthest neighbour all are neighbours, so
     that answers do not depend on the order of rows. The graph takes memory that is quadratic in
