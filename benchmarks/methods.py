@@ -82,6 +82,11 @@ def flat_strategies() -> list[tuple[str, Any]]:
 #: parameters; None where nothing is meta-trained.
 OMNIGLOT: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
     "proto": ("ProtoNetClassifier", fs.ProtoNetClassifier(**CONV4), {}),
+    "proto-places": (
+        "ProtoNetClassifier, encoder__pools=3",
+        fs.ProtoNetClassifier(**CONV4, encoder__pools=3),
+        {},
+    ),
     "cosine": (
         'ProtoNetClassifier, metric="cosine"',
         fs.ProtoNetClassifier(**CONV4, metric="cosine"),
