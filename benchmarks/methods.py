@@ -82,6 +82,11 @@ def flat_strategies() -> list[tuple[str, Any]]:
 #: parameters; None where nothing is meta-trained.
 OMNIGLOT: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
     "proto": ("ProtoNetClassifier", fs.ProtoNetClassifier(**CONV4), {}),
+    "proto-places": (
+        "ProtoNetClassifier, encoder__pools=3",
+        fs.ProtoNetClassifier(**CONV4, encoder__pools=3),
+        {},
+    ),
     "cosine": (
         'ProtoNetClassifier, metric="cosine"',
         fs.ProtoNetClassifier(**CONV4, metric="cosine"),
@@ -114,11 +119,7 @@ OMNIGLOT: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
     ),
     "ridge": ("RidgeHeadClassifier", fs.RidgeHeadClassifier(**CONV4), {}),
     "r2d2": ("R2D2Classifier", fs.R2D2Classifier(**CONV4), {}),
-    "meta-opt-net": (
-        "MetaOptNetClassifier, encoder__rms=1.0",
-        fs.MetaOptNetClassifier(**CONV4, encoder__rms=1.0),
-        {},
-    ),
+    "meta-opt-net": ("MetaOptNetClassifier", fs.MetaOptNetClassifier(**CONV4), {}),
     "kernel": ("DeepKernelClassifier", fs.DeepKernelClassifier(**CONV4), {}),
     "maml": ("MAMLClassifier", fs.MAMLClassifier(**CONV4, n_steps=1, inner_lr=2.0), {}),
     "fomaml": (

@@ -92,11 +92,11 @@ class FRNClassifier(FewShotClassifier):
 
     The features of a row are a map: one descriptor for each place of a picture. For each
     class a row's places Q are regressed on the pooled places S_k of the class's rows, by
-    ridge regression in closed form, Q_k = exp(beta) Q (S_k'S_k + lambda I)^-1 S_k'S_k with
-    lambda = exp(alpha) times places by channels (eq. 4-8 of [1]_). Class probabilities are
-    the softmax of minus the mean squared distance of places to their regression, times a
-    scale (eq. 9). Alpha, beta, scale and encoder were learned on past tasks. Nothing is
-    trained at `fit`.
+    ridge regression in closed form, Q_k = exp(beta) Q (S_k'S_k + lambda I)^-1 S_k'S_k.
+    Lambda is exp(alpha) times the number of these places by that of channels (eq. 4-8 of
+    [1]_). Class probabilities are the softmax of minus the mean squared distance of places
+    to their regression, times a scale (eq. 9). Alpha, beta, scale and encoder were learned
+    on past tasks. Nothing is trained at `fit`.
 
     Three things differ from the paper. Where a row is one place, a one stands beside its
     features, without which only its direction would count. Descriptors always count in units

@@ -6,6 +6,7 @@ classification. CVPR 2020.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ class SimpleCNAPS(KeepsFeatures):
         super().__init__(encoder, input_shape, n_outputs)
         if not beta > 0:
             raise ValueError(f"beta must be positive, got {beta!r}.")
-        self.beta = float(beta)
+        self.log_beta = nn.Parameter(torch.tensor(math.log(beta)))
 
     def _few(self, n_rows: int) -> bool:
         """Whether rows span less than all directions; a basis of them has no sure derivative."""
@@ -72,7 +73,11 @@ class SimpleCNAPS(KeepsFeatures):
         of_class = torch.stack(parts, -3) / (seen - 1).clamp_min(1.0)[..., None, None]
         share = (seen / (seen + 1))[..., None, None]
         unit = torch.eye(rows.shape[-1], dtype=rows.dtype, device=rows.device)
-        return share * of_class + (1 - share) * of_task[..., None, :, :] + self.beta * unit
+        return (
+            share * of_class
+            + (1 - share) * of_task[..., None, :, :]
+            + self.log_beta.double().exp() * unit
+        )
 
     def statistics(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
         return super().statistics(Z, y, w) | {"rows": Z}
@@ -93,7 +98,7 @@ class SimpleCNAPS(KeepsFeatures):
         apart = rows[..., None, :, :] - state["means"][..., :, None, :]
         distance = 0.5 * (apart @ state["inverse"].mT).square().sum(-1).mT
         if across is not None:
-            distance = distance + 0.5 / self.beta * across[..., None]
+            distance = distance + 0.5 * across[..., None] / self.log_beta.double().exp()
         return -distance.to(Z.dtype).masked_fill(~state["present"][..., None, :], torch.inf)
 
 
@@ -113,7 +118,7 @@ class SimpleCNAPSClassifier(FewShotClassifier):
     features, and the covariance S of all rows. A row's class probabilities are the softmax
     of minus (z - m_k)' Q_k^-1 (z - m_k) / 2 (eq. 2 of [1]_), where
     Q_k = l_k S_k + (1 - l_k) S + beta I with l_k = n_k / (n_k + 1) (eq. 3): the more rows a
-    class has, the more its own spread counts. The encoder was learned on past tasks.
+    class has, the more its own spread counts. Encoder and beta were learned on past tasks.
     Nothing is trained at `fit`. Without a meta-init features are rows in units of their
     standard deviation.
 
@@ -122,7 +127,8 @@ class SimpleCNAPSClassifier(FewShotClassifier):
 
     Left out is what CNAPS has beside: a network that changes the encoder's layers for
     each task, which the paper trains above a large encoder that is trained before. Here
-    the encoder is trained by the episodes themselves. Of weighted rows n_k is the sum of the
+    the encoder is trained by the episodes themselves, and beta, which the paper leaves at
+    1, with it, as the size of features is learned, too. Of weighted rows n_k is the sum of the
     weights.
 
     Parameters
@@ -133,8 +139,8 @@ class SimpleCNAPSClassifier(FewShotClassifier):
     {scale_inputs}
     {layout}
     beta : float or None, default=None
-        What is added to the diagonals of all Q_k, in squared units of the features. None
-        takes the meta-init's, or 1.0 without one, as in the paper.
+        What is added to the diagonals of all Q_k, in squared units of the features, to start
+        training from; a meta-init carries its learned one. None is 1.0, as in the paper.
     {device}
     {dtype}
         Covariances and distances are always computed in float64.

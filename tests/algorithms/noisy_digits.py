@@ -35,9 +35,9 @@ def pictures():
     return images[y < 28], y[y < 28], images[y >= 28], y[y >= 28]
 
 
-def assert_learns(clf, margin, gain=0.1, least=0.4, data=noisy_digits, scored=100, **options):
+def assert_learns(clf, margin, gain=0.1, least=0.4, scored=100, **options):
     """New classes are told apart better after meta-training than before, and than by chance."""
-    X, y, X_new, y_new = data()
+    X, y, X_new, y_new = noisy_digits()
     start, trained = (meta_train(clf, X, y, **TASKS | options | {"max_epochs": n})
                       for n in (0, options.get("max_epochs", 6)))  # fmt: skip
     asked = {"n_query": 5, "n_episodes": scored}
