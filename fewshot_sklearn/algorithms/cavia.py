@@ -241,7 +241,7 @@ class CAVIAClassifier(_CAVIAEstimator, FewShotClassifier):
     {layout}
     {steps}
     n_context : int or None, default=None
-        Context parameters of each class. None takes the meta-init's, or 32.
+        Context parameters of each class. None takes the meta-init's, or 64.
     n_hidden : int or None, default=None
         Units of each layer. None takes the meta-init's, or 64.
     {device}
@@ -281,6 +281,7 @@ class CAVIAClassifier(_CAVIAEstimator, FewShotClassifier):
     """
 
     _learner_class = CAVIAClassification
+    _defaults = _CAVIAEstimator._defaults | {"n_context": 64}
 
 
 @with_shared_texts(steps=STEPS)

@@ -48,6 +48,7 @@ METHODS = {
 }
 #: Parameters of a method, where the defaults take long.
 SMALL = {
+    "IMAMLRegressor": {"n_steps": 4},  # what many steps make of rounding is no longer small
     "InContextClassifier": {"n_layers": 1, "n_hidden": 16},
     "InContextRegressor": {"n_layers": 1, "n_hidden": 16},
     "NeuralProcessRegressor": {"n_hidden": 16},
