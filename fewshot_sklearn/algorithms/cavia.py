@@ -133,6 +133,10 @@ class CAVIALearner(InnerLoopLearner):
 class CAVIAClassification(DescendsCrossEntropy, CAVIALearner):
     """CAVIA with context parameters for each class that comes."""
 
+    def finished(self, outputs: Tensor, present: Tensor | None) -> Tensor:
+        """Logarithms of probabilities: all logits of a row share what it says to no context."""
+        return super().finished(outputs, present).log_softmax(-1)
+
 
 class CAVIARegression(DescendsSquaredError, CAVIALearner):
     """CAVIA with context parameters for the task."""
