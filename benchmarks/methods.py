@@ -195,7 +195,7 @@ SINUSOIDS: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
         fs.MetaCurvatureRegressor(**MLP, inner_lr=0.05),
         {},
     ),
-    "imaml": ("IMAMLRegressor", fs.IMAMLRegressor(**MLP, inner_lr=0.05), {}),
+    "imaml": ("IMAMLRegressor", fs.IMAMLRegressor(**MLP, inner_lr=0.05, lam=1.0), {}),
     "reptile": (
         "ReptileRegressor",
         fs.ReptileRegressor(**MLP, inner_lr=0.02, train_steps=32, n_steps=32),
