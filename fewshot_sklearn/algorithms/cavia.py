@@ -147,7 +147,7 @@ STEPS = """
 n_steps : int or None, default=None
     Gradient steps at `fit`. None takes the meta-init's, or 2, for regression 5.
 inner_lr : float or None, default=None
-    Step size. None takes the meta-init's, or 0.2.
+    Step size. None takes the meta-init's, or 0.2, for regression 0.05. The paper has 1.
 first_order : bool or None, default=None
     Whether meta-training ignores second derivatives; changes nothing at `fit`. None
     takes the meta-init's, or False.
@@ -356,4 +356,4 @@ class CAVIARegressor(_CAVIAEstimator, FewShotRegressor):
     """
 
     _learner_class = CAVIARegression
-    _defaults = _CAVIAEstimator._defaults | {"n_steps": 5}
+    _defaults = _CAVIAEstimator._defaults | {"n_steps": 5, "inner_lr": 0.05}
