@@ -139,10 +139,15 @@ OMNIGLOT: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
         {},
     ),
     "boil": ("BOILClassifier", fs.BOILClassifier(**CONV4, n_steps=1, inner_lr=0.5), {}),
-    "cavia": ("CAVIAClassifier", fs.CAVIAClassifier(**CONV4), {}),
+    "cavia": ("CAVIAClassifier", fs.CAVIAClassifier(**CONV4, inner_lr=1.0), {}),
     "meta-curvature": (
         "MetaCurvatureClassifier",
         fs.MetaCurvatureClassifier(**CONV4, n_steps=1, inner_lr=2.0),
+        {},
+    ),
+    "imaml": (
+        "IMAMLClassifier",
+        fs.IMAMLClassifier(**CONV4, n_steps=5, inner_lr=0.5),
         {},
     ),
     "reptile": (
@@ -214,12 +219,13 @@ SINUSOIDS: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
     "meta-sgd": ("MetaSGDRegressor", fs.MetaSGDRegressor(**MLP, inner_lr=0.05), {}),
     "maml++": ("MAMLPlusPlusRegressor", fs.MAMLPlusPlusRegressor(**MLP, inner_lr=0.05), {}),
     "boil": ("BOILRegressor", fs.BOILRegressor(**MLP, inner_lr=0.05), {}),
-    "cavia": ("CAVIARegressor", fs.CAVIARegressor(n_hidden=40), {}),
+    "cavia": ("CAVIARegressor", fs.CAVIARegressor(n_hidden=40, inner_lr=0.05), {}),
     "meta-curvature": (
         "MetaCurvatureRegressor",
         fs.MetaCurvatureRegressor(**MLP, inner_lr=0.05),
         {},
     ),
+    "imaml": ("IMAMLRegressor", fs.IMAMLRegressor(**MLP, inner_lr=0.05, lam=1.0), {}),
     "reptile": (
         "ReptileRegressor",
         fs.ReptileRegressor(**MLP, inner_lr=0.02, train_steps=32, n_steps=32),

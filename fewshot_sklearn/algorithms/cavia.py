@@ -133,6 +133,10 @@ class CAVIALearner(InnerLoopLearner):
 class CAVIAClassification(DescendsCrossEntropy, CAVIALearner):
     """CAVIA with context parameters for each class that comes."""
 
+    def finished(self, outputs: Tensor, present: Tensor | None) -> Tensor:
+        """Logarithms of probabilities: all logits of a row share what it says to no context."""
+        return super().finished(outputs, present).log_softmax(-1)
+
 
 class CAVIARegression(DescendsSquaredError, CAVIALearner):
     """CAVIA with context parameters for the task."""
@@ -143,7 +147,7 @@ STEPS = """
 n_steps : int or None, default=None
     Gradient steps at `fit`. None takes the meta-init's, or 2, for regression 5.
 inner_lr : float or None, default=None
-    Step size. None takes the meta-init's, or 0.2.
+    Step size. None takes the meta-init's, or 0.2, for regression 0.05. The paper has 1.
 first_order : bool or None, default=None
     Whether meta-training ignores second derivatives; changes nothing at `fit`. None
     takes the meta-init's, or False.
@@ -241,7 +245,7 @@ class CAVIAClassifier(_CAVIAEstimator, FewShotClassifier):
     {layout}
     {steps}
     n_context : int or None, default=None
-        Context parameters of each class. None takes the meta-init's, or 32.
+        Context parameters of each class. None takes the meta-init's, or 64.
     n_hidden : int or None, default=None
         Units of each layer. None takes the meta-init's, or 64.
     {device}
@@ -281,6 +285,7 @@ class CAVIAClassifier(_CAVIAEstimator, FewShotClassifier):
     """
 
     _learner_class = CAVIAClassification
+    _defaults = _CAVIAEstimator._defaults | {"n_context": 64}
 
 
 @with_shared_texts(steps=STEPS)
@@ -351,4 +356,4 @@ class CAVIARegressor(_CAVIAEstimator, FewShotRegressor):
     """
 
     _learner_class = CAVIARegression
-    _defaults = _CAVIAEstimator._defaults | {"n_steps": 5}
+    _defaults = _CAVIAEstimator._defaults | {"n_steps": 5, "inner_lr": 0.05}

@@ -213,8 +213,9 @@ n_steps : int or None, default=None
 inner_lr : float or None, default=None
     Step size. None takes the meta-init's, or 0.1.
 lam : float or None, default=None
-    How strongly the weights are pulled towards the start. None takes the meta-init's,
-    or 0.1.
+    How strongly the weights are pulled towards the start. Where it is so small that
+    the steps end far from the minimum the meta-gradient is wrong, and nothing may be
+    learned: a larger one, such as 1, then helps. None takes the meta-init's, or 0.1.
 cg_steps : int or None, default=None
     Steps of conjugate gradients in meta-training; none leaves first-order MAML's
     gradient, at the end of the descent. Changes nothing at `fit`. None takes the

@@ -51,7 +51,7 @@ def network(learner, phi, X):
     Z = learner.encoder(X)
     if learner.n_outputs is not None:
         return torch.stack([told(learner, z, phi[0]) for z in Z])
-    return torch.stack([torch.cat([told(learner, z, p) for p in phi]) for z in Z])
+    return torch.stack([torch.cat([told(learner, z, p) for p in phi]) for z in Z]).log_softmax(1)
 
 
 def by_hand(learner, batch, y_query):

@@ -263,6 +263,7 @@ def multi_output():
     data = X[10:].reshape(-1, 1), y[10:].reshape(-1, 2), groups[240:]
     net = {"encoder": "mlp", "encoder__hidden": (32,), "encoder__activation": "tanh"}
     differently = {
+        "CAVIARegressor": ({}, {"max_epochs": 48, "lr": 5e-3}),
         "MetaSGDRegressor": ({"n_steps": 5}, {}),
         # what has all to learn learns longer
         "InContextRegressor": ({"n_layers": 1, "n_hidden": 32}, {"max_epochs": 60, "lr": 3e-3}),

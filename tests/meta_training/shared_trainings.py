@@ -48,6 +48,12 @@ METHODS = {
 }
 #: Parameters of a method, where the defaults take long.
 SMALL = {
+    "CAVIARegressor": {
+        "n_hidden": 8,
+        "n_steps": 1,
+        "inner_lr": 0.005,
+    },  # which goes up by large ones
+    "IMAMLRegressor": {"n_steps": 4},  # what many steps make of rounding is no longer small
     "InContextClassifier": {"n_layers": 1, "n_hidden": 16},
     "InContextRegressor": {"n_layers": 1, "n_hidden": 16},
     "NeuralProcessRegressor": {"n_hidden": 16},

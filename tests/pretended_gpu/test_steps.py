@@ -9,7 +9,10 @@ from pretended_gpu.works import ESTIMATORS, encoders_of
 
 #: Of convolutions with weights of each task's own: torch differentiates their gradients a task at
 #: a time.
-A_TASK = {f"{name}Classifier, conv4" for name in ("MAML", "MAMLPlusPlus", "MetaSGD", "ProtoMAML")}
+A_TASK = {
+    f"{name}Classifier, conv4"
+    for name in ("BOIL", "MAML", "MAMLPlusPlus", "MetaCurvature", "MetaSGD", "ProtoMAML")
+}
 
 STEPS = [f"{name}, {encoder}" for name in ESTIMATORS for encoder in encoders_of(name)]
 
