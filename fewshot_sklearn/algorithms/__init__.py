@@ -24,6 +24,7 @@ from .meta_curvature import MetaCurvatureClassifier, MetaCurvatureRegressor
 from .meta_lstm import MetaLSTMClassifier
 from .meta_opt_net import MetaOptNetClassifier
 from .meta_sgd import MetaSGDClassifier, MetaSGDRegressor
+from .mixture_ridge import MixtureRidgeRegressor
 from .nearest_class_mean import NearestClassMeanClassifier
 from .neural_process import NeuralProcessRegressor
 from .protomaml import ProtoMAMLClassifier
@@ -76,6 +77,7 @@ __all__ = [
     "MetaOptNetClassifier",
     "MetaSGDClassifier",
     "MetaSGDRegressor",
+    "MixtureRidgeRegressor",
     "NearestClassMeanClassifier",
     "NeuralProcessRegressor",
     "ProtoMAMLClassifier",
