@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from ..encoders import Shape
 from ..estimators import ProbabilisticRegressor, with_shared_texts
-from ..learners import OF_PAIRS, FeatureLearner, Gaussian, State, cholesky, with_intercept
+from ..learners import Gaussian, State, with_intercept
 from ..tasks import Positive, Whole
-from .ridge import FREE, NOISE_WITHOUT_PAST
+from ._linear_posterior import FREE, NOISE_WITHOUT_PAST, LinearPosterior
 
 
-class MixtureRidge(FeatureLearner):
+class MixtureRidge(LinearPosterior):
     """adapt: the posterior of the weights for each Gaussian of the prior, and of which it was.
 
     predict: mean and variance of the mixture of what they predict. The Gaussians have
@@ -62,48 +62,48 @@ class MixtureRidge(FeatureLearner):
         means = torch.zeros(n_components, n, n_outputs)
         if n_components > 1:  # apart, or all would learn the same
             means.normal_(std=spread / n**0.5)
-        self.prior_factor = nn.Parameter(torch.diag(factor))
+        self.prior_factor = nn.Parameter(torch.diag(factor) if past else factor)
         self.prior_means = nn.Parameter(means)
         self.log_shares = nn.Parameter(torch.zeros(n_components))
         self.log_noise = nn.Parameter(torch.full((n_outputs,), 2 * float(np.log(noise))))
 
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
-        phi, means = with_intercept(Z), self.prior_means.double()
-        factor, w = self.prior_factor.double(), w.double()
-        psi = phi @ factor  # features in which the prior's covariance is the unit matrix
-        targets = self.scaled_targets(y).double()
-        # (..., n_components, n, n_outputs)
-        residual = targets[..., None, :, :] - phi[..., None, :, :] @ means
-        weighted = psi.mT * w[..., None, :]
-        unit = torch.eye(psi.shape[-1], dtype=psi.dtype, device=psi.device)
-        root = cholesky(weighted @ psi + unit)[..., None, :, :]
-        seen = weighted[..., None, :, :] @ residual
-        shift = torch.cholesky_solve(seen, root)
+        phi, w = with_intercept(Z), w.double()
+        psi, targets = self._whitened(phi), self.scaled_targets(y).double()
+        (k, _, m), means = self.prior_means.shape, self.prior_means.double()
+        # what all Gaussians leave of the targets, side by side
+        residual = targets.repeat(*[1] * (targets.ndim - 1), k) - phi @ _beside(means)
+        shift, state = self._posterior(psi, residual, w)
         # what residuals weigh once the weights have moved: the exponent of eq. 3.86
-        rest = (w[..., None, :, None] * residual.square()).sum(-2) - (seen * shift).sum(-2)
-        evidence = -0.5 * (rest / self.log_noise.double().exp()).sum(-1)
-        spread = torch.linalg.solve_triangular(root[..., 0, :, :], factor.T, upper=False)
+        seen = psi.mT @ (w[..., None] * residual)
+        rest = (w[..., None] * residual.square()).sum(-2) - (seen * shift).sum(-2)
+        evidence = -0.5 * (rest.unflatten(-1, (k, m)) / self.log_noise.double().exp()).sum(-1)
         return {
-            "coef": means + factor @ shift,
-            "spread": spread,
+            "coef": _beside(means) + self._unwhitened(shift),
             "log_shares": (self.log_shares.double() + evidence).log_softmax(-1),
+            **state,
         }
 
     def predict_features(self, state: State, Z: Tensor) -> Gaussian:
-        phi, shares = with_intercept(Z), state["log_shares"].exp()[..., :, None, None]
-        each = phi[..., None, :, :] @ state["coef"]  # (..., n_components, n, n_outputs)
-        mean = (shares * each).sum(-3)
-        apart = (shares * (each - mean[..., None, :, :]).square()).sum(-3)
-        leverage = 1 + (phi @ state["spread"].mT).square().sum(-1)
+        phi, shares = with_intercept(Z), state["log_shares"].exp()[..., None, :, None]
+        each = (phi @ state["coef"]).unflatten(-1, (len(self.log_shares), -1))
+        mean = (shares * each).sum(-2)
+        apart = (shares * (each - mean[..., None, :]).square()).sum(-2)
+        leverage = 1 + self.halves(state, phi).square().sum(-1)
         variance = leverage[..., None] * self.log_noise.double().exp() + apart
         return self.in_units(Gaussian(mean.to(Z.dtype), variance.to(Z.dtype)))  # type: ignore[return-value]
 
     def numbers_to_adapt(self, n_rows: int, n_labels: int) -> int:
-        n, k = self.n_features + 1, len(self.log_shares)
-        return super().numbers_to_adapt(n_rows, n_labels) + OF_PAIRS * n**2 + 2 * k * (n_rows + n)
+        of_each = len(self.log_shares) * (n_rows + self.n_features)
+        return super().numbers_to_adapt(n_rows, n_labels) + 2 * of_each
 
     def numbers_a_row(self, state: State) -> int:
         return super().numbers_a_row(state) + 2 * state["log_shares"].numel()
+
+
+def _beside(means: Tensor) -> Tensor:
+    """Means (n_components, n, n_outputs) as columns (n, n_components * n_outputs)."""
+    return means.permute(1, 0, 2).flatten(1)
 
 
 @with_shared_texts()

@@ -19,13 +19,11 @@ from torch import Tensor, nn
 from ..encoders import Shape
 from ..estimators import ProbabilisticRegressor, with_shared_texts
 from ..learners import (
-    OF_PAIRS,
     FunctionLearner,
     Gaussian,
     Outputs,
     State,
     TakesIn,
-    cholesky,
     evidence,
     intercept_of,
     inverse_of,
@@ -33,21 +31,18 @@ from ..learners import (
     with_intercept,
 )
 from ..tasks import Positive
+from ._linear_posterior import FREE, NOISE_WITHOUT_PAST, LinearPosterior, among_features
 
 Found = TypeVar("Found")
 
-#: Prior standard deviation, in noise units, of an intercept that is free.
-FREE = 1e4
 #: Variance of the noise, in units of the targets', that is no noise: of targets that are all alike.
 LEAST_NOISE = 1e-12
-#: What the noise is taken to be with no past tasks to learn it from.
-NOISE_WITHOUT_PAST = 0.1
 #: Features, at most, of which a prior is learned from all past tasks at once: given ones, and those
 #: of an encoder, of which that takes longer than training it.
 MOST_FEATURES, MOST_LEARNED_FEATURES = 128, 32
 
 
-class RidgeHeadRegression(FunctionLearner, TakesIn):
+class RidgeHeadRegression(LinearPosterior, FunctionLearner, TakesIn):
     """adapt: the posterior of a Bayesian linear regression (Harrison 2018, eq. 7-8).
 
     predict: its predictive distribution (eq. 9). The prior covariance of the
@@ -90,14 +85,6 @@ class RidgeHeadRegression(FunctionLearner, TakesIn):
         self.prior_mean = nn.Parameter(torch.zeros(self.n_features + 1, n_outputs))
         self.log_noise = nn.Parameter(torch.full((n_outputs,), 2 * float(np.log(noise))))
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        """Take a matrix where only its diagonal is kept, and a diagonal where a matrix is."""
-        factor, own = state_dict.get(f"{prefix}prior_factor"), self.prior_factor
-        other = (len(own),) if own.ndim == 2 else (len(own), len(own))
-        if factor is not None and factor.shape == other:
-            state_dict[f"{prefix}prior_factor"] = torch.diag(factor).contiguous()
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
     def learn_at_once(self, X: Tensor, y: Tensor, tasks: np.ndarray) -> bool:
         """Learn the prior from all past tasks at once: of most likelihood for these features."""
         prior = self._of_all_tasks(task_prior, X, y, tasks)
@@ -129,65 +116,11 @@ class RidgeHeadRegression(FunctionLearner, TakesIn):
     def learned_at_once(self) -> list[nn.Parameter]:
         return [self.prior_factor, self.prior_mean, self.log_noise]
 
-    def _whitened(self, phi: Tensor) -> Tensor:
-        """phi C: features in which the prior is the unit matrix."""
-        factor = self.prior_factor.double()
-        return phi * factor if factor.ndim == 1 else phi @ factor
-
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
         phi, prior = with_intercept(Z), self.prior_mean.double()
-        factor, psi = self.prior_factor.double(), self._whitened(phi)
-        residual = self.scaled_targets(y).double() - phi @ prior
-        plain = factor.ndim == 1
-        if not self.training and self._few(psi.shape[-2]):
-            shift, state = _among_rows(psi, residual, w.double())
-        else:
-            shift, root = _among_features(psi, residual, w.double())
-            wide = torch.diag(factor) if plain else factor.T
-            # the posterior covariance is spread' spread
-            state = {"spread": torch.linalg.solve_triangular(root, wide, upper=False)}
-        moved = factor[:, None] * shift if plain else factor @ shift
-        return {"coef": prior + moved, **state}
-
-    def _few(self, n_rows: int) -> bool:
-        """Whether directions that rows span, and a factor there, are less than one of features."""
-        n = self.n_features + 1
-        if self.prior_factor.ndim == 1:  # features may be very many
-            return n_rows < n
-        return 2 * n_rows < n
-
-    def numbers_to_adapt(self, n_rows: int, n_labels: int) -> int:
-        n = self.n_features + 1
-        if self._few(n_rows):
-            n = min(n_rows, n)
-        return super().numbers_to_adapt(n_rows, n_labels) + OF_PAIRS * n**2
-
-    def halves(self, state: State, phi: Tensor) -> Tensor:
-        """H such that H H' is the covariance of phi W for each target, in units of its noise.
-
-        Parameters
-        ----------
-        state : dict of str to Tensor
-            What `adapt` returned.
-        phi : Tensor of shape (..., n, n_features + 1)
-            Features, with an intercept.
-
-        Returns
-        -------
-        Tensor of shape (..., n, any number)
-            H.
-        """
-        if "spread" in state:
-            return phi @ state["spread"].mT
-        psi, directions = self._whitened(phi), state["directions"]
-        along = psi @ directions.mT
-        # nothing was learned of what is across; not as a difference of squares, which would cancel
-        across = psi - along @ directions
-        if "inverse" in state:
-            inside = along @ state["inverse"].mT
-        else:
-            inside = torch.linalg.solve_triangular(state["root"], along.mT, upper=False).mT
-        return torch.cat([inside, across], -1)
+        psi, residual = self._whitened(phi), self.scaled_targets(y).double() - phi @ prior
+        shift, state = self._posterior(psi, residual, w.double())
+        return {"coef": prior + self._unwhitened(shift), **state}
 
     def answering_features(self, state: State) -> Callable[[Tensor], Outputs]:
         if "root" in state:
@@ -252,24 +185,6 @@ class RidgeHeadRegression(FunctionLearner, TakesIn):
         return self.in_units(Gaussian(mean, variance))  # type: ignore[return-value]
 
 
-def _among_features(psi: Tensor, residual: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-    """Posterior mean of whitened weights, and the Cholesky factor of their precision."""
-    weighted = psi.mT * w[..., None, :]
-    precision = weighted @ psi + torch.eye(psi.shape[-1], dtype=psi.dtype, device=psi.device)
-    root = cholesky(precision)
-    return torch.cholesky_solve(weighted @ residual, root), root
-
-
-def _among_rows(psi: Tensor, residual: Tensor, w: Tensor) -> tuple[Tensor, State]:
-    """The same with fewer rows than features: directions that rows span, and the factor there."""
-    S = w.sqrt()[..., None]
-    Q, R = torch.linalg.qr((S * psi).mT)
-    unit = torch.eye(R.shape[-1], dtype=R.dtype, device=R.device)
-    root = cholesky(unit + R @ R.mT)
-    shift = Q @ torch.cholesky_solve(R @ (S * residual), root)
-    return shift, {"directions": Q.mT, "root": root}
-
-
 def _further_among_rows(
     state: State, psi: Tensor, residual: Tensor, w: Tensor
 ) -> tuple[Tensor, State]:
@@ -292,7 +207,7 @@ def _further_among_features(
     spread: Tensor, phi: Tensor, residual: Tensor, w: Tensor
 ) -> tuple[Tensor, Tensor]:
     """How the mean of the weights moves with further rows, and the spread that is left."""
-    shift, root = _among_features(phi @ spread.mT, residual, w)
+    shift, root = among_features(phi @ spread.mT, residual, w)
     return spread.mT @ shift, torch.linalg.solve_triangular(root, spread, upper=False)
 
 
