@@ -197,6 +197,7 @@ OMNIGLOT: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
 }
 SINUSOIDS: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
     "ridge": ("RidgeHeadRegressor", fs.RidgeHeadRegressor(**MLP), {}),
+    "mixture": ("MixtureRidgeRegressor", fs.MixtureRidgeRegressor(**MLP), {}),
     "kernel": ("DeepKernelRegressor", fs.DeepKernelRegressor(**MLP), {"lr": 1e-2}),
     "neural-process": (
         "NeuralProcessRegressor, attentive=False",
