@@ -69,10 +69,11 @@ def noisy_classes(labels, seed):
 VOTES = {"n_way": 5, "n_shot": 1, "n_query": 5, "n_episodes": 160, "batch_size": 32} | FIXED
 
 
-def test_improves_a_learner_without_gradients_on_new_classes(margin):
+@pytest.mark.parametrize("weighting", ["softmax", "ranks"])
+def test_improves_a_learner_without_gradients_on_new_classes(weighting, margin):
     """Nor has the criterion a gradient."""
     past, new = noisy_classes(range(40), 0), noisy_classes(range(100, 120), 1)
-    options = VOTES | {"criterion": error_rate}
+    options = VOTES | {"criterion": error_rate, "weighting": weighting}
     estimator = SignVoteClassifier(random_state=0)
     scores = []
     for n_epochs in (0, 8):
