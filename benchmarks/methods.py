@@ -181,9 +181,10 @@ OMNIGLOT: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
     ),
     "tim": ("TransductiveTIMClassifier", fs.TransductiveTIMClassifier(**CONV4), {}),
     "evolution": (
-        "ESMetaTrainer(ProtoNetClassifier)",
+        'ESMetaTrainer(ProtoNetClassifier, weighting="ranks"), small episodes',
         fs.ProtoNetClassifier(**CONV4),
-        {"trainer": fs.ESMetaTrainer},
+        {"trainer": fs.ESMetaTrainer, "weighting": "ranks", "n_perturbations": 8, "lr": 2e-2}
+        | {"n_way": 5, "batch_size": 1},
     ),
     "evolution-pixels": (
         "ESMetaTrainer(RidgeHeadClassifier) on pixels",

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from joblib import Parallel, delayed
-from scipy.stats import rankdata
 
 from ..tasks import (
     N_JOBS,
@@ -26,6 +25,7 @@ from ..tasks import (
     Whole,
     check_parameters,
 )
+from ._shaping import centred_ranks
 from .policies import (
     Policy,
     PolicyTask,
@@ -251,13 +251,8 @@ class ESPolicyTrainer(_PolicyTrainer):
 
     def _gradient(self, returns: np.ndarray, noise: np.ndarray, shaping: str) -> np.ndarray:
         """Of the smoothed return: from returns (n, 2) of the pairs that noise (n, d) made."""
-        shaped = _centred_ranks(returns) if shaping == "ranks" else returns
+        shaped = centred_ranks(returns) if shaping == "ranks" else returns
         return (shaped[:, 0] - shaped[:, 1]) @ noise / (2 * len(noise) * self.sigma)
-
-
-def _centred_ranks(returns: np.ndarray) -> np.ndarray:
-    """Ranks from -0.5 to 0.5; equal returns have the same (Salimans et al., section 2.1)."""
-    return (rankdata(returns).reshape(returns.shape) - 1) / (returns.size - 1) - 0.5
 
 
 def _played(task: PolicyTask, policy: Policy, rng: np.random.Generator) -> float:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
+from scipy.stats import rankdata
 from sklearn.base import clone
 from torch import nn
 
@@ -68,10 +69,11 @@ def noisy_classes(labels, seed):
 VOTES = {"n_way": 5, "n_shot": 1, "n_query": 5, "n_episodes": 160, "batch_size": 32} | FIXED
 
 
-def test_improves_a_learner_without_gradients_on_new_classes(margin):
+@pytest.mark.parametrize("weighting", ["softmax", "ranks"])
+def test_improves_a_learner_without_gradients_on_new_classes(weighting, margin):
     """Nor has the criterion a gradient."""
     past, new = noisy_classes(range(40), 0), noisy_classes(range(100, 120), 1)
-    options = VOTES | {"criterion": error_rate}
+    options = VOTES | {"criterion": error_rate, "weighting": weighting}
     estimator = SignVoteClassifier(random_state=0)
     scores = []
     for n_epochs in (0, 8):
@@ -179,6 +181,18 @@ def test_softmax_estimate_by_the_formula():
     np.testing.assert_allclose(trainer._coefficients(losses) @ noise, expected, rtol=1e-10)
 
 
+def test_estimate_of_ranks_by_the_formula():
+    """Only the order of losses counts; equal ones count the same."""
+    losses = np.array([[1.0, 2.0], [2.0, 7.0], [0.0, 3.0]])
+    ranks = (rankdata(losses.ravel()).reshape(3, 2) - 1) / 5 - 0.5
+    trainer = ESMetaTrainer(MAML, sigma=0.1, weighting="ranks")
+    expected = (ranks[:, 0] - ranks[:, 1]) / (2 * 3 * 0.1)
+    np.testing.assert_allclose(trainer._coefficients(losses), expected, rtol=1e-12)
+    np.testing.assert_array_equal(
+        trainer._coefficients(np.exp(losses)), trainer._coefficients(losses)
+    )
+
+
 def test_softmax_estimate_becomes_linear_as_the_temperature_grows():
     losses = np.random.default_rng(0).normal(size=(6, 2))
     linear = ESMetaTrainer(MAML, weighting="linear")._coefficients(losses)
@@ -188,7 +202,7 @@ def test_softmax_estimate_becomes_linear_as_the_temperature_grows():
     assert np.abs(mild - linear).max() > 0.1 * np.abs(linear).max()
 
 
-@pytest.mark.parametrize("weighting", ["softmax", "linear"])
+@pytest.mark.parametrize("weighting", ["softmax", "linear", "ranks"])
 def test_losses_that_are_not_finite_count_as_the_worst(weighting):
     trainer = ESMetaTrainer(MAML, weighting=weighting)
     broken, worst = np.array([[1.0, np.nan], [2.0, 3.0]]), np.array([[1.0, 3.0], [2.0, 3.0]])
@@ -206,7 +220,7 @@ def test_train_loss_is_that_of_the_unperturbed_parameters(sinusoids):
         np.testing.assert_array_equal(tensor, theirs.meta_init_.tensors[name])
 
 
-@pytest.mark.parametrize("weighting", ["softmax", "linear"])
+@pytest.mark.parametrize("weighting", ["softmax", "linear", "ranks"])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_noise_is_new_at_each_step_and_the_same_for_all_chunks(
     sinusoids, weighting, dropout, margin
