@@ -16,6 +16,7 @@ from .in_context import InContextClassifier, InContextRegressor
 from .in_context_tables import InContextTables
 from .in_context_targets import InContextTargets
 from .kernel_logistic import KernelLogisticClassifier
+from .leo import LEOClassifier
 from .maml import MAMLClassifier, MAMLRegressor
 from .maml_plus_plus import MAMLPlusPlusClassifier, MAMLPlusPlusRegressor
 from .mann import MANNClassifier
@@ -64,6 +65,7 @@ __all__ = [
     "InContextTables",
     "InContextTargets",
     "KernelLogisticClassifier",
+    "LEOClassifier",
     "MAMLClassifier",
     "MAMLPlusPlusClassifier",
     "MAMLPlusPlusRegressor",
