@@ -167,6 +167,7 @@ OMNIGLOT: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
     ),
     "leo": ("LEOClassifier", fs.LEOClassifier(**CONV4), {}),
     "mann": ("MANNClassifier", fs.MANNClassifier(**CONV4), {}),
+    "snail": ("SNAILClassifier", fs.SNAILClassifier(**CONV4), {}),
     "in-context": ("InContextClassifier", fs.InContextClassifier(**CONV4), {}),
     "caml": ("CAMLClassifier", fs.CAMLClassifier(**CONV4), {}),
     "propagation": (

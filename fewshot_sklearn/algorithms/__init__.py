@@ -36,6 +36,7 @@ from .ridge import RidgeHeadRegression, RidgeHeadRegressor
 from .ridge_classifier import RidgeHeadClassifier
 from .siamese import SiameseClassifier
 from .simple_cnaps import SimpleCNAPSClassifier
+from .snail import SNAILClassifier
 from .tadam import TADAMClassifier
 from .transductive_assignment import TransductiveAssignmentClassifier
 from .transductive_laplacian import TransductiveLaplacianShotClassifier
@@ -89,6 +90,7 @@ __all__ = [
     "RidgeHeadClassifier",
     "RidgeHeadRegression",
     "RidgeHeadRegressor",
+    "SNAILClassifier",
     "SiameseClassifier",
     "SimpleCNAPSClassifier",
     "TADAMClassifier",

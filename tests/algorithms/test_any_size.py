@@ -11,7 +11,7 @@ from fewshot_sklearn.encoders import make_encoder
 from fewshot_sklearn.tasks import Task, pad_tasks
 
 NAMES = ["CAML", "DN4", "DeepEMD", "FEAT", "FRN", "LEO", "MetaOptNet", "R2D2", "SimpleCNAPS"]
-NAMES += ["TADAM"]
+NAMES += ["SNAIL", "TADAM"]
 
 
 @pytest.mark.parametrize("past", [True, False], ids=["past", "no past"])
