@@ -165,7 +165,9 @@ OMNIGLOT: dict[str, tuple[str, Any, dict[str, Any] | None]] = {
         fs.MetaLSTMClassifier(**CONV4, n_steps=1, inner_lr=0.9),
         {},
     ),
+    "leo": ("LEOClassifier", fs.LEOClassifier(**CONV4), {}),
     "mann": ("MANNClassifier", fs.MANNClassifier(**CONV4), {}),
+    "snail": ("SNAILClassifier", fs.SNAILClassifier(**CONV4), {}),
     "in-context": ("InContextClassifier", fs.InContextClassifier(**CONV4), {}),
     "caml": ("CAMLClassifier", fs.CAMLClassifier(**CONV4), {}),
     "propagation": (

@@ -16,6 +16,7 @@ from .in_context import InContextClassifier, InContextRegressor
 from .in_context_tables import InContextTables
 from .in_context_targets import InContextTargets
 from .kernel_logistic import KernelLogisticClassifier
+from .leo import LEOClassifier
 from .maml import MAMLClassifier, MAMLRegressor
 from .maml_plus_plus import MAMLPlusPlusClassifier, MAMLPlusPlusRegressor
 from .mann import MANNClassifier
@@ -36,6 +37,7 @@ from .ridge import RidgeHeadRegression, RidgeHeadRegressor
 from .ridge_classifier import RidgeHeadClassifier
 from .siamese import SiameseClassifier
 from .simple_cnaps import SimpleCNAPSClassifier
+from .snail import SNAILClassifier
 from .tadam import TADAMClassifier
 from .transductive_assignment import TransductiveAssignmentClassifier
 from .transductive_laplacian import TransductiveLaplacianShotClassifier
@@ -65,6 +67,7 @@ __all__ = [
     "InContextTables",
     "InContextTargets",
     "KernelLogisticClassifier",
+    "LEOClassifier",
     "MAMLClassifier",
     "MAMLPlusPlusClassifier",
     "MAMLPlusPlusRegressor",
@@ -89,6 +92,7 @@ __all__ = [
     "RidgeHeadClassifier",
     "RidgeHeadRegression",
     "RidgeHeadRegressor",
+    "SNAILClassifier",
     "SiameseClassifier",
     "SimpleCNAPSClassifier",
     "TADAMClassifier",

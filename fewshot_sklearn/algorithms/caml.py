@@ -22,9 +22,9 @@ from ..learners import (
     TransformerLayer,
     check_sizes,
     present_classes,
-    reading_order,
 )
 from ..tasks import Whole
+from ._simplex_codes import drawn_places, places_of_classes, simplex
 
 #: Numbers held at once for each number of a token, and for each pair of tokens and head.
 OF_TOKENS, OF_PAIRS = 8, 4
@@ -89,19 +89,12 @@ class CAML(SmoothingLearner, KeepsFeatures):
         Tensor of shape (..., n_way, n_codes)
             Corners of a regular simplex.
         """
-        m = self.n_codes
-        unit = torch.eye(m, dtype=self.x_mean.dtype, device=place.device)
-        return (unit - 1 / m)[place % m] * (m / (m - 1)) ** 0.5
+        return simplex(place, self.n_codes, self.x_mean.dtype)
 
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
         if self.row is None:
             return {"Z": Z, "y": y, "w": w}
-        # which code is whose the rows say, so that it does not hang on what classes are called
-        mass, present = (w[..., None] * y).mT, present_classes(y, w)
-        total = mass.sum(-1, keepdim=True).clamp_min(torch.finfo(Z.dtype).tiny)
-        order = reading_order((mass @ Z) / total).masked_fill(~present, torch.inf)
-        place = order.argsort(dim=-1, stable=True).argsort(dim=-1)
-        return {"Z": Z, "y": y, "w": w, "codes": self.codes(place)}
+        return {"Z": Z, "y": y, "w": w, "codes": self.codes(places_of_classes(Z, y, w))}
 
     def numbers_to_adapt(self, n_rows: int, n_labels: int) -> int:
         # one sequence at least is to fit
@@ -152,13 +145,7 @@ class CAML(SmoothingLearner, KeepsFeatures):
             return super().training_loss(X, y, w, X_query, y_query)
         n = X.shape[1]
         Z = self.embed_of_tasks(torch.cat([X, X_query], 1))
-        shape = (self.n_codes,)
-        if self.random_numbers is None:
-            chance = torch.rand((len(w), *shape), device=w.device)
-        else:
-            chance = self.random_numbers.of_each(len(w), shape, w.device)
-        drawn = chance.argsort(-1)
-        place = drawn[..., torch.arange(y.shape[-1], device=w.device) % self.n_codes]
+        place = drawn_places(self.random_numbers, self.n_codes, y)
         state = self.adapt_features(Z[:, :n], y, w) | {"codes": self.codes(place)}
         outputs = self.predict_features(state, Z[:, n:])
         return self.loss(outputs, y_query), outputs

@@ -10,7 +10,8 @@ import fewshot_sklearn
 from fewshot_sklearn.encoders import make_encoder
 from fewshot_sklearn.tasks import Task, pad_tasks
 
-NAMES = ["CAML", "DN4", "DeepEMD", "FEAT", "FRN", "MetaOptNet", "R2D2", "SimpleCNAPS", "TADAM"]
+NAMES = ["CAML", "DN4", "DeepEMD", "FEAT", "FRN", "LEO", "MetaOptNet", "R2D2", "SimpleCNAPS"]
+NAMES += ["SNAIL", "TADAM"]
 
 
 @pytest.mark.parametrize("past", [True, False], ids=["past", "no past"])
