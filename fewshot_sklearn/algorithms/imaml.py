@@ -270,7 +270,7 @@ class _IMAMLEstimator(InnerLoopEstimator, FewShotEstimator):
 class IMAMLClassifier(_IMAMLEstimator, FewShotClassifier):
     """Implicit MAML: adaptation stays near a start that is learned from where it ends.
 
-    `fit` descends L(phi) + lam / 2 |phi - theta|^2 on the support rows for
+    `fit` descends L(phi) + lam / 2 (phi - theta)^2 on the support rows for
     `n_steps` steps from theta (eq. 3 of [1]_). Meta-training learns theta: with g
     the gradient of the query loss at the adapted phi and H the Hessian of the
     support loss there, the meta-gradient is (I + H / lam)^-1 g (lemma 1), found by
@@ -336,7 +336,7 @@ class IMAMLClassifier(_IMAMLEstimator, FewShotClassifier):
 class IMAMLRegressor(_IMAMLEstimator, FewShotRegressor):
     """Implicit MAML for regression: adaptation stays near a start learned from where it ends.
 
-    `fit` descends L(phi) + lam / 2 |phi - theta|^2, L the squared error of the
+    `fit` descends L(phi) + lam / 2 (phi - theta)^2, L the squared error of the
     support rows at the scale learned from the past, for `n_steps` steps from
     theta (eq. 3 of [1]_). Meta-training learns theta: with g the gradient of the
     query loss at the adapted phi and H the Hessian of the support loss there,

@@ -77,8 +77,8 @@ class MetaOptNet(KeepsFeatures):
 class MetaOptNetClassifier(FewShotClassifier):
     """MetaOptNet: a linear support vector machine on meta-learned features.
 
-    `fit` minimises |W|^2 / 2 + C sum_i max_k (w_k z_i + 1 - [k = y_i]) - w_{y_i} z_i over
-    the weights W of the classes (Crammer and Singer's machine [2]_, eq. 7 of [1]_). Class
+    `fit` minimises ``sum(W^2) / 2 + C sum_i (max_k (w_k z_i + 1 - [k = y_i]) - w_{y_i} z_i)``
+    over the weights W of the classes (Crammer and Singer's machine [2]_, eq. 7 of [1]_). Class
     probabilities are the softmax of the scores w_k z times a scale (eq. 12). Encoder and
     scale were learned on past tasks by differentiating through the solution, whose
     derivatives the conditions of optimality give (section 3.2).

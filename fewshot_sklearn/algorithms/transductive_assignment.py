@@ -49,7 +49,7 @@ class TransductiveAssignmentClassifier(ClassifierMixin, BaseEstimator):
     the sum of the log probabilities that the estimator gives is greatest [1]_. A row thus
     loses its likeliest class only to others that need it more. With equal rows, or others
     between which the estimator sees no difference, which of them gets which class is
-    arbitrary.
+    arbitrary. Probabilities are the estimator's, balanced by Sinkhorn's iterations [2]_.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ class TransductiveAssignmentClassifier(ClassifierMixin, BaseEstimator):
         """Predict class probabilities of rows that are asked about together.
 
         The estimator's probabilities are multiplied by a number for each row and one for each
-        class, such that rows sum to one and no class to more than its places [2]_. Where
+        class, such that rows sum to one and no class to more than its places. Where
         another class than the one that `predict` assigns would then be likelier, the two
         change places.
 

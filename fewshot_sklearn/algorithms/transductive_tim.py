@@ -171,7 +171,7 @@ class TransductiveTIMClassifier(TransductiveClassifier):
 
     **Transductive**: all rows of a call of `predict` are answered together, and the answer to
     one depends on the others. In features of length one (brought to it here), each class starts
-    at the mean w_k of its support rows, and a row's logits are -temperature / 2 |z - w_k|^2
+    at the mean w_k of its support rows, and a row's logits are -temperature / 2 (z - w_k)^2
     [1]_. `predict` then moves the w_k to minimise::
 
         support_weight * CE(support) - H(mean answer) + conditional_weight * mean H(answer)
