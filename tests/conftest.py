@@ -47,6 +47,7 @@ DIFFERENTLY = {
     "CAMLClassifier": ({"n_layers": 1, "n_hidden": 32}, {}),
     "CAVIAClassifier": ({"inner_lr": 1.0, "n_hidden": 128}, {"lr": 1e-3}),
     "CAVIARegressor": ({"inner_lr": 0.05}, {"max_epochs": 24}),
+    "IMAMLRegressor": ({"inner_lr": 0.2}, {"max_epochs": 36}),
     "MAMLClassifier": ({"n_steps": 5, "inner_lr": 0.1}, {}),
     "MAMLPlusPlusRegressor": ({"inner_lr": 0.05}, {"max_epochs": 24}),
     "MAMLRegressor": ({"n_steps": 5, "inner_lr": 0.05}, {"max_epochs": 36, "lr": 1e-2}),

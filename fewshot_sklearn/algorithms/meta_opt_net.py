@@ -100,7 +100,7 @@ class MetaOptNetClassifier(FewShotClassifier):
     {scale_inputs}
     {layout}
     C : float or None, default=None
-        What a row's loss counts beside |W|^2 / 2. None takes the meta-init's, or 0.1
+        What a row's loss counts beside half the squares of W. None takes the meta-init's, or 0.1
         without one, as in the paper.
     n_steps : int or None, default=None
         Steps of the solver. None takes the meta-init's, or 200 without one, which end within

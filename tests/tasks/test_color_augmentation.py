@@ -151,7 +151,7 @@ def test_bad_strengths_are_named(bad):
 
 @pytest.mark.parametrize("shape", [(2, 8, 8, 2), (2, 8, 8, 4), (2, 3, 8, 8)])
 def test_other_channels_are_an_error(shape):
-    with pytest.raises(ValueError, match="1 or 3 channels, got"):
+    with pytest.raises(ValueError, match=r"1 or 3 channels, got|channels first"):
         RandomColorCrop()(pictures(*shape), rng())
 
 
