@@ -76,6 +76,12 @@ RECIPES: dict[str, tuple[Any, dict[str, Any], str | None]] = {
         "omniglot-conv4",
     ),
     "omniglot-resnet8": (
+        ProtoNetClassifier(encoder="resnet8"),
+        {"n_way": 60, "n_shot": 1, "n_query": 3, "n_episodes": 100, "batch_size": 1,
+         "augment": RandomElastic(bend=0.03), "lr": 1e-3, "max_epochs": 56},
+        None,
+    ),
+    "omniglot-resnet8-wide": (  # not shipped yet
         ProtoNetClassifier(encoder="resnet8", encoder__widths=(64, 96, 160, 256)),
         {"n_way": 60, "n_shot": 1, "n_query": 3, "n_divisions": 4, "n_episodes": 100,
          "batch_size": 1, "augment": RandomElastic(bend=0.03), "lr": 1e-3, "max_epochs": 80,
