@@ -12,16 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from ..encoders import Shape
-from ..estimators import FewShotClassifier, FewShotEstimator, FewShotRegressor, with_shared_texts
+from ..estimators import FewShotClassifier, FewShotRegressor, with_shared_texts
 from ..learners import (
     DescendsCrossEntropy,
     DescendsSquaredError,
-    InnerLoopEstimator,
     InnerLoopLearner,
     State,
 )
-from ..tasks import Flag, Positive, Whole
 from ._class_codes import class_codes, label_codes
+from ._steps_estimator import StepsEstimator
 
 
 class BOILLearner(InnerLoopLearner):
@@ -90,47 +89,8 @@ first_order : bool or None, default=None
 """
 
 
-class _BOILEstimator(InnerLoopEstimator, FewShotEstimator):
-    """Parameters of both estimators."""
-
-    _constraints = {
-        "n_steps": Whole(0) | None,
-        "inner_lr": Positive() | None,
-        "first_order": Flag() | None,
-    }
-
-    def __init__(
-        self,
-        meta_init: Any = None,
-        *,
-        encoder: Any = None,
-        freeze_encoder: bool = False,
-        scale_inputs: bool | str = "auto",
-        layout: str = "auto",
-        n_steps: int | None = None,
-        inner_lr: float | None = None,
-        first_order: bool | None = None,
-        device: str = "auto",
-        dtype: str | None = None,
-        random_state: Any = None,
-        **encoder__params: Any,
-    ):
-        self.meta_init = meta_init
-        self.encoder = encoder
-        self.freeze_encoder = freeze_encoder
-        self.scale_inputs = scale_inputs
-        self.layout = layout
-        self.n_steps = n_steps
-        self.inner_lr = inner_lr
-        self.first_order = first_order
-        self.device = device
-        self.dtype = dtype
-        self.random_state = random_state
-        self._set_encoder_params(encoder__params)
-
-
 @with_shared_texts(steps=STEPS)
-class BOILClassifier(_BOILEstimator, FewShotClassifier):
+class BOILClassifier(StepsEstimator, FewShotClassifier):
     """BOIL: the body of the network adapts to the task, its last layer does not.
 
     `fit` runs `n_steps` steps of gradient descent on the support rows in which
@@ -198,7 +158,7 @@ class BOILClassifier(_BOILEstimator, FewShotClassifier):
 
 
 @with_shared_texts(steps=STEPS)
-class BOILRegressor(_BOILEstimator, FewShotRegressor):
+class BOILRegressor(StepsEstimator, FewShotRegressor):
     """BOIL for regression: the body of the network adapts to the task, its last layer does not.
 
     `fit` runs `n_steps` steps of gradient descent on the squared error of the

@@ -12,15 +12,14 @@ import torch
 from torch import nn
 
 from ..encoders import Shape
-from ..estimators import FewShotClassifier, FewShotEstimator, FewShotRegressor, with_shared_texts
+from ..estimators import FewShotClassifier, FewShotRegressor, with_shared_texts
 from ..learners import (
     DescendsCrossEntropy,
     DescendsSquaredError,
-    InnerLoopEstimator,
     InnerLoopLearner,
     State,
 )
-from ..tasks import Flag, Positive, Whole
+from ._steps_estimator import StepsEstimator
 
 
 class MetaSGDLearner(InnerLoopLearner):
@@ -75,44 +74,10 @@ first_order : bool or None, default=None
 """
 
 
-class _MetaSGDEstimator(InnerLoopEstimator, FewShotEstimator):
+class _MetaSGDEstimator(StepsEstimator):
     """Parameters of both estimators."""
 
     _learns_rates = True
-    _constraints = {
-        "n_steps": Whole(0) | None,
-        "inner_lr": Positive() | None,
-        "first_order": Flag() | None,
-    }
-
-    def __init__(
-        self,
-        meta_init: Any = None,
-        *,
-        encoder: Any = None,
-        freeze_encoder: bool = False,
-        scale_inputs: bool | str = "auto",
-        layout: str = "auto",
-        n_steps: int | None = None,
-        inner_lr: float | None = None,
-        first_order: bool | None = None,
-        device: str = "auto",
-        dtype: str | None = None,
-        random_state: Any = None,
-        **encoder__params: Any,
-    ):
-        self.meta_init = meta_init
-        self.encoder = encoder
-        self.freeze_encoder = freeze_encoder
-        self.scale_inputs = scale_inputs
-        self.layout = layout
-        self.n_steps = n_steps
-        self.inner_lr = inner_lr
-        self.first_order = first_order
-        self.device = device
-        self.dtype = dtype
-        self.random_state = random_state
-        self._set_encoder_params(encoder__params)
 
 
 @with_shared_texts(steps=STEPS)

@@ -7,14 +7,12 @@ of datasets for learning to learn from few examples. ICLR 2020.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from ..estimators import FewShotClassifier, with_shared_texts
-from ..learners import DescendsCrossEntropy, InnerLoopEstimator, InnerLoopLearner, State
-from ..tasks import Flag, Positive, Whole
+from ..learners import DescendsCrossEntropy, InnerLoopLearner, State
+from ._steps_estimator import StepsEstimator
 
 
 class ProtoMAML(DescendsCrossEntropy, InnerLoopLearner):
@@ -44,7 +42,7 @@ class ProtoMAML(DescendsCrossEntropy, InnerLoopLearner):
 
 
 @with_shared_texts()
-class ProtoMAMLClassifier(InnerLoopEstimator, FewShotClassifier):
+class ProtoMAMLClassifier(StepsEstimator, FewShotClassifier):
     """Proto-MAML: MAML whose head starts from the class means of the features.
 
     The squared distance to a class mean c_k is linear in the features but for a
@@ -108,37 +106,3 @@ class ProtoMAMLClassifier(InnerLoopEstimator, FewShotClassifier):
 
     _learner_class = ProtoMAML
     _defaults = {"n_steps": 5, "inner_lr": 0.01, "first_order": False}
-    _constraints = {
-        "n_steps": Whole(0) | None,
-        "inner_lr": Positive() | None,
-        "first_order": Flag() | None,
-    }
-
-    def __init__(
-        self,
-        meta_init: Any = None,
-        *,
-        encoder: Any = None,
-        freeze_encoder: bool = False,
-        scale_inputs: bool | str = "auto",
-        layout: str = "auto",
-        n_steps: int | None = None,
-        inner_lr: float | None = None,
-        first_order: bool | None = None,
-        device: str = "auto",
-        dtype: str | None = None,
-        random_state: Any = None,
-        **encoder__params: Any,
-    ):
-        self.meta_init = meta_init
-        self.encoder = encoder
-        self.freeze_encoder = freeze_encoder
-        self.scale_inputs = scale_inputs
-        self.layout = layout
-        self.n_steps = n_steps
-        self.inner_lr = inner_lr
-        self.first_order = first_order
-        self.device = device
-        self.dtype = dtype
-        self.random_state = random_state
-        self._set_encoder_params(encoder__params)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
+from ..tasks import CHANNELS
 from .image import Shape, _ImageEncoder
 
 #: Height, width, channels; and channels, height, width.
 LAYOUTS = ("NHWC", "NCHW")
-#: Numbers of channels that images usually have.
-USUAL_CHANNELS = (1, 3, 4)
 
 
 def possible_layouts(shape: Shape) -> list[str]:
@@ -29,9 +28,9 @@ def possible_layouts(shape: Shape) -> list[str]:
     """
     first, second, third = shape
     found = []
-    if third in USUAL_CHANNELS or third < min(first, second):
+    if third in CHANNELS or third < min(first, second):
         found.append("NHWC")
-    if first in USUAL_CHANNELS or first < min(second, third):
+    if first in CHANNELS or first < min(second, third):
         found.append("NCHW")
     return found
 

@@ -276,7 +276,7 @@ class ManyTasks:
         """
         if LEVEL in state:
             rest = {name: t for name, t in state.items() if name not in (LEVEL, SPREAD)}
-            return put_back(self.answers(rest, Z), state[LEVEL], state[SPREAD])
+            return put_back(self.answers(rest, Z, real), state[LEVEL], state[SPREAD])
         outputs = self._answers(state, Z, real)
         refuse_infinite(outputs, self.learner.n_outputs, self.init)
         return outputs

@@ -388,11 +388,15 @@ class EpisodicNet(NeuralNet):
 
     def _divided_loss(self, X: Any, y: Any, **fit_params: Any) -> tuple[Any, Any]:
         """The same, each task's rows divided into support and queries in several ways."""
-        if not self.module_.looks_at_features:
+        name, why = type(self.module_).__name__, ""
+        if self.module_.pretrains:
+            why = f"{name} learns to tell all past classes apart, without support rows"
+        elif not self.module_.looks_at_features:
+            why = f"{name} adapts the encoder itself, or has features that depend on the task"
+        if why:
             raise ValueError(
                 f"n_divisions={self.n_divisions} divides the rows of an episode anew once they "
-                f"are embedded, and {type(self.module_).__name__} adapts the encoder itself, or "
-                "has features that depend on the task. Set n_divisions=1."
+                f"are embedded, and {why}. Set n_divisions=1."
             )
 
         return divided_loss(

@@ -82,7 +82,7 @@ class MetaTrainer(Training):
         Ways in which the rows of a training episode are divided into support and queries, as many
         of each as drawn. They are embedded once, which is most of the cost: with 1 row a class to
         learn from and 3 to be judged on, 4 divisions have each of the four as the support row. Not
-        for methods that adapt the encoder.
+        for methods that adapt the encoder, or that learn to tell all past classes apart.
     classes : {"auto", "recur", "anew"}, default="auto"
         Whether the class labels of past tasks mean the same in all of them, such as
         churned and stayed for every customer: ``"recur"``; or are new ones in every task:

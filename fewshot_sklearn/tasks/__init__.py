@@ -58,7 +58,7 @@ from .far import TargetMove, check_columns_near, target_move, tell_far_targets
 from .hints import warn_of_answers, warn_of_columns, warn_of_order
 from .identity import difference_of, identity_of, told_of
 from .ids import as_they_are, comparable, distinct, in_one_kind, numbered, refuse_missing
-from .images import image_shape
+from .images import CHANNELS, image_shape
 from .known_ids import family, labels_from_json, labels_to_json, places, same_family
 from .moving import moved
 from .raw_rows import as_sentences, one_column
@@ -90,6 +90,7 @@ from .targets import class_labels, is_labelled, number_targets, refuse_no_number
 from .whole_numbers import OfWholeNumbers
 
 __all__ = [
+    "CHANNELS",
     "IGNORED_CODE",
     "LEAST_TIMES",
     "MOST_KNOWN",

@@ -11,6 +11,7 @@ from fewshot_sklearn import (
     MAMLClassifier,
     MatchingNetClassifier,
     MetaTrainer,
+    NearestClassMeanClassifier,
     NeuralProcessRegressor,
     ProtoNetClassifier,
     RidgeHeadClassifier,
@@ -204,8 +205,9 @@ def test_a_user_s_own_criterion_sees_every_division():
     assert 12 in seen
 
 
-def test_methods_that_adapt_the_encoder_refuse():
+@pytest.mark.parametrize("kind", [MAMLClassifier, NearestClassMeanClassifier])
+def test_methods_that_cannot_use_them_refuse(kind):
     X, y = past()
-    trainer = MetaTrainer(MAMLClassifier(encoder="mlp"), n_divisions=2, max_epochs=1, verbose=0)
+    trainer = MetaTrainer(kind(encoder="mlp"), n_divisions=2, max_epochs=1, verbose=0)
     with pytest.raises(ValueError, match=r"n_divisions=2.*Set n_divisions=1"):
         trainer.fit(X, y)
