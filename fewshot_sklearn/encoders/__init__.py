@@ -23,7 +23,6 @@ from .loaded_models import LoadedModels, as_written
 from .own_network import how_rows_come, takes_whole_numbers, wants_whole_numbers
 from .places import map_channels
 from .residual import Residual
-from .row_norm import norms_written_out
 from .sentence_models import (
     MINILM,
     PACKAGED,
@@ -37,6 +36,7 @@ from .sentence_models import (
 from .series import Series, channels_apart
 from .spline import Spline
 from .table import TableEncoder, TableRows
+from .written_out import written_out
 
 __all__ = [
     "ENCODERS",
@@ -72,7 +72,6 @@ __all__ = [
     "map_channels",
     "model_folder",
     "n_features_out",
-    "norms_written_out",
     "of_unit_length",
     "packaged_folder",
     "possible_layouts",
@@ -82,4 +81,5 @@ __all__ = [
     "takes_whole_numbers",
     "wants_ids",
     "wants_whole_numbers",
+    "written_out",
 ]

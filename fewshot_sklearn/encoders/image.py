@@ -24,7 +24,8 @@ from ..tasks import (
     check_arguments,
     image_shape,
 )
-from .row_norm import row_norm
+from ._row_norm import row_norm
+from ._task_conv import TaskConv
 
 Shape = tuple[int, ...]
 
@@ -223,7 +224,7 @@ class Conv4(_ImageEncoder):
         )  # fmt: skip
         self.pools, self.map_channels = pools, width
         self.convs = nn.ModuleList(
-            nn.Conv2d(self.channels if i == 0 else width, width, 3, padding=1, bias=norm is None)
+            TaskConv(self.channels if i == 0 else width, width, 3, padding=1, bias=norm is None)
             for i in range(4)
         )
         self.norms = nn.ModuleList(row_norm(norm, width) for _ in range(4))
@@ -245,11 +246,11 @@ class _ResidualBlock(nn.Module):
         super().__init__()
         sizes = [channels, width, width, width]
         self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, 3, padding=1, bias=norm is None)
+            TaskConv(a, b, 3, padding=1, bias=norm is None)
             for a, b in zip(sizes, sizes[1:], strict=False)
         )
         self.norms = nn.ModuleList(row_norm(norm, width) for _ in range(3))
-        self.shortcut = nn.Conv2d(channels, width, 1, bias=norm is None)
+        self.shortcut = TaskConv(channels, width, 1, bias=norm is None)
         self.shortcut_norm = row_norm(norm, width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -324,9 +325,9 @@ class _ShortBlock(nn.Module):
 
     def __init__(self, channels: int, width: int, norm: str | None):
         super().__init__()
-        self.first = nn.Conv2d(channels, width, 3, padding=1, bias=norm is None)
-        self.second = nn.Conv2d(width, width, 3, padding=1, bias=norm is None)
-        self.shortcut = nn.Conv2d(channels, width, 1, bias=norm is None)
+        self.first = TaskConv(channels, width, 3, padding=1, bias=norm is None)
+        self.second = TaskConv(width, width, 3, padding=1, bias=norm is None)
+        self.shortcut = TaskConv(channels, width, 1, bias=norm is None)
         self.norms = nn.ModuleList(row_norm(norm, width) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -384,7 +385,7 @@ class ResNet8(_ImageEncoder):
             input_shape, image_shape, turns, rms, pool, color_moments, widths=widths, norm=norm
         )
         self.map_channels = widths[-1]
-        self.stem = nn.Conv2d(self.channels, widths[0], 3, padding=1, bias=norm is None)
+        self.stem = TaskConv(self.channels, widths[0], 3, padding=1, bias=norm is None)
         self.stem_norm = row_norm(norm, widths[0])
         self.blocks = nn.Sequential(
             *(_ShortBlock(a, b, norm) for a, b in zip(widths, widths[1:], strict=False))

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..tasks import LEAST_TIMES, Constraint, OneOf, Positive, Several, Whole, check_arguments
-from .row_norm import row_norm
+from ._row_norm import row_norm
+from ._task_conv import TaskConv
 
 
 class Series(nn.Module):
@@ -105,7 +106,7 @@ class Series(nn.Module):
         self.rms = rms
         share, more = divmod(width, len(kernel_sizes))
         self.filters = nn.ModuleList(
-            nn.Conv2d(self.channels, share + (i < more), (1, size), padding=(0, size // 2))
+            TaskConv(self.channels, share + (i < more), (1, size), padding=(0, size // 2))
             for i, size in enumerate(kernel_sizes)
         )
         self.norm = row_norm(norm, width)
@@ -131,7 +132,7 @@ class _Block(nn.Module):
     def __init__(self, width: int, norm: str | None):
         super().__init__()
         self.first, self.second = (
-            nn.Conv2d(width, width, (1, 5), padding=(0, 2), bias=norm is None) for _ in range(2)
+            TaskConv(width, width, (1, 5), padding=(0, 2), bias=norm is None) for _ in range(2)
         )
         self.norms = nn.ModuleList(row_norm(norm, width) for _ in range(2))
 

@@ -17,10 +17,10 @@ from ..encoders import (
     channels_apart,
     channels_last,
     n_features_out,
-    norms_written_out,
     safe_under_vmap,
     takes_padding,
     takes_whole_numbers,
+    written_out,
 )
 from ..tasks import Support
 from ._fixed_parts import fixed_names, hold_still
@@ -541,7 +541,7 @@ class Learner(InParts, FurtherRows):
 
 def over_axis(function: Callable[..., Any], *batch: Any, chunk: int) -> Any:
     """A function of one task, vmapped over the first axis of what it takes, so many at a time."""
-    with norms_written_out():
+    with written_out():
         # vmap cannot return a Gaussian made inside it unless as a tuple, which a NamedTuple is
         return vmap(function, randomness="different", chunk_size=chunk)(*batch)
 

@@ -19,6 +19,7 @@ from fewshot_sklearn import (
 )
 from fewshot_sklearn.algorithms.maml import MAMLClassification, MAMLRegression
 from fewshot_sklearn.encoders import make_encoder
+from fewshot_sklearn.encoders._task_conv import TaskConv
 from fewshot_sklearn.learners import Gaussian, Learner, episode_loss
 from fewshot_sklearn.learners import learner as engine
 from fewshot_sklearn.tasks import IGNORED_CODE, Task, pad_tasks
@@ -168,7 +169,7 @@ BUNDLED = {
 
 
 @pytest.mark.parametrize("name", BUNDLED)
-def test_second_derivatives_of_bundled_convolutions_vmapped(name):
+def test_second_derivatives_of_bundled_convolutions_vmapped(monkeypatch, name):
     torch.manual_seed(0)
     shape = {"series": (12, 2), "conv4, colours": (8, 8, 3)}.get(name, (8, 8))
     encoder = make_encoder(name.partition(",")[0], shape, BUNDLED[name])
@@ -181,11 +182,15 @@ def test_second_derivatives_of_bundled_convolutions_vmapped(name):
     X, X_query = (torch.as_tensor(rng.normal(size=(3, n, *shape))) for n in (4, 3))
     y, w = torch.eye(2).double().repeat(3, 2, 1), torch.ones(3, 4).double()
     parameters, found = list(learner.parameters()), []
-    for learner.convolves in (True, False):
+    for how in ("looped", "vmapped", "vmapped, as on a GPU"):
+        learner.convolves = how == "looped"
+        if "GPU" in how:
+            monkeypatch.setattr(TaskConv, "forward", TaskConv._of_patches)
         outputs = learner(X, y, w, X_query)
         slopes = torch.autograd.grad(outputs.square().sum(), parameters, materialize_grads=True)
         found.append([outputs.detach(), *slopes])
-    torch.testing.assert_close(found[0], found[1])
+    for vmapped in found[1:]:
+        torch.testing.assert_close(found[0], vmapped)
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 80])

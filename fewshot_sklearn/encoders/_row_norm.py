@@ -2,26 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-
 from torch import Tensor, nn
 
-_WRITTEN_OUT: ContextVar[bool] = ContextVar("norms are written out", default=False)
-
-
-@contextmanager
-def norms_written_out() -> Iterator[None]:
-    """Within it norms are elementary operations, whose second derivatives vmap gets right.
-
-    Of torch's own it gets them wrong, and says nothing. They are quicker where nothing is vmapped.
-    """
-    token = _WRITTEN_OUT.set(True)
-    try:
-        yield
-    finally:
-        _WRITTEN_OUT.reset(token)
+from .written_out import is_written_out
 
 
 class RowNorm(nn.GroupNorm):
@@ -30,7 +13,7 @@ class RowNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         if x[0].numel() == self.num_groups:
             return x
-        return self._written_out(x) if _WRITTEN_OUT.get() else super().forward(x)
+        return self._written_out(x) if is_written_out() else super().forward(x)
 
     def _written_out(self, x: Tensor) -> Tensor:
         groups = x.unflatten(1, (self.num_groups, -1)).flatten(2)
