@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import math
 
-from torch import Tensor
+from torch import Tensor, nn
+
+from ..encoders import gives_unit_length
 
 #: Features of the field's usual network, Conv4 at 28 x 28, whose distances are taken as they are.
 USUAL_WIDTH = 64
+#: Of cosines, which differ by too little for a softmax (Gidaris and Komodakis 2018).
+SHARPENING = 10.0
 
 
-def first_log_scale(n_features: int) -> float:
-    """Of squared distances: many features add up to more than a softmax can learn from."""
+def first_log_scale(encoder: nn.Module, n_features: int) -> float:
+    """Of squared distances: many features add up to more than a softmax can learn from.
+
+    Those of rows of length one are cosines, and too small.
+    """
+    if gives_unit_length(encoder):
+        return math.log(SHARPENING)
     return math.log(min(1.0, USUAL_WIDTH / n_features))
 
 

@@ -67,7 +67,7 @@ class FEAT(RunningMeans):
         if not contrast >= 0:
             raise ValueError(f"contrast must be at least 0, got {contrast!r}.")
         self.contrast = float(contrast)
-        self.log_scale = nn.Parameter(torch.tensor(first_log_scale(self.n_features)))
+        self.log_scale = nn.Parameter(torch.tensor(first_log_scale(encoder, self.n_features)))
         self.adaptation = None
         if past:
             check_sizes(self.n_features, n_heads)

@@ -6,6 +6,7 @@ arXiv:1708.02735, 2017.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..encoders import Shape
+from ..encoders import Shape, gives_unit_length
 from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import SEEN, RunningMeans, State, TakesIn, by_class, present_classes
 from ..tasks import OneOf
+from ._class_means import SHARPENING
 
 #: Sums of the precisions of each class's rows, before they are pooled.
 SUMMED = "summed"
@@ -48,7 +50,8 @@ class GaussianProtoNet(TakesIn):
         self.raw = nn.Linear(self.n_features, 1 if precision == "radius" else self.n_features)
         nn.init.zeros_(self.raw.weight)
         nn.init.zeros_(self.raw.bias)
-        self.log_scale = nn.Parameter(torch.tensor(0.0))
+        sharpened = SHARPENING if gives_unit_length(encoder) else 1.0
+        self.log_scale = nn.Parameter(torch.tensor(math.log(sharpened)))
 
     def adapt_features(self, Z: Tensor, y: Tensor, w: Tensor) -> State:
         S = self._trusted(Z)

@@ -77,7 +77,7 @@ class LEO(FeatureLearner):
         self.penalties = float(kl_weight), float(encoder_penalty), float(orthogonality_penalty)
         if not all(penalty >= 0 for penalty in self.penalties):
             raise ValueError(f"No penalty may be below 0, got {self.penalties!r}.")
-        self.log_scale = nn.Parameter(torch.tensor(first_log_scale(self.n_features)))
+        self.log_scale = nn.Parameter(torch.tensor(first_log_scale(encoder, self.n_features)))
         self.encode: Any = None
         self.relate: Any = None
         self.decode: Any = None

@@ -24,7 +24,7 @@ from ..encoders import Shape
 from ..estimators import FewShotClassifier, with_shared_texts
 from ..learners import Refinement, RunningMeans, State, of_known, present_classes
 from ..tasks import Anything, OneOf, Whole, is_labelled
-from ._class_means import closeness, first_log_scale
+from ._class_means import SHARPENING, closeness, first_log_scale
 from ._known_prototypes import KnownPrototypes
 
 
@@ -62,9 +62,9 @@ class ProtoNet(RunningMeans):
         if metric not in ("euclidean", "cosine"):
             raise ValueError(f"metric must be 'euclidean' or 'cosine', got {metric!r}.")
         self.metric = metric
-        # Snell's squared distances are taken as they are, of few features; cosines need
-        # sharpening (Gidaris 2018)
-        start = math.log(10.0) if metric == "cosine" else first_log_scale(self.n_features)
+        # Snell's squared distances are taken as they are, of few features
+        usual = first_log_scale(encoder, self.n_features)
+        start = math.log(SHARPENING) if metric == "cosine" else usual
         self.log_scale = nn.Parameter(torch.tensor(start))
         self.known = None
         if n_known:

@@ -87,7 +87,7 @@ class TADAM(FeatureLearner):
         if not penalty >= 0:
             raise ValueError(f"penalty must be at least 0, got {penalty!r}.")
         self.penalty = float(penalty)
-        self.log_scale = nn.Parameter(torch.tensor(first_log_scale(self.n_features)))
+        self.log_scale = nn.Parameter(torch.tensor(first_log_scale(encoder, self.n_features)))
         #: Names of the layers that are conditioned.
         self.conditioned = _conditioned(encoder) if past else []
         self.takes_batches = not self.conditioned

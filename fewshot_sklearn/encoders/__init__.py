@@ -22,7 +22,7 @@ from .layout import LAYOUTS, layout_taken, possible_layouts
 from .loaded_models import LoadedModels, as_written
 from .own_network import how_rows_come, takes_whole_numbers, wants_whole_numbers
 from .places import map_channels
-from .residual import Residual
+from .residual import Residual, gives_unit_length
 from .sentence_models import (
     MINILM,
     PACKAGED,
@@ -63,6 +63,7 @@ __all__ = [
     "as_written",
     "channels_apart",
     "channels_last",
+    "gives_unit_length",
     "how_rows_come",
     "is_of_images",
     "is_own_network",

@@ -49,3 +49,8 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x + x @ self.change
         return F.normalize(x, dim=-1) if self.unit else x
+
+
+def gives_unit_length(encoder: nn.Module) -> bool:
+    """Whether all rows have features of length one."""
+    return isinstance(encoder, Residual) and encoder.unit

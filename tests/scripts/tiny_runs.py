@@ -248,10 +248,15 @@ RUNS: dict[str, list[Run]] = {
     ],
     "benchmarks/methods.py": [
         Run(
-            "--processes 0 --results {out}/found proto reptile evolution strategies pixel-mean gp",
-            {"N_EPISODES": {"omniglot": 2, "sinusoids": 6}, "N_CHOOSING": 2},
-            (r"\| ProtoNetClassifier \| \d", r"\| Gaussian process.* \| \d"),
-            ("found/omniglot-proto.json", "found/sinusoids-gp.json"),
+            "--processes 0 --results {out}/found --data {data} proto reptile evolution "
+            "strategies plain-mean ridge gp",
+            {"methods_tasks.N_EPISODES": {"classes": 2, "targets": 6}, "N_CHOOSING": 2},
+            (
+                r"\| ProtoNetClassifier \|( \d\S* ± \S+ \|){5}",
+                r"\| Gaussian process.* \|( \d\S* ± \S+ \|){5}",
+            ),
+            ("found/letters-proto.json", "found/InstEval-gp.json"),
+            before=tables_of_r,
         )
     ],
     "benchmarks/pictures.py": [
@@ -717,6 +722,8 @@ USED_BY = {
     "benchmarks/hyperparameters_surrogates.py": "benchmarks/hyperparameters.py",
     "benchmarks/hyperparameters_table.py": "benchmarks/hyperparameters.py",
     "benchmarks/peers.py": "benchmarks/speed.py",
+    "benchmarks/methods_rows.py": "benchmarks/methods_tasks.py",
+    "benchmarks/methods_tasks.py": "benchmarks/methods.py",
     "benchmarks/text_data.py": "benchmarks/text.py",
     "training/made_series.py": "training/series.py",
     "benchmarks/timing.py": "benchmarks/speed.py",
