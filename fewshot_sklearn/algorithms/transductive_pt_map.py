@@ -29,10 +29,12 @@ from ._transductive import TransductiveClassifier
 
 #: What is added to features, in units of a row's size, so that a power of zero has a slope.
 EPS = 1e-6
-#: Sweeps of Sinkhorn's algorithm, at most, and how far sums may then be off.
-SWEEPS, OFF_BY = 1000, 1e-9
-#: Sweeps after which a GPU is asked, and waited for, whether they were enough.
-UNASKED = 25
+#: Rounds in which prices are sought, at most, and how far sums may then be off.
+ROUNDS, OFF_BY = 1000, 1e-9
+#: Rounds after which a GPU is asked, and waited for, whether they were enough.
+UNASKED = 10
+#: Shares of Newton's step that are tried; how far it goes at most, and what keeps it from infinity.
+SHARES, FARTHEST, SOFTENED = (0.0, 1.0, 0.25, 0.06), 30.0, 1e-12
 #: Logarithm of the least kernel, against the likeliest class of a row.
 LEAST = -300.0
 
@@ -112,8 +114,10 @@ def _few(asked: Tensor, present: Tensor) -> Tensor:
 def even_prices(logs: Tensor, asked: Tensor, present: Tensor, prices: Tensor) -> Tensor:
     """What to subtract (..., n_way) from logits, that all classes are equally frequent.
 
-    Sinkhorn's algorithm, in float64. Each task goes on until its sums are right, whichever others
-    it is in a batch with. None where there are fewer rows than classes.
+    A round is a sweep of Sinkhorn's algorithm, by which sums are never further off than before, and
+    from there so much of Newton's step as brings them nearest. In float64. Each task goes on until
+    its sums are right, whichever others it is in a batch with. None where there are fewer rows than
+    classes.
 
     Parameters
     ----------
@@ -126,21 +130,46 @@ def even_prices(logs: Tensor, asked: Tensor, present: Tensor, prices: Tensor) ->
     prices : Tensor of shape (..., n_way), float64
         Where to start.
     """
-    logs, there = logs.double(), present[..., 0, :]
-    kernel = (logs - logs.amax(-1, keepdim=True)).clamp_min(LEAST).exp() * present
-    room = asked.double().sum(-1, keepdim=True) / there.sum(-1, keepdim=True)
-    few = _few(asked, present)[..., 0, :]
-    factors = torch.where(there, (-prices).exp(), 0.0)
+    logs, there, few = logs.double(), present[..., 0, :], _few(asked, present)[..., 0, :]
+    logs = (logs - logs.amax(-1, keepdim=True)).clamp_min(LEAST).masked_fill(~present, -torch.inf)
+    asked = asked.double()
+    # in units of what each class is to have, all sums are to be one
+    asked = asked / asked.sum(-1, keepdim=True) * there.sum(-1, keepdim=True)
     every = 1 if logs.device.type == "cpu" else UNASKED
-    for sweep in range(1, SWEEPS + 1):
-        of_rows = asked[..., None] / (kernel @ factors[..., None])
-        found = torch.where(there, (kernel * of_rows).sum(-2), 1.0)
-        off = torch.where(there, found * factors / room - 1, 0.0).abs().amax(-1, keepdim=True)
-        going = (off > OFF_BY) & ~few
-        if sweep % every == 0 and not bool(going.any()):
+    for n_rounds in range(1, ROUNDS + 1):
+        sums = _answered(logs, asked, prices).sum(-2)
+        going = (_off(sums, there).amax(-1, keepdim=True) > OFF_BY) & ~few
+        if n_rounds % every == 0 and not bool(going.any()):
             break
-        factors = torch.where(going & there, room / found, factors)
-    return torch.where(there & ~few, -factors.log(), 0.0)
+        swept = prices + torch.where(there, sums, 1.0).log()
+        step = _newton_step(_answered(logs, asked, swept), there)
+        tried = torch.stack([swept + share * step for share in SHARES])
+        off = torch.stack([_off(_answered(logs, asked, p).sum(-2), there) for p in tried])
+        best = off.sum(-1, keepdim=True).argmin(0, keepdim=True).expand_as(tried[:1])
+        prices = torch.where(going & there, tried.gather(0, best)[0], prices)
+    return torch.where(there & ~few, prices, 0.0)
+
+
+def _answered(logs: Tensor, asked: Tensor, prices: Tensor) -> Tensor:
+    """Probabilities (..., n, n_way), times what each row weighs."""
+    return asked[..., None] * (logs - prices[..., None, :]).softmax(-1)
+
+
+def _off(sums: Tensor, there: Tensor) -> Tensor:
+    """By how much each class's sum (..., n_way) is off."""
+    return torch.where(there, sums - 1, 0.0).abs()
+
+
+def _newton_step(answered: Tensor, there: Tensor) -> Tensor:
+    sums = answered.sum(-2)
+    rows = answered.sum(-1, keepdim=True).clamp_min(torch.finfo(answered.dtype).tiny)
+    bent = torch.diag_embed(torch.where(there, sums + SOFTENED, 1.0)) - answered.mT @ (
+        answered / rows
+    )
+    # sums do not see what is added to all prices; absent classes have none
+    bent = bent + (there[..., :, None] & there[..., None, :])
+    step = torch.linalg.solve_ex(bent, torch.where(there, sums - 1, 0.0)[..., None])[0][..., 0]
+    return torch.nan_to_num(step, 0.0, 0.0, 0.0).clamp(-FARTHEST, FARTHEST)
 
 
 @with_shared_texts()

@@ -83,6 +83,11 @@ class ColorMoments(nn.Module):
         return self.layer(torch.cat([mean, variance.sqrt(), skewness], 1))
 
 
+def halved(x: Tensor) -> Tensor:
+    """A map 2x2 max-pooled, unless it is one pixel high or wide already."""
+    return F.max_pool2d(x, 2) if min(x.shape[-2:]) > 1 else x
+
+
 class _ImageEncoder(nn.Module):
     """Accepts rows as (n, H, W), (n, H, W, C) or flat and hands on channels-last images."""
 
@@ -233,9 +238,7 @@ class Conv4(_ImageEncoder):
     def features(self, x: Tensor) -> Tensor:
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             x = conv(x)
-            if i < self.pools and min(x.shape[-2:]) > 1:
-                x = F.max_pool2d(x, 2)
-            x = F.relu(norm(x))
+            x = F.relu(norm(halved(x) if i < self.pools else x))
         return pooled(x, self.pool)
 
 
@@ -259,8 +262,7 @@ class _ResidualBlock(nn.Module):
             out = norm(conv(out))
             if i < 2:
                 out = F.leaky_relu(out, 0.1)
-        out = F.leaky_relu(out + self.shortcut_norm(self.shortcut(x)), 0.1)
-        return F.max_pool2d(out, 2) if min(out.shape[-2:]) > 1 else out
+        return halved(F.leaky_relu(out + self.shortcut_norm(self.shortcut(x)), 0.1))
 
 
 class ResNet12(_ImageEncoder):
@@ -321,10 +323,14 @@ class ResNet12(_ImageEncoder):
 
 
 class _ShortBlock(nn.Module):
-    """Two 3x3 convolutions beside a 1x1 shortcut, then 2x2 max-pooling."""
+    """Two 3x3 convolutions beside a 1x1 shortcut, then 2x2 max-pooling, where it is pooled."""
 
-    def __init__(self, channels: int, width: int, norm: str | None):
+    #: What blocks are that were pickled before it could be told.
+    is_pooled = True
+
+    def __init__(self, channels: int, width: int, norm: str | None, is_pooled: bool = True):
         super().__init__()
+        self.is_pooled = is_pooled
         self.first = TaskConv(channels, width, 3, padding=1, bias=norm is None)
         self.second = TaskConv(width, width, 3, padding=1, bias=norm is None)
         self.shortcut = TaskConv(channels, width, 1, bias=norm is None)
@@ -333,7 +339,7 @@ class _ShortBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.norms[0](self.first(x)))
         out = self.norms[1](self.second(out)) + self.shortcut(x)
-        return F.relu(F.max_pool2d(out, 2) if min(out.shape[-2:]) > 1 else out)
+        return F.relu(halved(out) if self.is_pooled else out)
 
 
 class ResNet8(_ImageEncoder):
@@ -368,7 +374,13 @@ class ResNet8(_ImageEncoder):
         take away.
     image_shape : tuple of int or None, default=None
         (H, W) or (H, W, C) of flattened rows; None takes a square.
+    pools : int, default=4
+        How many of first convolution and blocks, from the first on, are pooled. Fewer leave a
+        larger map: 3 x 3 pixels of 28 x 28 with 3.
     """
+
+    #: What networks have that were pickled before it could be told.
+    pools = 4
 
     def __init__(
         self,
@@ -380,19 +392,24 @@ class ResNet8(_ImageEncoder):
         pool: str | None = None,
         color_moments: bool = False,
         image_shape: Shape | None = None,
+        pools: int = 4,
     ):
         super().__init__(
-            input_shape, image_shape, turns, rms, pool, color_moments, widths=widths, norm=norm
-        )
-        self.map_channels = widths[-1]
+            input_shape, image_shape, turns, rms, pool, color_moments, widths=widths, norm=norm,
+            pools=pools,
+        )  # fmt: skip
+        self.pools, self.map_channels = pools, widths[-1]
         self.stem = TaskConv(self.channels, widths[0], 3, padding=1, bias=norm is None)
         self.stem_norm = row_norm(norm, widths[0])
         self.blocks = nn.Sequential(
-            *(_ShortBlock(a, b, norm) for a, b in zip(widths, widths[1:], strict=False))
+            *(
+                _ShortBlock(a, b, norm, i < pools)
+                for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False), 1)
+            )
         )
         self._add_color_moments()
 
     def features(self, x: Tensor) -> Tensor:
         x = self.stem(x)
-        x = F.max_pool2d(x, 2) if min(x.shape[-2:]) > 1 else x
+        x = halved(x) if self.pools else x
         return pooled(self.blocks(F.relu(self.stem_norm(x))), self.pool)

@@ -100,10 +100,14 @@ def new(estimator: Any, encoder: str = "mlp") -> tuple[np.ndarray, np.ndarray]:
 
 
 # ---------------------------------------------------------------------- estimators
+def few_steps(name: str) -> dict[str, int]:
+    """So that what takes many steps is done soon."""
+    return {"n_steps": 2} if "n_steps" in ESTIMATORS[name]._defaults else {}
+
+
 def made(name: str, encoder: str = "mlp") -> Any:
     """A small estimator."""
-    few = {"n_steps": 2} if "n_steps" in ESTIMATORS[name]._defaults else {}
-    return ESTIMATORS[name](encoder=encoder, **SMALL[encoder], **few)
+    return ESTIMATORS[name](encoder=encoder, **SMALL[encoder], **few_steps(name))
 
 
 def ways(estimator: Any) -> dict[str, int | None]:
@@ -175,7 +179,7 @@ def fit_predict(device: str, name: str, encoder: str) -> Answers:
 
 def no_past(device: str, name: str) -> Answers:
     """Fit without any meta-training."""
-    estimator = ESTIMATORS[name](device=device, random_state=0)
+    estimator = ESTIMATORS[name](device=device, random_state=0, **few_steps(name))
     X, y = new(estimator)
     return answers(estimator.fit(X[:9], y[:9]), X[9:])
 
