@@ -28,9 +28,9 @@ from sklearn.ensemble import VotingClassifier
 
 from fewshot_sklearn import (
     EpisodeSplit,
+    KernelLogisticClassifier,
     MetaTrainer,
     ProtoNetClassifier,
-    RidgeHeadClassifier,
     load_meta_init,
 )
 from fewshot_sklearn.datasets import load_omniglot
@@ -62,7 +62,7 @@ slow = VotingClassifier(
     [
         ("prototypes", ProtoNetClassifier(init)),
         ("prototypes of turned letters, too", ProtoNetClassifier("omniglot-conv4-turns")),
-        ("a ridge head", RidgeHeadClassifier("omniglot-conv4-ridge")),
+        ("a kernel head", KernelLogisticClassifier("omniglot-conv4-kernel")),
     ],
     voting="soft",
 )

@@ -30,11 +30,11 @@ from tabular_in_context_regression import measure_tabular_regression
 
 import fewshot_sklearn
 from fewshot_sklearn import (
+    KernelLogisticClassifier,
     MAMLClassifier,
     MAMLRegressor,
     MetaInit,
     ProtoNetClassifier,
-    RidgeHeadClassifier,
     RidgeHeadRegressor,
     list_meta_inits,
     load_meta_init,
@@ -66,7 +66,7 @@ MEASURES: dict[str, Measure] = {
     "omniglot-resnet8": _glyphs(ProtoNetClassifier),
     "omniglot-resnet8-turns": _glyphs(ProtoNetClassifier),
     "omniglot-conv4-maml": _glyphs(MAMLClassifier, n_episodes=600),
-    "omniglot-conv4-ridge": _glyphs(RidgeHeadClassifier),
+    "omniglot-conv4-kernel": _glyphs(KernelLogisticClassifier),
     "series-conv1d-ridge": measure_series,
     "sinusoid-maml": _curves(MAMLRegressor),
     "sinusoid-ridge": _curves(RidgeHeadRegressor),

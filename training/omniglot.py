@@ -6,7 +6,7 @@
 
 Episodes stay within one alphabet, whose letters are the hardest to tell apart; every letter
 turned by 90, 180 and 270 degrees is another letter; drawings are turned, scaled, sheared and
-shifted at random. MAML and the ridge head start from the encoder of omniglot-conv4;
+shifted at random. MAML and the kernel head start from the encoder of omniglot-conv4;
 omniglot-conv4-turns is that encoder itself, which looks at each drawing from four sides.
 """
 
@@ -25,11 +25,11 @@ from shipping import WEIGHTS, halved, with_card
 from skorch.callbacks import LRScheduler
 
 from fewshot_sklearn import (
+    KernelLogisticClassifier,
     MAMLClassifier,
     MetaInit,
     MetaTrainer,
     ProtoNetClassifier,
-    RidgeHeadClassifier,
 )
 from fewshot_sklearn.learners import episode_loss
 from fewshot_sklearn.tasks import RandomAffine, RandomElastic, add_rotations
@@ -93,11 +93,11 @@ RECIPES: dict[str, tuple[Any, dict[str, Any], str | None]] = {
         {"max_epochs": 0},
         "omniglot-resnet8",
     ),
-    "omniglot-conv4-ridge": (
-        RidgeHeadClassifier(encoder="conv4", encoder__width=64, encoder__rms=1.0, alpha=8.0),
+    "omniglot-conv4-kernel": (
+        KernelLogisticClassifier(encoder="conv4", encoder__width=64, lengthscale=5.0),
         {"n_way": 20, "n_shot": (1, 5), "n_query": 3, "n_episodes": 200, "batch_size": 4,
          "augment": RandomAffine(), "lr": 3e-2, "max_epochs": 3,
-         "optimizer__param_groups": [("encoder.*", {"lr": 0.0})]},  # penalties and scale alone
+         "optimizer__param_groups": [("encoder.*", {"lr": 0.0})]},  # the kernel's numbers alone
         "omniglot-conv4",
     ),
     "omniglot-conv4-maml": (
@@ -179,7 +179,7 @@ def from_all_sides(init: MetaInit, turns: int) -> MetaInit:
 
 def estimator_for(init: MetaInit) -> Any:
     """The estimator that a glyph meta-init is for."""
-    kinds = (ProtoNetClassifier, RidgeHeadClassifier, MAMLClassifier)
+    kinds = (ProtoNetClassifier, KernelLogisticClassifier, MAMLClassifier)
     return next(
         kind(init) for kind in kinds if kind._learner_class.__name__ == init.spec["algorithm"]
     )

@@ -505,7 +505,7 @@ RUNS: dict[str, list[Run]] = {
         for name, more, place in (
             ("omniglot-conv4", "--n-past 2 --split 1", "split1-past2"),
             ("omniglot-conv4-turns", "", "split0"),
-            ("omniglot-conv4-ridge", "--n-past 2", "split0-past2"),
+            ("omniglot-conv4-kernel", "--n-past 2", "split0-past2"),
             ("omniglot-conv4-maml", "--n-past 2", "split0-past2"),
         )
     ],
