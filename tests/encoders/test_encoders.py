@@ -310,6 +310,15 @@ def test_conv4_of_any_size(shape, n_features):
     assert torch.isfinite(features).all()
 
 
+@pytest.mark.parametrize(("name", "params"), [("conv4", {"width": 8}), ("resnet8", {})])
+@pytest.mark.parametrize(("pools", "side"), [(4, 1), (3, 3), (2, 7), (1, 14), (0, 28)])
+def test_fewer_poolings_leave_a_larger_map(name, params, pools, side):
+    encoder = build(name, (28, 28), pools=pools, **params)
+    assert n_features_out(encoder, (28, 28)) == encoder.map_channels * side**2
+    parameters = build(name, (28, 28), **params).state_dict()
+    encoder.load_state_dict(parameters)  # the same ones
+
+
 @pytest.mark.parametrize("shape", [(28, 28), (84, 84, 3), (5, 9), (1, 1), (17, 3, 3)])
 def test_resnet12_has_as_many_features_as_its_last_width(shape):
     features = build("resnet12", shape, **SMALL["resnet12"])(rows(2, *shape))
