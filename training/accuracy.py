@@ -12,9 +12,12 @@ come with the package (the intents'), and is not here, the line says so.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from functools import cache
 from typing import Any
 
@@ -93,38 +96,62 @@ def confirmed(measured: dict[str, Any], told: dict[str, Any]) -> bool:
     return same and abs(measured["mean"] - told["mean"]) <= told["ci95"] / 2
 
 
+def lines(name: str) -> tuple[list[str], int]:
+    """Measure one meta-init.
+
+    Parameters
+    ----------
+    name : str
+        One of MEASURES.
+
+    Returns
+    -------
+    list of str
+        Lines of the table.
+    int
+        How many figures are not confirmed.
+    """
+    torch.set_num_threads(1)
+    init = load_meta_init(name)
+    told = init.provenance["accuracy"]
+    try:
+        measured = list(MEASURES[name](init))
+    except (ImportError, OSError) as error:
+        return [f"| {name} | not measured: {error} | | | | |"], 0
+    wrong, found = abs(len(measured) - len(told)), []
+    for now, card in zip(measured, told, strict=False):
+        holds = confirmed(now, card)
+        wrong += not holds
+        found.append(
+            f"| {name} | {now['task']} | {now['score']} | {now['mean']:g} ± {now['ci95']:g} | "
+            f"{card['mean']:g} ± {card['ci95']:g} | {'' if holds else 'NOT CONFIRMED'} |"
+        )
+    return found, wrong
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, and return the number of figures that are not confirmed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", metavar="name", help=", ".join(MEASURES))
-    names = parser.parse_args(argv).names
-    if unknown := set(names) - set(MEASURES):
+    parser.add_argument("--processes", type=int, default=2, help="at once, each on one thread")
+    options = parser.parse_args(argv)
+    if unknown := set(options.names) - set(MEASURES):
         parser.error(f"unknown name(s) {sorted(unknown)}; choose from {list(MEASURES)}")
-    torch.set_num_threads(1)
     versions = (
         f"torch {torch.__version__}, scikit-learn {sklearn.__version__}, numpy {np.__version__}"
     )
     print(f"{time.strftime('%Y-%m-%d')}, fewshot_sklearn {fewshot_sklearn.__version__}, {versions}")
-    print(f"from {fewshot_sklearn.__file__}\n")
+    print(f"{torch.backends.cpu.get_cpu_capability()}; from {fewshot_sklearn.__file__}\n")
     print("| meta-init | task | score | now | on the card | |\n|---|---|---|---|---|---|")
-    wrong = 0
-    for name in names or list_meta_inits():
-        init = load_meta_init(name)
-        told = init.provenance["accuracy"]
-        try:
-            measured = list(MEASURES[name](init))
-        except (ImportError, OSError) as error:
-            print(f"| {name} | not measured: {error} | | | | |", flush=True)
-            continue
-        wrong += abs(len(measured) - len(told))
-        for now, card in zip(measured, told, strict=False):
-            holds = confirmed(now, card)
-            wrong += not holds
-            print(
-                f"| {name} | {now['task']} | {now['score']} | {now['mean']:g} ± {now['ci95']:g} | "
-                f"{card['mean']:g} ± {card['ci95']:g} | {'' if holds else 'NOT CONFIRMED'} |",
-                flush=True,
-            )
+    names, wrong = options.names or list_meta_inits(), 0
+    with ExitStack() as stack:
+        each = map
+        if min(options.processes, len(names)) > 1:
+            spawn = multiprocessing.get_context("spawn")
+            each = stack.enter_context(ProcessPoolExecutor(options.processes, spawn)).map
+        for table, more in each(lines, names):
+            print(*table, sep="\n", flush=True)
+            wrong += more
     print(f"\n{wrong} figures are not confirmed." if wrong else "\nAll figures are confirmed.")
     return wrong
 
