@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("| meta-init | task | score | now | on the card | |\n|---|---|---|---|---|---|")
     names, wrong = options.names or list_meta_inits(), 0
     with ExitStack() as stack:
-        each = map
+        each: Any = map
         if min(options.processes, len(names)) > 1:
             spawn = multiprocessing.get_context("spawn")
             each = stack.enter_context(ProcessPoolExecutor(options.processes, spawn)).map
