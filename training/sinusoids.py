@@ -43,12 +43,12 @@ RECIPES: dict[str, tuple[Any, Any, str, float, dict[str, Any], int]] = {
         LINEAR, 10_000,
     ),
     "sinusoid-mixture-noisy": (
-        MixtureRidgeRegressor(**SMOOTH, n_components=64),
+        MixtureRidgeRegressor(**SMOOTH, n_components=32),
         make_sinusoid_tasks(n_shot=(2, 20), n_query=20, noise=0.3, phase=BOTH_SIGNS),
         "sinusoids", 0.3, LINEAR | JUDGED, 10_000,
     ),
     "sinusoid-mixture-noisy-plus": (
-        MixtureRidgeRegressor(**SMOOTH, n_components=64),
+        MixtureRidgeRegressor(**SMOOTH, n_components=32),
         make_sinusoid_tasks(n_shot=(2, 20), n_query=20, noise=0.3), "sinusoids", 0.3,
         LINEAR | JUDGED, 10_000,
     ),

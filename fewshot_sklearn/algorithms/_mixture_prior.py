@@ -19,8 +19,10 @@ from sklearn.mixture import GaussianMixture
 from ..learners import is_over
 
 #: Variance that a direction gives the targets of a task, all rows together, in units of the
-#: noise's, below which it is left as it is; and directions, at most, that are looked at.
+#: noise's, below which it tells next to nothing; and directions, at most, that tell more.
 LEAST_VARIANCE, MOST_DIRECTIONS = 0.5, 128
+#: Variances to choose from for directions that tell next to nothing, as a share of what it was.
+SHARES_LEFT = (1.0, 0.3, 0.1, 0.03, 0.01)
 #: Rounds of EM at most, and the gain in log-likelihood a task below which it ends.
 ROUNDS, LITTLE = 200, 1e-5
 #: Numbers that a round holds at most, which bounds the tasks that are looked at.
@@ -50,7 +52,7 @@ def mixture_prior(
     ----------
     psi : ndarray of shape (n, p)
         Features, scaled so that the weights are N(0, 1) under the prior that was known before.
-        Directions of which rows tell next to nothing keep it.
+        Directions of which rows tell next to nothing keep it, or a share of that variance.
     targets : ndarray of shape (n, n_outputs)
         In units of the noise's standard deviation.
     tasks : ndarray of int of shape (n,)
@@ -72,21 +74,36 @@ def mixture_prior(
         return None
     most = max(n_components, MOST_NUMBERS // (q * max(q, n_components * m)))
     some = np.random.default_rng(0).permutation(len(names))[:most]
-    A, b = _sums(psi @ known, targets, codes, some)
+    rows = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+    rows = [rows[i] for i in some]
+    A, b = _sums(psi @ known, targets, rows)
     means, cov, shares, loglik = _fitted(A, b, n_components)
+    few = rows[: max(1, MOST_NUMBERS // psi.shape[1] ** 2)]
+    left = _share_left(*_sums(psi @ vectors, targets, few), told)
     inside = known @ np.linalg.cholesky(cov) @ known.T
-    return MixturePrior(known @ means, inside + rest @ rest.T, shares, loglik)
+    return MixturePrior(known @ means, inside + left**0.5 * rest @ rest.T, shares, loglik)
 
 
 def _sums(
-    psi: np.ndarray, targets: np.ndarray, codes: np.ndarray, chosen: np.ndarray
+    psi: np.ndarray, targets: np.ndarray, rows: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """psi' psi (T, q, q) and psi' targets (T, q, n_outputs) of some tasks."""
-    order = np.argsort(codes, kind="stable")
-    ends = np.cumsum(np.bincount(codes))
-    parts = [(psi[rows], targets[rows]) for rows in np.split(order, ends[:-1])]
-    parts = [parts[i] for i in chosen]
+    """psi' psi (T, q, q) and psi' targets (T, q, n_outputs) of tasks that have these rows."""
+    parts = [(psi[own], targets[own]) for own in rows]
     return np.stack([p.T @ p for p, _ in parts]), np.stack([p.T @ t for p, t in parts])
+
+
+def _share_left(A: np.ndarray, b: np.ndarray, told: np.ndarray) -> float:
+    """The variance, of SHARES_LEFT, of directions not told, that makes past tasks most likely.
+
+    All directions are Gaussian for that, those that are told with the variance that was known.
+    """
+    likely = []
+    for share in SHARES_LEFT:
+        variance = np.where(told, 1.0, share)
+        spread = np.linalg.inv(A + np.diag(1 / variance))
+        volume = np.linalg.slogdet(spread)[1] - np.log(variance).sum()
+        likely.append((b * (spread @ b)).sum((1, 2)) + b.shape[2] * volume)
+    return SHARES_LEFT[int(np.argmax(np.mean(likely, 1)))]
 
 
 def _fitted(

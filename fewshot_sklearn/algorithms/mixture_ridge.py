@@ -196,7 +196,7 @@ class MixtureRidgeRegressor(ProbabilisticRegressor):
     tasks than `n_components`, where more than 128 directions of the features tell of
     tasks, or where training goes on from a meta-init: from there descent goes on alone. Of a
     generator as many tasks are drawn for it as were trained on, 10,000 at most. Tasks whose
-    weights are uniform in a disc want some 64 Gaussians, and thousands of tasks; a few kinds
+    weights are uniform in a disc want some 32 Gaussians, and thousands of tasks; a few kinds
     of tasks are found in hundreds.
 
     References
