@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import sklearn
 import torch
-from curves import measure_curves
+from curves import measure_curves, measure_sinusoids
 from glyphs import Letters, measure_glyphs, past_and_new
 from intents import measure_intents
 from series import measure_series
@@ -37,6 +37,7 @@ from fewshot_sklearn import (
     MAMLClassifier,
     MAMLRegressor,
     MetaInit,
+    MixtureRidgeRegressor,
     ProtoNetClassifier,
     RidgeHeadRegressor,
     list_meta_inits,
@@ -55,13 +56,13 @@ def _glyphs(kind: type, n_episodes: int = 1000) -> Measure:
     return lambda init: measure_glyphs(kind(init), _new_letters(), n_episodes)
 
 
-def _curves(kind: type, *tasks: Any) -> Measure:
-    return lambda init: measure_curves(kind(init), *tasks)
+def _sinusoids(kind: type, noise: float = 0.0) -> Measure:
+    return lambda init: measure_sinusoids(kind(init), noise)
 
 
 #: How the figures of each meta-init are measured.
 MEASURES: dict[str, Measure] = {
-    "harmonic-ridge": _curves(RidgeHeadRegressor, "harmonics", 0.1),
+    "harmonic-ridge": lambda init: measure_curves(RidgeHeadRegressor(init), "harmonics", 0.1),
     "intents-minilm-banking77": measure_intents,
     "intents-minilm-clinc150": measure_intents,
     "omniglot-conv4": _glyphs(ProtoNetClassifier),
@@ -71,9 +72,10 @@ MEASURES: dict[str, Measure] = {
     "omniglot-conv4-maml": _glyphs(MAMLClassifier, n_episodes=600),
     "omniglot-conv4-kernel": _glyphs(KernelLogisticClassifier),
     "series-conv1d-ridge": measure_series,
-    "sinusoid-maml": _curves(MAMLRegressor),
-    "sinusoid-ridge": _curves(RidgeHeadRegressor),
-    "sinusoid-ridge-noisy": _curves(RidgeHeadRegressor, "sinusoids", 0.3),
+    "sinusoid-maml": _sinusoids(MAMLRegressor),
+    "sinusoid-mixture-noisy": _sinusoids(MixtureRidgeRegressor, 0.3),
+    "sinusoid-ridge": _sinusoids(RidgeHeadRegressor),
+    "sinusoid-ridge-noisy": _sinusoids(RidgeHeadRegressor, 0.3),
     "tabular-in-context": measure_tabular,
     "tabular-in-context-regression": measure_tabular_regression,
 }

@@ -7,6 +7,7 @@ the harmonics of A. Lacoste et al., Uncertainty in multitask transfer learning, 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,13 @@ N_TASKS = 1000
 N_QUERY = 50
 #: Two-sided normal quantile of a 90 % interval.
 NORMAL_90 = 1.6449
-MAKERS = {"sinusoids": make_sinusoid_tasks, "harmonics": make_harmonic_tasks}
+#: Phases of sin(x + phase), as published, and of sin(x - phase), as in the authors' code.
+PLUS, MINUS, BOTH_SIGNS = (0.0, np.pi), (-np.pi, 0.0), (-np.pi, np.pi)
+MAKERS: dict[str, Any] = {
+    "sinusoids": make_sinusoid_tasks,
+    "sinusoids of minus the phase": partial(make_sinusoid_tasks, phase=MINUS),
+    "harmonics": make_harmonic_tasks,
+}
 
 
 def curve_tasks(kind: str, n_shot: int, noise: float) -> tuple[np.ndarray, ...]:
@@ -27,8 +34,8 @@ def curve_tasks(kind: str, n_shot: int, noise: float) -> tuple[np.ndarray, ...]:
 
     Parameters
     ----------
-    kind : {"sinusoids", "harmonics"}
-        Which curves.
+    kind : str
+        Which curves, one of MAKERS.
     n_shot : int
         Support rows a task.
     noise : float
@@ -55,8 +62,8 @@ def measure_curves(estimator: Any, kind: str = "sinusoids", noise: float = 0.0) 
     ----------
     estimator : regressor
         A meta-trained one, or any of scikit-learn's.
-    kind : {"sinusoids", "harmonics"}, default="sinusoids"
-        Which curves.
+    kind : str, default="sinusoids"
+        Which curves, one of MAKERS.
     noise : float, default=0.0
         Standard deviation of the noise on y; above zero, coverage of noisy targets is
         measured too.
@@ -85,8 +92,25 @@ def measure_curves(estimator: Any, kind: str = "sinusoids", noise: float = 0.0) 
         yield _figure(name, "MSE", errors) | {"worst": _short(errors.max())}
 
 
-def bayes_floor(n_shot: int, noise: float) -> float:
-    """MSE of the posterior mean of the sinusoid itself, given how tasks are drawn.
+def measure_sinusoids(estimator: Any, noise: float = 0.0) -> Iterator[dict]:
+    """`measure_curves` of the sinusoids as published, then of those of minus the phase.
+
+    Parameters
+    ----------
+    estimator, noise : see `measure_curves`
+        What is measured.
+
+    Yields
+    ------
+    dict
+        The figures.
+    """
+    for kind in ("sinusoids", "sinusoids of minus the phase"):
+        yield from measure_curves(estimator, kind, noise)
+
+
+def bayes_floor(n_shot: int, noise: float, phase: tuple[float, float] = PLUS) -> float:
+    """MSE of the posterior mean of the sinusoid itself, for one who knows how tasks are drawn.
 
     Parameters
     ----------
@@ -94,6 +118,9 @@ def bayes_floor(n_shot: int, noise: float) -> float:
         Support rows a task.
     noise : float
         Standard deviation of the noise on y.
+    phase : (low, high), default=PLUS
+        What is known of the phase. The error is that on phases of PLUS; with BOTH_SIGNS, of
+        which one is the mirror image of the other, it is the same on both.
 
     Returns
     -------
@@ -101,9 +128,10 @@ def bayes_floor(n_shot: int, noise: float) -> float:
         What no method can be better than, on the tasks of `curve_tasks`.
     """
     X, y, X_query, _, truth = curve_tasks("sinusoids", n_shot, noise)
-    amplitude, phase = np.meshgrid(np.linspace(0.1, 5.0, 250), np.linspace(0.0, np.pi, 250))
+    n = round(250 * (phase[1] - phase[0]) / np.pi)
+    amplitude, at = np.meshgrid(np.linspace(0.1, 5.0, 250), np.linspace(*phase, n))
     # A sin(x + p) is linear in (A cos p, A sin p)
-    points = np.stack([(amplitude * np.cos(phase)).ravel(), (amplitude * np.sin(phase)).ravel()])
+    points = np.stack([(amplitude * np.cos(at)).ravel(), (amplitude * np.sin(at)).ravel()])
     errors = []
     for x, target, x_query, right in zip(X, y, X_query, truth, strict=True):
         seen = np.concatenate([np.sin(x), np.cos(x)], 1) @ points

@@ -19,7 +19,7 @@ from sklearn.mixture import GaussianMixture
 
 NOISE = 0.3
 #: Tasks that the priors are fitted to, and the numbers of their Gaussians.
-N_PAST, N_GAUSSIANS = 20_000, (1, 2, 4, 8, 16)
+N_PAST, N_GAUSSIANS = 20_000, (1, 2, 4, 8, 16, 64)
 
 
 def basis(x: np.ndarray) -> np.ndarray:

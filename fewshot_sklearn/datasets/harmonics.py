@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
-from .sinusoids import SinusoidTasks, as_arrays
+from ._curves import CurveTasks, as_arrays
 
 
-class HarmonicTasks(SinusoidTasks):
+class HarmonicTasks(CurveTasks):
     """Endless generator of harmonic regression tasks, for ``MetaTrainer.fit``.
 
     y = a1 sin(w x + b1) + a2 sin(2 w x + b2) + noise, with a1 and a2 standard
@@ -39,14 +39,6 @@ class HarmonicTasks(SinusoidTasks):
 
     def __init__(self, n_shot: int | tuple[int, int] = 10, n_query: int = 10, noise: float = 0.1):
         super().__init__(n_shot, n_query, noise)
-
-    def __call__(
-        self, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Draw one task: X (n, 1), y (n,), X_query (n_query, 1), y_query (n_query,)."""
-        X, y, X_query, y_query, w = (part[0] for part in self.batch(rng, 1))
-        real = w > 0
-        return X[real], y[real], X_query, y_query
 
     def _drawn(
         self, rng: np.random.Generator, n_tasks: int, n_rows: int

@@ -112,6 +112,9 @@ class Learner(InParts, FurtherRows):
     #: Whether it answers all queries of a task together: it then takes `w_query`, which tells
     #: those that are no padding (`TransductiveLearner`).
     transductive = False
+    #: Whether what it learns at once begins from what descent has found: it is then learned after
+    #: descent alone, and of tasks that a generator draws as well.
+    learns_last = False
     #: How many times the learning rate a parameter is trained with, by name, where not once.
     faster: dict[str, float] = {}
     #: Names of the submodules that only meta-training needs; a meta-init leaves them out.

@@ -75,6 +75,7 @@ def new_learner(
                 _take_encoder(learner, init)
         own = learner.learned_at_once()
         fixed_encoder = not any(p.requires_grad for p in learner.encoder.parameters())
+        own = [] if learner.learns_last else own
         if own and fixed_encoder and plan.learns_at_once() and plan.learn_at_once(learner):
             for parameter in own:
                 parameter.requires_grad_(False)

@@ -67,7 +67,7 @@ def encoders_to_try(plan: PastTasks, judged: bool, networks: bool) -> list[dict[
     enough = plan.tasks is None or plan.tasks["count"] >= ENOUGH_TASKS
     if learner_class.adapts_encoder or learner_class.pretrains:
         return [NETWORK] if enough or _learns_nothing(plan) else [PLAIN]
-    closed = plan.learns_at_once() and not plan.classification
+    closed = plan.learns_at_once() and not (plan.classification or learner_class.learns_last)
     simple = _curves(plan) if closed else None
     if not enough or not networks or (not judged and simple is not None):
         return [simple or PLAIN]

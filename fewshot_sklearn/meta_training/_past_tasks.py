@@ -68,6 +68,8 @@ from ..tasks import (
 SCALE_TASKS = 200
 #: Rows of past tasks that a learner sees once training is over.
 FINISHING_ROWS = 2000
+#: Tasks of a generator that what is learned at once is learned from, at most.
+DRAWN_TASKS = 10_000
 #: Episodes that what has a closed form is learned from, at most, and of one batch of them.
 EPISODES_AT_ONCE, PER_BATCH = 320, 32
 #: Rows whose features a frozen encoder gives at once.
@@ -627,9 +629,8 @@ class PastTasks:
         trainer = self.trainer
         known = self.estimator.meta_init is not None or not self.afresh
         usual = trainer.criterion is episode_loss and trainer.max_epochs > 0
-        return (
-            self.tasks is not None and usual and not known and all(value is None for value in asked)
-        )
+        there = self.tasks is not None or self.estimator._learner_class.learns_last
+        return there and usual and not known and all(value is None for value in asked)
 
     def rows_of_tasks(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows, targets and numbers of the tasks of a regression that is trained on arrays."""
@@ -646,9 +647,24 @@ class PastTasks:
             return learner.learn_from_episodes(
                 self._batches(learner, device, stream), self._n_past_classes
             )
-        X, y = self.scale_rows()
-        assert y is not None and self._task_of_row is not None
-        return learner.learn_at_once(X.to(device), y.to(device), self._task_of_row)
+        if self.tasks is None:
+            drawn = self._drawn_rows()
+        else:
+            drawn = *self.scale_rows(), self._task_of_row
+        X, y, tasks = drawn
+        assert y is not None and tasks is not None
+        return learner.learn_at_once(X.to(device), y.to(device), tasks)
+
+    def _drawn_rows(self) -> tuple[torch.Tensor, torch.Tensor | None, np.ndarray | None]:
+        """Rows, targets and numbers of tasks of a generator, as many as were trained on."""
+        trainer = self.trainer
+        n = min(DRAWN_TASKS, len(self.train) * len(trainer.history))
+        episodes = Episodes(self.train.source, n, seed=trainer.seed_ + 4)
+        drawn = [episodes[i] for i in range(n)]
+        X = np.concatenate([part for t in drawn for part in (t.X, t.X_query)])
+        y = np.concatenate([part for t in drawn for part in (t.y, t.y_query)])
+        sizes = [len(t.y) + len(t.y_query) for t in drawn]
+        return torch.from_numpy(X), torch.from_numpy(y), np.repeat(np.arange(n), sizes)
 
     @staticmethod
     def gives_whole(learner: Any) -> bool:

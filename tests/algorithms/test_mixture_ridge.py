@@ -13,6 +13,7 @@ from fewshot_sklearn import (
     RidgeHeadRegressor,
     TaskwiseRegressor,
 )
+from fewshot_sklearn.algorithms._mixture_prior import mixture_prior
 from fewshot_sklearn.algorithms.mixture_ridge import MixtureRidge
 from fewshot_sklearn.encoders import Identity
 from fewshot_sklearn.tasks import Support
@@ -113,6 +114,135 @@ def test_tasks_of_two_kinds_are_told_apart(margin):
         predicted = fitted.predict(X_new[~first], groups=new[~first])
         errors.append(np.square(predicted - truth[~first]).mean())
     margin.above(errors[1] / errors[0], 1.3)
+
+
+# ---------------------------------------------------------------- learned from all past tasks
+MEANS = 4 * np.array(
+    [[[1.0, 0.0], [0.0, 1.0]], [[-1.0, 0.0], [0.0, 0.0]], [[0.0, 1.0], [1.0, -1.0]]]
+)
+SHARES = np.array([0.5, 0.3, 0.2])
+
+
+def tasks_of_three_kinds(n_tasks, seed=0, n=6):
+    """Rows of two features and two outputs, with noise of one: features, targets, tasks."""
+    rng = np.random.default_rng(seed)
+    kinds = rng.choice(3, n_tasks, p=SHARES)
+    weights = MEANS[kinds] + 0.5 * rng.normal(size=(n_tasks, 2, 2))
+    psi = rng.normal(size=(n_tasks, n, 2))
+    targets = psi @ weights + rng.normal(size=(n_tasks, n, 2))
+    order = rng.permutation(n_tasks * n)
+    tasks = np.repeat(np.arange(n_tasks), n)[order]
+    return psi.reshape(-1, 2)[order], targets.reshape(-1, 2)[order], tasks
+
+
+def test_the_mixture_that_tasks_were_drawn_from_is_found():
+    found = mixture_prior(*tasks_of_three_kinds(3000), 3)
+    order = np.argsort(-found.shares)
+    np.testing.assert_allclose(found.shares[order], SHARES, atol=0.03)
+    np.testing.assert_allclose(found.means[order], MEANS, atol=0.12)
+    np.testing.assert_allclose(found.factor @ found.factor.T, 0.25 * np.eye(2), atol=0.04)
+    assert np.all(np.diff(found.loglik) > -1e-9)
+
+
+def test_what_rises_is_the_likelihood_of_rows():
+    """Whose weights are integrated out: as the joint normal of a task's targets has it."""
+    psi, targets, tasks = tasks_of_three_kinds(60)
+    found = mixture_prior(psi, targets, tasks, 3)
+    told = []
+    for task in range(60):
+        rows = tasks == task
+        cov = psi[rows] @ found.factor @ found.factor.T @ psi[rows].T + np.eye(rows.sum())
+        logs = [
+            np.log(share) + sum(multivariate_normal(psi[rows] @ mean[:, j], cov).logpdf(y)
+                                for j, y in enumerate(targets[rows].T))
+            for share, mean in zip(found.shares, found.means, strict=True)
+        ]  # fmt: skip
+        nothing = multivariate_normal(np.zeros(2 * rows.sum())).logpdf(targets[rows].ravel())
+        told.append(np.logaddexp.reduce(logs) - nothing)
+    assert np.mean(told) == pytest.approx(found.loglik[-1], abs=1e-3)
+
+
+def test_directions_of_which_rows_tell_nothing_stay_as_they_are():
+    psi, targets, tasks = tasks_of_three_kinds(300)
+    plain = mixture_prior(psi, targets, tasks, 3)
+    wide = mixture_prior(np.c_[psi, 1e-3 * psi[:, ::-1] ** 2, 0 * psi], targets, tasks, 3)
+    covariance = wide.factor @ wide.factor.T
+    np.testing.assert_allclose(covariance[2:, 2:], np.eye(4), atol=1e-4)
+    np.testing.assert_allclose(covariance[:2, :2], plain.factor @ plain.factor.T, atol=1e-3)
+    np.testing.assert_allclose(wide.means[:, :2], plain.means, atol=1e-2)
+
+
+def test_it_is_none_of_too_few_tasks_or_directions():
+    psi, targets, tasks = tasks_of_three_kinds(5)
+    assert mixture_prior(psi, targets, tasks, 6) is None
+    assert mixture_prior(1e-9 * psi, targets, tasks, 2) is None
+    many = np.random.default_rng(0).normal(size=(2000, 130))
+    assert mixture_prior(many, np.ones((2000, 1)), np.arange(2000) % 200, 2) is None
+
+
+def test_learned_at_once_it_is_that_in_other_units():
+    """Of a learner whose Gaussians are apart already, with a noise and a factor of its own."""
+    psi, targets, tasks = tasks_of_three_kinds(400)
+    torch.manual_seed(0)
+    learner = MixtureRidge(Identity((2,)), (2,), 2, n_components=3)
+    with torch.no_grad():
+        learner.prior_factor.normal_()
+        learner.prior_means.normal_()
+        learner.log_noise.copy_(torch.tensor([0.3, -0.2]))
+        X, y = torch.tensor(psi).float(), 7 * torch.tensor(targets).float()
+        learner.y_scale.fill_(7.0)
+        noise = (learner.log_noise / 2).exp()
+        assert learner.learn_at_once(X, y * noise, tasks)
+        found, noise = learner.prior_means[:, :2] / noise, noise.numpy()
+    order = learner.log_shares.argsort(descending=True)
+    np.testing.assert_allclose(found[order].numpy(), MEANS, atol=0.4)
+    covariance = (learner.prior_factor @ learner.prior_factor.T)[:2, :2].detach()
+    np.testing.assert_allclose(covariance, 0.25 * np.eye(2), atol=0.15)
+
+
+def ring(rng):
+    """A task of a plane whose slope is 3, in any direction."""
+    angle, k = rng.uniform(0, 2 * np.pi), rng.integers(1, 5)
+    X = rng.normal(size=(12, 2))
+    y = 3 * X @ [np.cos(angle), np.sin(angle)] + rng.normal(size=12)
+    return X[:k], y[:k], X[k:], y[k:]
+
+
+def test_tasks_of_a_ring_are_learned_from_a_generator(margin):
+    torch.set_num_threads(1)
+    n, rng = 600, np.random.default_rng(5)
+    angle, X = rng.uniform(0, 2 * np.pi, n), rng.normal(size=(n, 12, 2))
+    truth = 3 * (X @ np.stack([np.cos(angle), np.sin(angle)], 1)[..., None])[..., 0]
+    y, errors = truth + rng.normal(size=truth.shape), []
+    support, asked = (np.repeat(np.arange(n), rows) for rows in (3, 9))
+    for estimator in (
+        MixtureRidgeRegressor(encoder="identity"),
+        RidgeHeadRegressor(encoder="identity"),
+    ):
+        trainer = MetaTrainer(
+            estimator, n_episodes=320, max_epochs=8, n_valid_episodes=320, lr=2e-2,
+            random_state=0, verbose=0,
+        ).fit(ring)  # fmt: skip
+        fitted = TaskwiseRegressor(trainer.estimator_)
+        fitted.fit(X[:, :3].reshape(-1, 2), y[:, :3].ravel(), groups=support)
+        predicted = fitted.predict(X[:, 3:].reshape(-1, 2), groups=asked)
+        errors.append(np.square(predicted - truth[:, 3:].ravel()).mean())
+    margin.above(errors[1] / errors[0], 1.3)
+
+
+@pytest.mark.parametrize("params", [{"alpha": 1.0}, {"noise": 1.0}])
+def test_who_says_where_descent_begins_has_descent_alone(params, monkeypatch):
+    def never(*args):
+        raise AssertionError
+
+    monkeypatch.setattr(MixtureRidge, "learn_at_once", never)
+    X, y, groups, _ = two_kinds(20, 0)
+    settings = {"n_shot": 2, "n_query": 4, "max_epochs": 1, "n_episodes": 8, "verbose": 0}
+    estimator = MixtureRidgeRegressor(encoder="identity", n_components=2, **params)
+    MetaTrainer(estimator, **settings).fit(X, y, groups=groups)
+    with pytest.raises(AssertionError):
+        estimator = MixtureRidgeRegressor(encoder="identity", n_components=2)
+        MetaTrainer(estimator, **settings).fit(X, y, groups=groups)
 
 
 @pytest.mark.parametrize(

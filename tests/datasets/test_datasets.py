@@ -245,6 +245,40 @@ def test_sinusoids_have_the_distribution_of_the_paper():
         assert np.std(values) == pytest.approx((high - low) / 12**0.5, rel=0.08)
 
 
+def test_phases_are_of_the_range_asked_for():
+    def drawn(seed, **params):
+        one = make_sinusoid_tasks(n_shot=3, noise=0.1, **params)(np.random.default_rng(seed))
+        many = make_sinusoid_tasks(n_shot=3, **params).batch(np.random.default_rng(seed), 2)
+        return one, many
+
+    for seed in range(3):
+        usual, told, minus = (
+            drawn(seed, **params)
+            for params in ({}, {"phase": (0, np.pi)}, {"phase": [-np.pi, 0.0]})
+        )
+        for part, same, mirrored in zip(usual[1], told[1], minus[1], strict=True):
+            np.testing.assert_array_equal(part, same)
+            np.testing.assert_allclose(np.abs(part), np.abs(mirrored), atol=1e-12)
+        np.testing.assert_array_equal(usual[0][1], told[0][1])
+        # sin(x + p - pi) = -sin(x + p)
+        np.testing.assert_allclose(usual[1][1], -minus[1][1], atol=1e-12)
+    one = make_sinusoid_tasks(4, phase=(0.5, 0.5), random_state=0)
+    amplitude = one.target / np.sin(one.data[:, 0] + 0.5)
+    assert len(np.unique(amplitude.round(9))) == 4
+    assert amplitude.min() > 0.1
+    both = make_sinusoid_tasks(n_shot=1, phase=(-np.pi, np.pi)).batch(np.random.default_rng(0), 400)
+    right = both[1][:, 0] * np.sin(both[0][:, 0, 0] + np.pi / 2) > 0
+    assert 0.3 < right.mean() < 0.7
+
+
+@pytest.mark.parametrize(
+    "phase", [1.0, "pi", (0.0,), (1.0, 0.0), (0.0, np.inf), (np.nan, 1.0), (0, "1"), (False, True)]
+)
+def test_bad_phases_are_refused(phase):
+    with pytest.raises(ValueError, match="phase must be a"):
+        make_sinusoid_tasks(phase=phase)
+
+
 def test_noise_has_the_standard_deviation_asked_for():
     plain, noisy = (
         make_sinusoid_tasks(n_shot=5000, noise=noise)(np.random.default_rng(0))[1]
@@ -288,4 +322,5 @@ def test_more_tasks_begin_with_the_same_ones():
 
 
 def test_the_generator_says_what_it_is():
-    assert repr(make_sinusoid_tasks(n_shot=5)) == "SinusoidTasks(n_shot=5, n_query=10, noise=0.0)"
+    told = repr(make_sinusoid_tasks(n_shot=5, phase=(-1, 2)))
+    assert told == "SinusoidTasks(n_shot=5, n_query=10, noise=0.0, phase=(-1.0, 2.0))"

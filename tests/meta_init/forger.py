@@ -34,6 +34,7 @@ MOST_SECONDS, MOST_BYTES = 2.0, 2**30
 #: What reads each algorithm, and the shape of a row.
 READERS = {
     "RidgeHeadRegression": ("RidgeHeadRegressor", (1,)),
+    "MixtureRidge": ("MixtureRidgeRegressor", (1,)),
     "MAMLRegression": ("MAMLRegressor", (1,)),
     "KernelLogistic": ("KernelLogisticClassifier", (384,)),
     "MAMLClassification": ("MAMLClassifier", (28, 28)),

@@ -516,7 +516,12 @@ RUNS: dict[str, list[Run]] = {
             ("'mean': ",),
             (f"{name}.safetensors",),
         )
-        for name in ("sinusoid-ridge-noisy", "sinusoid-maml", "harmonic-ridge")
+        for name in (
+            "sinusoid-ridge-noisy",
+            "sinusoid-mixture-noisy",
+            "sinusoid-maml",
+            "harmonic-ridge",
+        )
     ],
     "training/series.py": [
         Run(
