@@ -160,7 +160,9 @@ def regressors(net: dict[str, Any], waves: bool) -> dict[str, Row]:
     transformer = fs.InContextRegressor(**net)
     return {
         "ridge": named(fs.RidgeHeadRegressor, net),
-        "mixture": named(fs.MixtureRidgeRegressor, net),
+        "mixture": Row(  # validation decides whether the mixture is learned anew at the end
+            "MixtureRidgeRegressor", fs.MixtureRidgeRegressor(**net), {"validation_fraction": 0.1}
+        ),
         "kernel": Row("DeepKernelRegressor", fs.DeepKernelRegressor(**net), {"lr": 1e-2}),
         "neural-process": named(
             fs.NeuralProcessRegressor, net, ", attentive=False", attentive=False
