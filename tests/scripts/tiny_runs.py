@@ -349,6 +349,7 @@ RUNS: dict[str, list[Run]] = {
     "benchmarks/forty_tables.py": [
         Run(
             "--output {out}/forty.jsonl --splits 1 --tables diabetes; "
+            "--output {out}/forty.jsonl --renew; "
             "--output {out}/forty.jsonl --report",
             {"N_ROWS": (5, 20), "N_FOLDS": 2},
             (
