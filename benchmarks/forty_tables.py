@@ -19,14 +19,14 @@ import argparse
 import json
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from forty_tables_list import Table, all_tables
-from scipy.stats import rankdata, ttest_1samp
+from scipy.stats import binomtest, rankdata, ttest_1samp
 from sklearn.compose import (
     TransformedTargetRegressor,
     make_column_selector,
@@ -203,7 +203,7 @@ def cells(tables: dict[tuple[str, str], Table]) -> Iterator[tuple[str, str, int]
                 yield kind, name, n_rows
 
 
-def measure(path: Path, n_splits: int, names: Sequence[str] | None = None) -> None:
+def measure(path: Path, n_splits: int, names: Collection[str] | None = None) -> None:
     """Run what the file does not hold yet: a line for each table, size and split."""
     key = ("kind", "table", "rows", "split")
     done = {tuple(line[part] for part in key) for line in lines_of(path)}
@@ -222,7 +222,8 @@ def measure(path: Path, n_splits: int, names: Sequence[str] | None = None) -> No
 
 def renew(path: Path) -> None:
     """Measure ours again, on all splits that the file holds."""
-    tables, lines = all_tables(), lines_of(path)
+    lines = lines_of(path)
+    tables = all_tables({line["table"] for line in lines})
     for line in lines:
         table = tables[line["kind"], line["table"]]
         split = split_of(table, line["kind"], line["rows"], line["split"])
@@ -287,13 +288,21 @@ def report(path: Path) -> None:
             told_splits = " to ".join(map(str, dict.fromkeys((splits[0], splits[-1]))))
             print(f"\n### {kind}, {metric}: {len(found)} cells of {told_splits} splits\n")
             print(f"| | {' | '.join(methods)} |" + "\n" + "|---" * (len(methods) + 1) + "|")
-            _summary(methods, found)
-            for name in dict.fromkeys(name for name, _ in found):
-                own = [values.mean(1) for (table, _), values in found.items() if table == name]
-                _row(name, np.mean(own, 0), 1 if metric == "errors" else 3)
+            means = by_table(found)
+            _summary(methods, found, np.array(list(means.values())))
+            for name, values in means.items():
+                _row(name, values, 1 if metric == "errors" else 3)
 
 
-def _summary(methods: list[str], found: Cells) -> None:
+def by_table(found: Cells) -> dict[str, np.ndarray]:
+    """Of each table what the methods have on the average of its sizes."""
+    cells: dict[str, list[np.ndarray]] = defaultdict(list)
+    for (name, _), values in found.items():
+        cells[name].append(values.mean(1))
+    return {name: np.mean(own, 0) for name, own in cells.items()}
+
+
+def _summary(methods: list[str], found: Cells, means: np.ndarray) -> None:
     for n_rows in N_ROWS:
         part = {cell: values for cell, values in found.items() if cell[1] == n_rows}
         if part:
@@ -301,9 +310,17 @@ def _summary(methods: list[str], found: Cells) -> None:
     every = ranks(found)
     _row(f"**mean rank, all ({len(found)} cells)**", every.mean(0), 2)
     _row("cells in which it is first", (every == every.min(1, keepdims=True)).sum(0), 0)
+    gaps = [means[:, j] - means[:, 0] for j in range(1, len(methods))]
+    wins = [(int((gap < 0).sum()), int((gap > 0).sum())) for gap in gaps]
+    texts = [f"{better}, {worse} ({_sign_test(better, worse):.1g})" for better, worse in wins]
+    print(f"| tables on which it is better, worse than ours (p) | | {' | '.join(texts)} |")
     wins = [against(found, j) for j in range(1, len(methods))]
-    texts = ["", *(f"{better}, {worse}" for better, worse in wins)]
-    print(f"| cells significantly better, worse than ours | {' | '.join(texts)} |")
+    texts = [f"{better}, {worse}" for better, worse in wins]
+    print(f"| cells significantly better, worse | | {' | '.join(texts)} |")
+
+
+def _sign_test(better: int, worse: int) -> float:
+    return binomtest(better, better + worse).pvalue if better + worse else 1.0
 
 
 def _row(name: str, values: np.ndarray, digits: int) -> None:

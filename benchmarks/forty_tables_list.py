@@ -7,7 +7,7 @@ Chosen before anything was measured on them here. None was trained on; the twelv
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -137,7 +137,7 @@ def _column(values: pd.Series) -> pd.Series:
     return values.astype(object).where(values.notna(), np.nan)
 
 
-def all_tables(names: Sequence[str] | None = None) -> dict[tuple[str, str], Table]:
+def all_tables(names: Collection[str] | None = None) -> dict[tuple[str, str], Table]:
     """All, or those of these names, by kind ("classes" or "targets") and name."""
     kinds = {"classes": CLASSES, "targets": TARGETS}
     return {

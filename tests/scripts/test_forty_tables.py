@@ -92,6 +92,9 @@ def test_ranks_share_ties_and_wins_are_paired(forty):
         ("b", 5): np.array([[1.0, 1.0, 1.0], [1.0, 1.0, 1.0], [5.0, 6.0, 5.5]]),
     }
     np.testing.assert_array_equal(forty.ranks(cells), [[2.5, 1, 2.5], [1.5, 1.5, 3]])
+    means = forty.by_table(cells | {("b", 10): np.zeros((3, 2))})
+    np.testing.assert_allclose(means["a"], [3, 6.1 / 3, 3])
+    np.testing.assert_allclose(means["b"], [0.5, 0.5, 2.75])  # of its sizes, not of its splits
     assert forty.against(cells, 1) == (1, 0)
     assert forty.against(cells, 2) == (0, 1)
 
