@@ -276,9 +276,9 @@ def against(cells: Cells, j: int) -> tuple[int, int]:
     return better, worse
 
 
-def report(path: Path) -> None:
-    """Print for each metric mean ranks, means, wins, and of each table the means over sizes."""
-    lines = lines_of(path)
+def report(path: Path, n_splits: int) -> None:
+    """Print for each metric mean ranks, wins, and of each table the means over sizes."""
+    lines = [line for line in lines_of(path) if line["split"] < n_splits]
     for kind, metrics in METRICS.items():
         for metric in metrics:
             methods, found = told(lines, kind, metric)
@@ -337,7 +337,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--report", action="store_true")
     options = parser.parse_args(argv)
     if options.report:
-        report(options.output)
+        report(options.output, options.splits)
         return
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")  # of rivals: optimizers, and classes rarer than folds
