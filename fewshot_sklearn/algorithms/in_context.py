@@ -200,9 +200,10 @@ n_heads : int or None, default=None
 #: What rows may hold where there is no past.
 TABLES = """
 Then `fit` learns from the support rows how the columns of a table become
-numbers, too: words and categories become columns of zeros and ones, those that
-are not among the eight most frequent of many, or not known, as likely any as in
-the support; dates become days; a number that is missing is the mean of those
+numbers, too. Words and categories become columns of zeros and ones, one for each
+category but the most frequent; of more than eight, one for each of the eight most
+frequent, and the others are as likely any as in the support, as are those that
+`fit` did not see. Dates become days; a number that is missing is the mean of those
 that are not, and is marked as missing if any was at `fit`. Arrays may hold NaN.
 """
 TABLE_FORMAT = """

@@ -46,6 +46,9 @@ class Column:
         How often one of the categories occurred that are not among the values.
     held : {"", "nothing", "booleans"}
         What it held, where the kind does not say.
+    one_less : bool
+        Whether the category that occurred most often has no number of its own: the others tell it.
+        With one for each, a column of two would count twice where rows are compared.
     """
 
     kind: str
@@ -57,6 +60,7 @@ class Column:
     means: tuple[tuple[float, ...], ...] = ()
     rest: float = 0.0
     held: str = ""
+    one_less: bool = False
 
     @property
     def looked_up(self) -> bool:
@@ -69,12 +73,17 @@ class Column:
         return len(self.values) + self.incomplete
 
     @property
+    def tells_all(self) -> bool:
+        """Whether there are two categories or more, a missing one being one, and no others."""
+        return self.kind == "category" and self.n_codes > 1 and self.rest == 0
+
+    @property
     def width(self) -> int:
         """How many numbers it becomes, codes aside."""
         if self.looked_up:
             return len(self.means[0]) if self.means else 0
         if self.kind == "category":
-            return self.n_codes
+            return self.n_codes - self.one_less
         return 1 + self.incomplete
 
     # ------------------------------------------------------------------ numbers
@@ -84,17 +93,23 @@ class Column:
             codes = self.codes(values, missing, name)
             rows = np.zeros((len(codes) + 1, self.n_codes + 1))
             rows[-1, :-1] = [*self.shares, *self._of_missing()]
-            return np.where(
+            told = np.where(
                 (codes == self.n_codes)[:, None],
                 rows[-1, :-1],
                 np.eye(self.n_codes + 1)[codes][:, :-1],
             )
+            return np.delete(told, self._most_often, axis=1) if self.one_less else told
         plain = np.full(len(values), self.fill)
         there = values[~missing]
         date = self.kind == "date"
         read = as_days(there, name) if date else as_floats(there, name, self.held or "numbers")
         plain[~missing] = read - self.epoch
         return np.column_stack([plain, missing]) if self.incomplete else plain[:, None]
+
+    @property
+    def _most_often(self) -> int:
+        """The code that occurred most often; the first of those that did alike."""
+        return int(np.argmax(np.round([*self.shares, *self._of_missing()], 9)))
 
     def _of_missing(self) -> list[float]:
         """How often it was missing, where it was."""
@@ -271,6 +286,8 @@ def sound_column(column: Column) -> Column:
         and all(_is_number(s) and 0 <= s <= 1 for s in shares)
         and (column.kind == "category" or not values)
         and _are_means(column)
+        and isinstance(column.one_less, bool)
+        and (not column.one_less or column.tells_all)
     )
     if not good:
         raise ValueError(f"a column of the kind {column.kind!r} cannot be so")

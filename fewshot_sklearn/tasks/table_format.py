@@ -65,7 +65,7 @@ default="from_dtype"
         looks_up : bool, default=True
             Whether an encoder will learn what many categories are like. If not, those that
             occur most often, and more than once, have a column each; the others are as
-            likely any.
+            likely any; where none are left over, the most frequent needs no column.
         surely : sequence of int, default=()
             Columns that hold categories, beside those that `categorical_features` tells.
 
@@ -91,7 +91,8 @@ default="from_dtype"
         for i, column in enumerate(columns):
             categorical = True if i in surely else _is_marked(marked, i)
             name, most = labels[i] if labels else i, None if looks_up else MOST_INDICATORS
-            found.append(learned_column(column, name, categorical, taught, w, most))
+            one = learned_column(column, name, categorical, taught, w, most)
+            found.append(replace(one, one_less=not looks_up and one.tells_all))
         if all(c.kind == "number" and not c.incomplete for c in found):
             return None
         if all(cells_of(column)[1].all() for column in columns):
@@ -238,6 +239,7 @@ default="from_dtype"
                     **({"means": [list(one) for one in c.means]} if c.means else {}),
                     **({"rest": c.rest} if c.rest else {}),
                     **({"held": c.held} if c.held else {}),
+                    **({"one_less": c.one_less} if c.one_less else {}),
                 }
                 for c in self.columns
             ],

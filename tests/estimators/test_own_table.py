@@ -43,6 +43,12 @@ def table(n=N, seed=0):
     return X, np.where(words == "red", 3.0, -1.0) + 0.05 * rng.normal(size=n)
 
 
+def but_most_frequent(column):
+    """Its categories in order, but for the one that most rows have."""
+    counts = column.value_counts(sort=False).sort_index()
+    return [c for c in counts.index if c != counts.idxmax()]
+
+
 def answers(estimator, X):
     classifies = hasattr(estimator, "predict_proba")
     return estimator.predict_proba(X) if classifies else estimator.predict(X)
@@ -73,14 +79,31 @@ def test_it_is_as_if_columns_had_been_made_by_hand(make):
     by_hand = np.column_stack(
         [
             price.fillna(price.mean()), price.isna(),
-            *(X["colour"] == c for c in ("blue", "green", "red")), X["colour"].isna(),
+            *(X["colour"] == c for c in but_most_frequent(X["colour"])), X["colour"].isna(),
             (X["day"] - X["day"].mean()) / pd.Timedelta(days=1),
-            *(X["shop"] == c for c in (0, 1, 2)),
+            *(X["shop"] == c for c in but_most_frequent(X["shop"])),
         ]
     ).astype(float)  # fmt: skip
     plain = make().fit(by_hand, targets(make, y))
     assert plain.table_format_ is None
     np.testing.assert_allclose(answers(fitted, X), answers(plain, by_hand), rtol=1e-6, atol=1e-9)
+
+
+@BOTH
+@pytest.mark.parametrize("words", [("no", "yes"), ("yes", None)])
+def test_two_categories_are_one_number(make, words):
+    X, y = table()
+    flag = np.resize([1, 0, 0, 1, 1], N).astype(bool)
+    told = make().fit(X[["price"]].assign(flag=np.where(flag, *words)), targets(make, y))
+    assert told.table_format_.width == 3  # price, whether it is missing, and one for both words
+    price = X["price"]
+    by_hand = np.column_stack([price.fillna(price.mean()), price.isna(), flag]).astype(float)
+    plain = make().fit(by_hand, targets(make, y))
+    rows = X[["price"]].assign(flag=np.where(flag, *words))
+    np.testing.assert_allclose(answers(told, rows), answers(plain, by_hand), rtol=1e-6, atol=1e-9)
+    # a third word is as likely either as they were in fit: the rarer has the number
+    strange = rows[:1].assign(flag="perhaps")
+    assert told.table_format_.numbers(strange)[0, 2] == pytest.approx(1 - flag.mean())
 
 
 @BOTH
@@ -92,9 +115,9 @@ def test_what_fit_did_not_see_is_answered(make):
     )
     assert np.isfinite(answers(fitted, strange)).all()
     # a category that is not known is as likely any as it was in fit
-    violet = fitted.table_format_.numbers(strange[:1])[0, 2:6]
+    violet = fitted.table_format_.numbers(strange[:1])[0, 2:5]
     counts = X["colour"].value_counts()
-    shares = [counts[c] / N for c in ("blue", "green", "red")]
+    shares = [counts[c] / N for c in but_most_frequent(X["colour"])]
     np.testing.assert_allclose(violet, [*shares, 1 / N])
 
 
@@ -309,3 +332,9 @@ def test_a_format_survives_as_plain_values():
     assert looked_up.sizes == [12] and own.sizes == [] and own.width == 8
     assert TableFormat.from_json(looked_up.to_json()) == looked_up
     assert TableFormat.from_json(own.to_json()) == own
+    three = TableFormat.of(X[:6], looks_up=False)
+    assert three.width == 2 and TableFormat.from_json(three.to_json()) == three
+    odd = own.to_json()
+    odd["columns"][0]["one_less"] = True  # there are others, which must not look like the first
+    with pytest.raises(ValueError, match="cannot be so"):
+        TableFormat.from_json(odd)

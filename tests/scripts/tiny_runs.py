@@ -351,6 +351,18 @@ RUNS: dict[str, list[Run]] = {
         )
         for what in ("ridge", "maml")
     ],
+    "benchmarks/forty_tables.py": [
+        Run(
+            "--output {out}/forty.jsonl --splits 1 --tables diabetes; "
+            "--output {out}/forty.jsonl --renew; "
+            "--output {out}/forty.jsonl --report",
+            {"N_ROWS": (5, 20), "N_FOLDS": 2},
+            (
+                r"### classes, log loss: 2 cells of 1 splits",
+                r"mean rank, all \(2 cells\)\*\* \| \d",
+            ),
+        )
+    ],
     "benchmarks/small_tables.py": [
         Run(
             "--output {out}/tables.json --leaves {data}/leaves99/train.csv --most-splits 2 "
@@ -754,6 +766,7 @@ USED_BY = {
     "training/glyphs.py": "training/omniglot.py",
     "training/shipping.py": "training/omniglot.py",
     "training/target_priors.py": "training/tabular_in_context_regression.py",
+    "benchmarks/forty_tables_list.py": "benchmarks/forty_tables.py",
     "benchmarks/linear_priors.py": "benchmarks/task_priors.py",
     "benchmarks/r_tables.py": "benchmarks/task_priors.py",
     "training/task_priors.py": "training/tabular_in_context.py",
