@@ -7,7 +7,8 @@
 Episodes stay within one alphabet, whose letters are the hardest to tell apart; every letter
 turned by 90, 180 and 270 degrees is another letter; drawings are turned, scaled, sheared and
 shifted at random. MAML and the kernel head start from the encoder of omniglot-conv4;
-omniglot-conv4-turns is that encoder itself, which looks at each drawing from four sides.
+omniglot-conv4-turns is that encoder itself, which looks at each drawing from four sides, and
+omniglot-resnet8-turns looks in a mirror as well.
 """
 
 from __future__ import annotations
@@ -76,12 +77,6 @@ RECIPES: dict[str, tuple[Any, dict[str, Any], str | None]] = {
         "omniglot-conv4",
     ),
     "omniglot-resnet8": (
-        ProtoNetClassifier(encoder="resnet8"),
-        {"n_way": 60, "n_shot": 1, "n_query": 3, "n_episodes": 100, "batch_size": 1,
-         "augment": RandomElastic(bend=0.03), "lr": 1e-3, "max_epochs": 56},
-        None,
-    ),
-    "omniglot-resnet8-wide": (  # not shipped yet
         ProtoNetClassifier(encoder="resnet8", encoder__widths=(64, 96, 160, 256)),
         {"n_way": 60, "n_shot": 1, "n_query": 3, "n_divisions": 4, "n_episodes": 100,
          "batch_size": 1, "augment": RandomElastic(bend=0.03), "lr": 1e-3, "max_epochs": 80,
@@ -89,7 +84,10 @@ RECIPES: dict[str, tuple[Any, dict[str, Any], str | None]] = {
         None,
     ),
     "omniglot-resnet8-turns": (
-        ProtoNetClassifier(encoder="resnet8", encoder__turns=4),
+        ProtoNetClassifier(
+            encoder="resnet8", encoder__widths=(64, 96, 160, 256), encoder__turns=4,
+            encoder__mirrored=True,
+        ),
         {"max_epochs": 0},
         "omniglot-resnet8",
     ),
@@ -141,7 +139,10 @@ def train(
     epochs = max_epochs or settings["max_epochs"]
     if not epochs:
         assert start is not None
-        return from_all_sides(start, estimator.encoder__turns)
+        views = estimator.get_params()
+        return from_all_sides(
+            start, estimator.encoder__turns, views.get("encoder__mirrored", False)
+        )
     trainer = MetaTrainer(
         estimator,
         **{**settings, "max_epochs": epochs},
@@ -155,7 +156,7 @@ def train(
     return trainer.fit(X, y, groups=groups).meta_init_
 
 
-def from_all_sides(init: MetaInit, turns: int) -> MetaInit:
+def from_all_sides(init: MetaInit, turns: int, mirrored: bool = False) -> MetaInit:
     """The same prototypical network, on the features of each image turned by equal angles.
 
     Parameters
@@ -163,7 +164,10 @@ def from_all_sides(init: MetaInit, turns: int) -> MetaInit:
     init : MetaInit
         A prototypical network with an image encoder of one view.
     turns : int
-        Number of views. Squared distances add up over them, so the scale is divided by it.
+        Number of turned views.
+    mirrored : bool, default=False
+        Whether each view is mirrored, too. Squared distances add up over all views, so the scale
+        is divided by their number.
 
     Returns
     -------
@@ -171,8 +175,8 @@ def from_all_sides(init: MetaInit, turns: int) -> MetaInit:
         With the same weights.
     """
     state, spec = init.state_dict(), init.spec
-    spec["encoder"]["params"]["turns"] = turns
-    scale = state["log_scale"].float() - math.log(turns)
+    spec["encoder"]["params"] |= {"turns": turns} | ({"mirrored": True} if mirrored else {})
+    scale = state["log_scale"].float() - math.log(turns * (1 + mirrored))
     # no scaling of features depends on how many there are: inputs alone are scaled
     return MetaInit.from_state(state | {"log_scale": scale}, spec, init.provenance)
 

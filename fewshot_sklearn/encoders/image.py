@@ -93,6 +93,8 @@ class _ImageEncoder(nn.Module):
 
     #: Channels of the last map.
     map_channels: int
+    #: What networks are that were pickled before it could be told.
+    mirrored = False
     #: What the arguments of the constructor may be.
     _constraints: dict[str, Constraint] = {
         "width": Whole(1),
@@ -100,6 +102,7 @@ class _ImageEncoder(nn.Module):
         "widths": Several(Whole(1)),
         "norm": OneOf("group", "layer", "instance") | None,
         "turns": Whole(1, 4),
+        "mirrored": Flag(),
         "rms": Positive() | None,
         "pool": OneOf("mean", "moments") | None,
         "color_moments": Flag(),
@@ -111,13 +114,15 @@ class _ImageEncoder(nn.Module):
         input_shape: Shape,
         image: Shape | None,
         turns: int,
+        mirrored: bool,
         rms: float | None,
         pool: str | None,
         color_moments: bool,
         **own: Any,
     ):
         super().__init__()
-        own |= {"turns": turns, "rms": rms, "pool": pool, "color_moments": color_moments}
+        own |= {"turns": turns, "mirrored": mirrored, "rms": rms}
+        own |= {"pool": pool, "color_moments": color_moments}
         check_arguments(self._constraints, image_shape=image, **own)
         self.height, self.width, self.channels = image_shape(tuple(image or input_shape))
         if self.height * self.width * self.channels != math.prod(input_shape):
@@ -135,7 +140,13 @@ class _ImageEncoder(nn.Module):
                 f"encoder__image_shape={tuple(image)} is for flat rows, and these rows have the "
                 f"shape {tuple(input_shape)}: leave it out."
             )
-        self.turns, self.rms, self.pool, self.has_moments = turns, rms, pool, color_moments
+        self.turns, self.mirrored = turns, mirrored
+        self.rms, self.pool, self.has_moments = rms, pool, color_moments
+
+    @property
+    def n_views(self) -> int:
+        """How often each picture is looked at."""
+        return self.turns * (1 + self.mirrored)
 
     def _add_color_moments(self) -> None:
         """Last of all, so that a seed gives the other weights whether it is there or not."""
@@ -152,12 +163,14 @@ class _ImageEncoder(nn.Module):
         )
         if self.turns > 1:
             images = torch.cat([torch.rot90(images, k, (1, 2)) for k in quarters])
+        if self.mirrored:
+            images = torch.cat([images, images.flip(2)])
         # a view: channels-last strides even for one channel
         features = self._scaled(self.features(images.permute(0, 3, 1, 2)))
-        if self.turns == 1:
+        if self.n_views == 1:
             return torch.cat([features, *colors], 1) if colors else features
         # of any number of images: whoever chunks them has to know how many there are
-        return torch.cat([*features.unflatten(0, (self.turns, -1)).unbind(), *colors], 1)
+        return torch.cat([*features.unflatten(0, (self.n_views, -1)).unbind(), *colors], 1)
 
     def _scaled(self, features: Tensor) -> Tensor:
         if self.rms is None:
@@ -206,6 +219,8 @@ class Conv4(_ImageEncoder):
     pools : int, default=4
         How many of the four blocks, from the first on, are pooled. Fewer leave a larger map,
         for methods that compare places: 7 x 7 pixels of 28 x 28 with 2, 3 x 3 with 3.
+    mirrored : bool, default=False
+        Whether each view is looked at in a mirror, too: twice as many.
     """
 
     #: What networks have that were pickled before it could be told.
@@ -222,10 +237,11 @@ class Conv4(_ImageEncoder):
         color_moments: bool = False,
         image_shape: Shape | None = None,
         pools: int = 4,
+        mirrored: bool = False,
     ):
         super().__init__(
-            input_shape, image_shape, turns, rms, pool, color_moments, width=width, norm=norm,
-            pools=pools,
+            input_shape, image_shape, turns, mirrored, rms, pool, color_moments,
+            width=width, norm=norm, pools=pools,
         )  # fmt: skip
         self.pools, self.map_channels = pools, width
         self.convs = nn.ModuleList(
@@ -295,6 +311,8 @@ class ResNet12(_ImageEncoder):
         take away.
     image_shape : tuple of int or None, default=None
         (H, W) or (H, W, C) of flattened rows; None takes a square.
+    mirrored : bool, default=False
+        Whether each view is looked at in a mirror, too: twice as many.
     """
 
     def __init__(
@@ -307,10 +325,12 @@ class ResNet12(_ImageEncoder):
         pool: str | None = "mean",
         color_moments: bool = False,
         image_shape: Shape | None = None,
+        mirrored: bool = False,
     ):
         super().__init__(
-            input_shape, image_shape, turns, rms, pool, color_moments, widths=widths, norm=norm
-        )
+            input_shape, image_shape, turns, mirrored, rms, pool, color_moments,
+            widths=widths, norm=norm,
+        )  # fmt: skip
         self.map_channels = widths[-1]
         sizes = [self.channels, *widths]
         self.blocks = nn.Sequential(
@@ -377,6 +397,8 @@ class ResNet8(_ImageEncoder):
     pools : int, default=4
         How many of first convolution and blocks, from the first on, are pooled. Fewer leave a
         larger map: 3 x 3 pixels of 28 x 28 with 3.
+    mirrored : bool, default=False
+        Whether each view is looked at in a mirror, too: twice as many.
     """
 
     #: What networks have that were pickled before it could be told.
@@ -393,10 +415,11 @@ class ResNet8(_ImageEncoder):
         color_moments: bool = False,
         image_shape: Shape | None = None,
         pools: int = 4,
+        mirrored: bool = False,
     ):
         super().__init__(
-            input_shape, image_shape, turns, rms, pool, color_moments, widths=widths, norm=norm,
-            pools=pools,
+            input_shape, image_shape, turns, mirrored, rms, pool, color_moments,
+            widths=widths, norm=norm, pools=pools,
         )  # fmt: skip
         self.pools, self.map_channels = pools, widths[-1]
         self.stem = TaskConv(self.channels, widths[0], 3, padding=1, bias=norm is None)

@@ -29,10 +29,11 @@ def map_channels(encoder: nn.Module, n_features: int) -> int:
         When the map is there but was pooled, or what an encoder says does not fit.
     """
     if isinstance(encoder, _ImageEncoder):
-        if encoder.pool is not None or encoder.turns > 1 or encoder.has_moments:
+        if encoder.pool is not None or encoder.n_views > 1 or encoder.has_moments:
             raise ValueError(
                 "A method that compares places needs the whole map of the encoder. Set "
-                "encoder__pool=None, and leave encoder__turns and encoder__color_moments out."
+                "encoder__pool=None, and leave encoder__turns, encoder__mirrored and "
+                "encoder__color_moments out."
             )
         return encoder.map_channels
     channels = getattr(encoder, "map_channels", None)

@@ -163,14 +163,18 @@ def test_flat_rows_and_images_have_the_same_features(name, shape):
 
 @pytest.mark.parametrize("name", ["conv4", "resnet8", "resnet12"])
 @pytest.mark.parametrize(("turns", "shape"), [(4, (8, 8)), (4, (8, 8, 3)), (2, (8, 6, 3))])
-def test_views_are_turned_images_side_by_side(name, turns, shape):
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_views_are_turned_and_mirrored_images_side_by_side(name, turns, shape, mirrored):
     images = rows(3, *shape)
-    one, several = (build(name, shape, turns=n, **SMALL[name]) for n in (1, turns))
+    one = build(name, shape, **SMALL[name])
+    several = build(name, shape, turns=turns, mirrored=mirrored, **SMALL[name])
     for a, b in zip(one.parameters(), several.parameters(), strict=True):
         torch.testing.assert_close(a, b)
     views = [torch.rot90(images, k, (1, 2)) for k in range(0, 4, 4 // turns)]
+    views += [view.flip(2) for view in views] * mirrored
     torch.testing.assert_close(several(images), torch.cat([one(view) for view in views], 1))
-    assert n_features_out(several, shape) == turns * n_features_out(one, shape)
+    assert several.n_views == len(views)
+    assert n_features_out(several, shape) == len(views) * n_features_out(one, shape)
 
 
 @pytest.mark.parametrize("name", ["conv4", "resnet8", "resnet12"])
