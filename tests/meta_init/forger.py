@@ -31,12 +31,12 @@ from fewshot_sklearn import MetaInit, list_meta_inits
 WEIGHTS = Path(fewshot_sklearn.__file__).parent / "pretrained" / "weights"
 #: Seconds of computing, beyond those of the shipped file, and bytes that a forged one may take.
 MOST_SECONDS, MOST_BYTES = 2.0, 2**30
-#: What reads each algorithm, and the shape of a row.
-READERS = {
+#: What reads each algorithm, and the shape of a row; None is that of the file.
+READERS: dict[str, tuple[str, tuple[int, ...] | None]] = {
     "RidgeHeadRegression": ("RidgeHeadRegressor", (1,)),
     "MixtureRidge": ("MixtureRidgeRegressor", (1,)),
     "MAMLRegression": ("MAMLRegressor", (1,)),
-    "KernelLogistic": ("KernelLogisticClassifier", (384,)),
+    "KernelLogistic": ("KernelLogisticClassifier", None),
     "MAMLClassification": ("MAMLClassifier", (28, 28)),
     "RidgeHeadClassification": ("RidgeHeadClassifier", (28, 28)),
     "ProtoNet": ("ProtoNetClassifier", (28, 28)),
@@ -345,8 +345,9 @@ def forge(seed: int) -> Forged:
 # ------------------------------------------------------------------ what becomes of one
 def rows_for(name: str) -> tuple[Any, np.ndarray, np.ndarray]:
     """The estimator that reads a shipped meta-init, and rows for it."""
-    algorithm = json.loads(shipped(name)[0]["__metadata__"]["spec"])["algorithm"]
-    reader, shape = READERS[algorithm]
+    spec = json.loads(shipped(name)[0]["__metadata__"]["spec"])
+    reader, shape = READERS[spec["algorithm"]]
+    shape = tuple(spec["input_shape"]) if shape is None else shape
     X = np.random.default_rng(0).normal(size=(4, *shape))
     X = 80 * np.abs(X) if len(shape) > 1 else X  # images have pixels from 0 to 255
     y = np.arange(4) % 2
