@@ -23,8 +23,12 @@ from ..learners import is_over
 LEAST_VARIANCE, MOST_DIRECTIONS = 0.5, 128
 #: Variances to choose from for directions that tell next to nothing, as a share of what it was.
 SHARES_LEFT = (1.0, 0.3, 0.1, 0.03, 0.01)
+#: Past tasks for each Gaussian, at least.
+TASKS_OF_EACH = 8
 #: Rounds of EM at most, and the gain in log-likelihood a task below which it ends.
 ROUNDS, LITTLE = 200, 1e-5
+#: The same of one Gaussian, for the noise: the change of its logarithm below which it ends.
+NOISE_ROUNDS, STILL = 100, 1e-3
 #: Numbers that a round holds at most, which bounds the tasks that are looked at.
 MOST_NUMBERS = 5_000_000
 
@@ -39,6 +43,8 @@ class MixturePrior:
     factor: np.ndarray
     #: (n_components,).
     shares: np.ndarray
+    #: (n_outputs,), standard deviations in units of the noise that was known before.
+    noise: np.ndarray
     #: Log-likelihood a task, but for a constant, after each round.
     loglik: list[float]
 
@@ -46,7 +52,7 @@ class MixturePrior:
 def mixture_prior(
     psi: np.ndarray, targets: np.ndarray, tasks: np.ndarray, n_components: int
 ) -> MixturePrior | None:
-    """Fit a mixture to past tasks by maximum likelihood.
+    """Fit a mixture, and the noise, to past tasks by maximum likelihood.
 
     Parameters
     ----------
@@ -54,7 +60,8 @@ def mixture_prior(
         Features, scaled so that the weights are N(0, 1) under the prior that was known before.
         Directions of which rows tell next to nothing keep it, or a share of that variance.
     targets : ndarray of shape (n, n_outputs)
-        In units of the noise's standard deviation.
+        In units of the noise's standard deviation, as far as that was known. `means` and `factor`
+        of what is returned are in units of the noise that was found.
     tasks : ndarray of int of shape (n,)
         Which task each row is of.
     n_components : int
@@ -63,25 +70,63 @@ def mixture_prior(
     Returns
     -------
     MixturePrior or None
-        None where there are fewer tasks than Gaussians, or rows tell of no or very many directions.
+        None where there is one task alone, or rows tell of no or very many directions. With few
+        tasks several Gaussians are the same one.
     """
     names, codes = np.unique(tasks, return_inverse=True)
+    if len(names) < 2:
+        return None
+    order = np.random.default_rng(0).permutation(len(names))
+    rows = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+    rows = [rows[i] for i in order]
+    few = rows[: max(1, MOST_NUMBERS // psi.shape[1] ** 2)]
+    noise = _noise(psi, targets, few)
+    # weights are those that they were, in units of the noise that was found
+    usual = float(np.sqrt(np.square(noise).mean()))
+    psi, targets = psi / usual, targets / noise
     values, vectors = np.linalg.eigh(psi.T @ psi / len(names))
     told = values > LEAST_VARIANCE
     known, rest = vectors[:, told], vectors[:, ~told]
     (_, q), m = known.shape, targets.shape[1]
-    if len(names) < n_components or not 0 < q <= MOST_DIRECTIONS:
+    if not 0 < q <= MOST_DIRECTIONS:
         return None
-    most = max(n_components, MOST_NUMBERS // (q * max(q, n_components * m)))
-    some = np.random.default_rng(0).permutation(len(names))[:most]
-    rows = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
-    rows = [rows[i] for i in some]
-    A, b = _sums(psi @ known, targets, rows)
-    means, cov, shares, loglik = _fitted(A, b, n_components)
-    few = rows[: max(1, MOST_NUMBERS // psi.shape[1] ** 2)]
+    fewer = max(1, min(n_components, len(names) // TASKS_OF_EACH))
+    most = max(fewer, MOST_NUMBERS // (q * max(q, fewer * m)))
+    A, b = _sums(psi @ known, targets, rows[:most])
+    means, cov, shares, loglik = _fitted(A, b, fewer)
+    # the same mixture, of more Gaussians
+    again = np.arange(n_components) % fewer
+    means, shares = means[again], (shares / np.bincount(again))[again]
     left = _share_left(*_sums(psi @ vectors, targets, few), told)
-    inside = known @ np.linalg.cholesky(cov) @ known.T
-    return MixturePrior(known @ means, inside + left**0.5 * rest @ rest.T, shares, loglik)
+    inside = known @ np.linalg.cholesky(cov) @ known.T + left**0.5 * rest @ rest.T
+    return MixturePrior(known @ means / usual, inside / usual, shares, noise, loglik)
+
+
+def _noise(psi: np.ndarray, targets: np.ndarray, rows: list[np.ndarray]) -> np.ndarray:
+    """The noise (n_outputs,) that is likeliest with one Gaussian, in units of what was known.
+
+    Descent, if it was short, has not found it; and what tasks vary in is judged by it.
+    """
+    A, b = _sums(psi, targets, rows)
+    squares = np.stack([np.square(targets[own]).sum(0) for own in rows]).sum(0)
+    n, T, (_, p, m) = sum(map(len, rows)), len(rows), b.shape
+    variance, mean, cov = np.ones(m), np.zeros((p, m)), np.eye(p)
+    for _ in range(NOISE_ROUNDS):
+        spread = np.linalg.inv(A + np.linalg.inv(cov))
+        weights = mean + spread @ (b / np.sqrt(variance) - A @ mean)
+        # of each output in units of its own noise
+        missed = squares / variance - 2 * (weights * b).sum((0, 1)) / np.sqrt(variance)
+        missed = missed + (weights * (A @ weights)).sum((0, 1)) + np.einsum("tij,tji->", A, spread)
+        change = np.maximum(missed / n, np.finfo(float).eps)
+        mean = weights.mean(0)
+        off = weights - mean
+        cov = np.einsum("tim,tjm->ij", off / change, off) / (T * m)
+        cov = cov + spread.mean(0) * (1 / change).mean()
+        cov = (cov + cov.T) / 2 + np.finfo(float).eps * np.trace(cov) * np.eye(p)
+        mean, variance = mean / np.sqrt(change), variance * change
+        if is_over() or np.abs(np.log(change)).max() < STILL:
+            break
+    return np.sqrt(variance)
 
 
 def _sums(

@@ -148,6 +148,7 @@ def test_what_rises_is_the_likelihood_of_rows():
     """Whose weights are integrated out: as the joint normal of a task's targets has it."""
     psi, targets, tasks = tasks_of_three_kinds(60)
     found = mixture_prior(psi, targets, tasks, 3)
+    targets = targets / found.noise
     told = []
     for task in range(60):
         rows = tasks == task
@@ -167,14 +168,35 @@ def test_directions_of_which_rows_tell_nothing_stay_as_they_are():
     plain = mixture_prior(psi, targets, tasks, 3)
     wide = mixture_prior(np.c_[psi, 1e-3 * psi[:, ::-1] ** 2, 0 * psi], targets, tasks, 3)
     covariance = wide.factor @ wide.factor.T
-    np.testing.assert_allclose(covariance[2:, 2:], np.eye(4), atol=1e-4)
+    usual = np.square(wide.noise).mean()  # it is in units of this, and was in units of one
+    np.testing.assert_allclose(usual * covariance[2:, 2:], np.eye(4), atol=1e-4)
     np.testing.assert_allclose(covariance[:2, :2], plain.factor @ plain.factor.T, atol=1e-3)
     np.testing.assert_allclose(wide.means[:, :2], plain.means, atol=1e-2)
 
 
+@pytest.mark.parametrize("known", [0.1, 1.0, 30.0])
+def test_the_noise_is_found_whatever_it_was_taken_for(known):
+    """As descent leaves it that was short: directions are judged by what it is."""
+    psi, targets, tasks = tasks_of_three_kinds(400)
+    targets = targets * [1.0, 2.0]
+    # weights of a size of four
+    usual, found = (mixture_prior(4 / k * psi, targets / k, tasks, 3) for k in (1.0, known))
+    np.testing.assert_allclose(known * found.noise, [1.0, 2.0], rtol=0.05)
+    np.testing.assert_allclose(known * found.noise, usual.noise, rtol=1e-2)
+
+
+def test_few_tasks_have_fewer_gaussians():
+    psi, targets, tasks = tasks_of_three_kinds(20)
+    two, six = (mixture_prior(psi, targets, tasks, n) for n in (2, 6))
+    assert len(np.unique(six.means.round(12), axis=0)) == 2
+    assert six.shares.sum() == pytest.approx(1)
+    np.testing.assert_allclose(six.means[:2], two.means)
+    np.testing.assert_allclose(six.shares.reshape(3, 2).sum(0), two.shares)
+
+
 def test_it_is_none_of_too_few_tasks_or_directions():
     psi, targets, tasks = tasks_of_three_kinds(5)
-    assert mixture_prior(psi, targets, tasks, 6) is None
+    assert mixture_prior(psi, targets, 0 * tasks, 6) is None
     assert mixture_prior(1e-9 * psi, targets, tasks, 2) is None
     many = np.random.default_rng(0).normal(size=(2000, 130))
     assert mixture_prior(many, np.ones((2000, 1)), np.arange(2000) % 200, 2) is None
